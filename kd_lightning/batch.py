@@ -1,0 +1,52 @@
+"""What a loader hands to a training step."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+UNLABELLED = -1
+
+
+class Batch(NamedTuple):
+    """One batch of samples; Lightning moves it between devices like any named tuple.
+
+    Attributes:
+        inputs: shape (N, ...), or any structure of tensors that the models take.
+        target: ground truth, shape (N,) of class numbers or (N, ...) of values; the class number ``UNLABELLED`` (-1)
+            marks a sample whose label is not known: it counts for the soft loss only.
+        index: shape (N,), int64: each sample's position in its data set, or None where the loader does not tell.
+        view: which augmented view of the samples this is (an epoch number, or 0 where the view never changes).
+            ``(index, view)`` names the model's input exactly, which is what a cache of teacher outputs is keyed by.
+    """
+
+    inputs: Any
+    target: Any
+    index: Tensor | None = None
+    view: int = 0
+
+    def __len__(self) -> int:  # number of samples, not of fields
+        return batch_size(self.inputs)
+
+
+def batch_size(inputs: Any) -> int:
+    """Number of samples in a structure of tensors: the first dimension of its first tensor."""
+    if isinstance(inputs, Tensor):
+        return inputs.shape[0]
+    if isinstance(inputs, dict):
+        return batch_size(next(iter(inputs.values())))
+    if isinstance(inputs, (list, tuple)) and inputs:
+        return batch_size(inputs[0])
+    raise ValueError(f"cannot tell the batch size of a {type(inputs).__name__}: expected a tensor or a dict/list of them")
+
+
+def as_batch(batch: Any) -> Batch:
+    """A user's own loader may yield ``(inputs, target)`` or ``(inputs, target, index)``; wrap it."""
+    if isinstance(batch, Batch):
+        return batch
+    if isinstance(batch, (list, tuple)) and len(batch) in (2, 3):
+        index = batch[2] if len(batch) == 3 else None
+        return Batch(batch[0], batch[1], torch.as_tensor(index) if index is not None else None)
+    raise ValueError(f"a batch must be (inputs, target) or (inputs, target, index), got {type(batch).__name__}")

@@ -1,0 +1,1 @@
+"""Threaded loading, augmentation and data modules."""

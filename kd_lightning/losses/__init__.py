@@ -1,0 +1,1 @@
+"""Loss terms of distillation methods: one idea, one file."""

@@ -1,0 +1,1 @@
+"""The networks that the demonstrations and the papers need."""

@@ -1,0 +1,39 @@
+"""What a model hands to losses and metrics, whatever kind of model it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass
+class ModelOutput:
+    """A model's answer for one batch.
+
+    Attributes:
+        logits: shape (N, C) before softmax; for regression the prediction, for clustering the assignment scores.
+        features: activations by tap name (see :mod:`kd_lightning.taps`), each of shape (N, ...).
+        spread: regression only: the predicted log-variance, shape of ``logits``; None where a model gives none.
+    """
+
+    logits: Tensor
+    features: dict[str, Tensor] = field(default_factory=dict)
+    spread: Tensor | None = None
+
+
+def as_model_output(output: Any) -> ModelOutput:
+    """Wrap what a user's model returned: a tensor, a mapping or object with ``logits``, or already a ModelOutput."""
+    if isinstance(output, ModelOutput):
+        return output
+    if isinstance(output, Tensor):
+        return ModelOutput(output)
+    if isinstance(output, Mapping) and "logits" in output:
+        return ModelOutput(output["logits"], dict(output.get("features") or {}), output.get("spread"))
+    if isinstance(getattr(output, "logits", None), Tensor):  # torchvision's and transformers' output classes
+        return ModelOutput(output.logits)
+    raise ValueError(
+        f"a model returned {type(output).__name__}: return the logits as a tensor, or a kd_lightning.outputs.ModelOutput"
+    )

@@ -1,0 +1,1 @@
+"""The report of a sweep, read from run directories."""

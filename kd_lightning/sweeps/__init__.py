@@ -1,0 +1,1 @@
+"""Groups of runs trained in lockstep, and what makes a sweep resumable."""

@@ -1,0 +1,1 @@
+"""Kinds of problem: hard loss, metrics, direction, agreement with the teacher."""

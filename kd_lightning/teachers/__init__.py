@@ -1,0 +1,1 @@
+"""Teachers: frozen modules, a store that trains each once, a cache of their outputs."""
