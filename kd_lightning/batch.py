@@ -27,7 +27,9 @@ class Batch(NamedTuple):
     index: Tensor | None = None
     view: int = 0
 
-    def __len__(self) -> int:  # number of samples, not of fields
+    @property
+    def size(self) -> int:
+        """Number of samples (``len()`` of a named tuple counts its fields)."""
         return batch_size(self.inputs)
 
 
