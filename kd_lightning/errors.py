@@ -1,0 +1,11 @@
+"""The error that is the user's to mend: printed as one line, without a traceback, exit code 2."""
+
+from __future__ import annotations
+
+
+class UserError(ValueError):
+    """What a user gave is wrong. The text is one line: what was given, where (config key or file), what to do."""
+
+
+class RunInterrupted(Exception):
+    """A signal asked the run to end; its checkpoints are written and it continues when started again."""
