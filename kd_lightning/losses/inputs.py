@@ -1,0 +1,62 @@
+"""What every loss does with its inputs first: full precision, a detached teacher, equal shapes, a sane temperature."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from kd_lightning.errors import UserError
+from kd_lightning.outputs import ModelOutput
+
+
+def full_precision(tensor: Tensor) -> Tensor:
+    """The tensor in float32, or as it is if it is float64 (gradient checks and reference values need that)."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def as_reference(tensor: Tensor) -> Tensor:
+    """The teacher's side of a loss: in full precision, without gradient, usable in a backward pass."""
+    if tensor.is_inference():  # a teacher under inference_mode: autograd refuses to save such tensors for backward
+        tensor = tensor.clone()
+    return full_precision(tensor.detach())
+
+
+def paired_logits(student: ModelOutput, teacher: ModelOutput) -> tuple[Tensor, Tensor]:
+    """Student's and teacher's logits, both (N, C) or (N, C, ...), in full precision, the teacher's detached.
+
+    Raises:
+        UserError: the shapes differ, most often because the two models know different numbers of classes.
+    """
+    student_logits, teacher_logits = student.logits, teacher.logits
+    if student_logits.shape != teacher_logits.shape:
+        raise UserError(
+            f"the student's logits have shape {tuple(student_logits.shape)}, the teacher's "
+            f"{tuple(teacher_logits.shape)}: give both models the same num_classes"
+        )
+    return full_precision(student_logits), as_reference(teacher_logits)
+
+
+def paired_features(student: ModelOutput, teacher: ModelOutput, tap: str) -> tuple[Tensor, Tensor]:
+    """Student's and teacher's activations of one tap, in full precision, the teacher's detached.
+
+    Raises:
+        UserError: one of the models has no such tap.
+    """
+    for role, output in (("student", student), ("teacher", teacher)):
+        if tap not in output.features:
+            raise UserError(
+                f"a loss needs the {role}'s tap {tap!r}, there is {sorted(output.features) or 'none'}: "
+                f"set method.taps.{role}.{tap} to the name of a layer"
+            )
+    return full_precision(student.features[tap]), as_reference(teacher.features[tap])
+
+
+def checked_temperature(temperature: float, key: str = "method.temperature") -> float:
+    """The temperature as a float; raises a UserError that names ``key`` unless it is finite and > 0."""
+    if isinstance(temperature, bool) or not isinstance(temperature, (int, float)):
+        raise UserError(f"{key} must be a number > 0, got {temperature!r}")
+    if not (temperature > 0 and math.isfinite(temperature)):
+        raise UserError(f"{key} must be a finite number > 0, got {temperature}")
+    return float(temperature)
