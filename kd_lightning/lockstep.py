@@ -1,0 +1,41 @@
+"""One optimizer for Lightning to count, any number of optimizers that step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+
+class Lockstep(Optimizer):
+    """What Lightning sees of a group: one optimizer, so that ``global_step`` advances by one a batch.
+
+    The members' own optimizers have already stepped when ``step`` is called; this one only ticks.
+
+    Args:
+        optimizers: the members' optimizers, in the members' order.
+    """
+
+    def __init__(self, optimizers: Sequence[Optimizer]) -> None:
+        self.optimizers = list(optimizers)
+        super().__init__([p for o in optimizers for group in o.param_groups for p in group["params"]], {})
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        return None if closure is None else closure()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"members": [optimizer.state_dict() for optimizer in self.optimizers]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for optimizer, state in zip(self.optimizers, state_dict["members"], strict=True):
+            optimizer.load_state_dict(state)
+
+
+def to_device(optimizer: Optimizer, device: torch.device) -> None:
+    """Move an optimizer's state tensors (momentum, moments) to where its parameters are."""
+    for state in optimizer.state.values():
+        for key, value in state.items():
+            if isinstance(value, torch.Tensor) and key != "step":
+                state[key] = value.to(device)

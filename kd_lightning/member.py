@@ -1,0 +1,220 @@
+"""One student in training, with everything that is its own: method, optimizer, schedule, clipping, precision, random stream.
+
+A Distiller trains one or several members in lockstep. An ordinary run is a group of one, so that a run inside a group
+and the same run alone are the same code and give the same numbers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from kd_lightning.batch import Batch
+from kd_lightning.errors import UserError
+from kd_lightning.method import Method
+from kd_lightning.outputs import ModelOutput
+from kd_lightning.rng import RngStream
+from kd_lightning.schedules import make_scheduler
+from kd_lightning.taps import Taps
+
+AUTOCAST = {"32-true": None, "32": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+
+class Member(nn.Module):
+    """A student, how it is taught and how it is optimized.
+
+    Args:
+        student: the model to train; returns logits or a ModelOutput.
+        method: weighted terms; its adapters, if any, are trained with the student.
+        task: hard loss and metrics.
+        optimizer: called with the parameters, returns an optimizer (a partial of one of torch's classes).
+        scheduler: called with the optimizer (and ``total_steps``, ``T_max``, ``epochs`` or ``steps_per_epoch`` where its
+            signature has them and they aren't given); None keeps the learning rate constant.
+        scheduler_interval: "step" or "epoch": when the scheduler steps.
+        seed: of dropout and whatever else draws random numbers in the student's forward pass.
+        gradient_clip_val: largest norm of this member's gradient; None does not clip.
+        accumulate_grad_batches: batches per optimizer step.
+        precision: "32-true", "bf16-mixed" or "16-mixed".
+        channels_last: keep images and convolution weights in that memory format.
+        compile_student: run the student through ``torch.compile``.
+        name: of the run, for messages.
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        method: Method,
+        task: Any,
+        *,
+        optimizer: Callable[..., Optimizer],
+        scheduler: Callable[..., Any] | None = None,
+        scheduler_interval: str = "step",
+        seed: int = 0,
+        gradient_clip_val: float | None = None,
+        accumulate_grad_batches: int = 1,
+        precision: str = "32-true",
+        channels_last: bool = False,
+        compile_student: bool = False,
+        name: str = "student",
+    ) -> None:
+        super().__init__()
+        if precision not in AUTOCAST:
+            raise UserError(f"trainer.precision={precision}: a student trains in one of {', '.join(AUTOCAST)}")
+        if scheduler_interval not in ("step", "epoch"):
+            raise UserError(f"scheduler interval {scheduler_interval!r}: use 'step' or 'epoch'")
+        if gradient_clip_val is not None and not gradient_clip_val > 0:
+            raise UserError(f"trainer.gradient_clip_val={gradient_clip_val}: must be > 0, or null for none")
+        if accumulate_grad_batches < 1:
+            raise UserError(f"trainer.accumulate_grad_batches={accumulate_grad_batches}: must be at least 1")
+        self.student = student
+        self.method = method
+        self.task = task
+        self.name = name
+        self.channels_last = channels_last
+        self.accumulate = accumulate_grad_batches
+        self.rng = RngStream(seed)
+        self._make_optimizer = optimizer
+        self._make_scheduler = scheduler
+        self._scheduler_interval = scheduler_interval
+        self._clip = gradient_clip_val
+        self._dtype = AUTOCAST[precision]
+        self._taps = Taps(student, method.taps["student"])
+        if channels_last:
+            self.student.to(memory_format=torch.channels_last)
+        if compile_student:
+            self.student.compile()
+        self.optimizer: Optimizer | None = None
+        self.scheduler: Any = None
+        self.scaler: torch.amp.GradScaler | None = None
+        self._pending: dict[str, Any] | None = None
+
+    # -- forward -------------------------------------------------------------------------------------------------
+    def autocast(self, device: torch.device) -> contextlib.AbstractContextManager:
+        if self._dtype is None:
+            return contextlib.nullcontext()
+        return torch.autocast(device.type, dtype=self._dtype)
+
+    def answer(self, inputs: Any) -> ModelOutput:
+        """The student's output with the tapped features."""
+        return self._taps(self.student, inputs)
+
+    def forward(self, inputs: Any) -> Tensor:
+        return self.answer(inputs).logits
+
+    def loss(self, batch: Batch, teacher: ModelOutput | None) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted total (scalar, with graph) and the unweighted terms by name."""
+        with self.rng, self.autocast(batch.target.device):
+            output = self.answer(batch.inputs)
+            task_loss = self.task.loss(output, batch.target)
+            return self.method(output, self.teacher_view(teacher), batch.target, task_loss)
+
+    def teacher_view(self, teacher: ModelOutput | None) -> ModelOutput | None:
+        """The teacher's output as this method knows it: features under the method's tap names."""
+        taps = self.method.taps["teacher"]
+        if teacher is None or not taps:
+            return teacher
+        features = {tap: teacher.features[layer] for tap, layer in taps.items()}
+        return ModelOutput(teacher.logits, features, teacher.spread)
+
+    # -- one training step ---------------------------------------------------------------------------------------
+    def training_step(
+        self, batch: Batch, teacher: ModelOutput | None, *, stepping: bool, backward: Callable[[Tensor], Any]
+    ) -> Tensor:
+        """Forward, backward and, where ``stepping``, the optimizer step.
+
+        Returns a detached float32 vector: the weighted total, then each unweighted term in the order of ``loss_names``.
+        """
+        total, parts = self.loss(batch, teacher)
+        scaled = total if self.accumulate == 1 else total / self.accumulate
+        backward(scaled if self.scaler is None else self.scaler.scale(scaled))
+        if stepping:
+            self._step()
+        self.loss_names = ("loss", *(f"loss_{name}" for name in parts))
+        return torch.stack([total.detach().float(), *(value.detach().float() for value in parts.values())])
+
+    def _step(self) -> None:
+        optimizer = self.optimizer
+        if self._clip is not None:
+            if self.scaler is not None:
+                self.scaler.unscale_(optimizer)
+            torch.nn.utils.clip_grad_norm_(self.trained_parameters(), self._clip)
+        if self.scaler is None:
+            optimizer.step()
+        else:
+            self.scaler.step(optimizer)
+            self.scaler.update()
+        optimizer.zero_grad()
+        if self.scheduler is not None and self._scheduler_interval == "step":
+            self.scheduler.step()
+
+    def end_epoch(self) -> None:
+        if self.scheduler is not None and self._scheduler_interval == "epoch":
+            self.scheduler.step()
+
+    # -- optimizer and state -------------------------------------------------------------------------------------
+    def trained_parameters(self) -> list[nn.Parameter]:
+        """The student's and the adapters' parameters that learn."""
+        return [p for p in self.parameters() if p.requires_grad]
+
+    def configure(self, *, epochs: int, steps_per_epoch: int, device: torch.device) -> Optimizer:
+        """Make optimizer, schedule and scaler; continue them where a checkpoint was loaded."""
+        parameters = self.trained_parameters()
+        if not parameters:
+            raise UserError(f"{self.name}: the student has no trainable parameter (check requires_grad)")
+        self.optimizer = self._make_optimizer(parameters)
+        self.scheduler = make_scheduler(
+            self._make_scheduler, self.optimizer, self._scheduler_interval, epochs, steps_per_epoch
+        )
+        # a scaler of its own: fp16's loss scale is state, and one member's overflow must not halve another's
+        self.scaler = torch.amp.GradScaler(device.type) if self._dtype is torch.float16 else None
+        if self._pending is not None:
+            self._restore(self._pending)
+            self._pending = None
+        return self.optimizer
+
+    @property
+    def learning_rate(self) -> float:
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def weights(self) -> dict[str, Tensor]:
+        """Student's and adapters' weights and buffers by name, never the teacher's."""
+        return {k: v.detach().cpu().clone() for k, v in self.state_dict().items()}
+
+    def training_state(self) -> dict[str, Any]:
+        """Everything but the weights that the next step depends on."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": None if self.scheduler is None else plain(self.scheduler.state_dict()),
+            "scaler": None if self.scaler is None else self.scaler.state_dict(),
+            "rng": self.rng.state_dict(),
+        }
+
+    def load_training_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from ``training_state()``: now, or as soon as the optimizer exists."""
+        if self.optimizer is None:
+            self._pending = dict(state)
+        else:
+            self._restore(state)
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduler is not None and state["scheduler"] is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
+        if self.scaler is not None and state["scaler"] is not None:
+            self.scaler.load_state_dict(state["scaler"])
+        self.rng.load_state_dict(state["rng"])
+
+
+def plain(value: Any) -> Any:
+    """A scheduler's state without what ``weights_only=True`` refuses (functions, objects)."""
+    if isinstance(value, Mapping):
+        return {k: plain(v) for k, v in value.items() if not callable(v)}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value if not callable(v)]
+    return value
+

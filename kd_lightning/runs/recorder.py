@@ -1,0 +1,72 @@
+"""Where a member's metrics and checkpoints go, and when it is done training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kd_lightning.batch import Batch
+from kd_lightning.outputs import ModelOutput
+
+if TYPE_CHECKING:
+    from kd_lightning.distiller import Distiller
+    from kd_lightning.member import Member
+
+
+class Recorder:
+    """What a Distiller tells about one member. Every method may be left as it is: this one keeps nothing."""
+
+    done: bool = False
+    """True as soon as the member shall train no further."""
+    checkpoint_every_n_steps: int | None = None
+    """Batches between two calls of ``save`` within an epoch; None saves at the end of epochs only."""
+
+    def started(self, member: Member) -> None:
+        """Training begins or continues; the member is on its device and has its optimizer."""
+
+    def log(self, step: int, epoch: int, metrics: dict[str, float]) -> None:
+        """Means of the losses since the last call, by their full names (``train/loss`` …)."""
+
+    def validated(self, member: Member, step: int, epoch: int, metrics: dict[str, float]) -> None:
+        """The task's metrics on the validation split, by their short names (``acc`` …)."""
+
+    def tested(self, metrics: dict[str, float]) -> None:
+        """The task's metrics on the test split."""
+
+    def look(self, batch: Batch, student: ModelOutput, teacher: ModelOutput | None) -> None:
+        """The first batch of an evaluation and what the models answered, for pictures."""
+
+    def save(self, member: Member, epoch: int, batch: int, step: int) -> None:
+        """Keep what continuing after ``batch`` batches of ``epoch`` needs."""
+
+    def diverged(self, step: int, terms: list[str]) -> None:
+        """A loss is no longer finite since ``step``; ``terms`` were the first that weren't."""
+        raise FloatingPointError(f"loss is not finite since step {step}, first in {', '.join(terms)}")
+
+    def failed(self, error: Exception) -> None:
+        """The member raised and leaves its group."""
+
+
+class LightningRecorder(Recorder):
+    """For a Distiller in a user's own script: metrics go to the Trainer's loggers and to its callbacks' monitors.
+
+    Args:
+        distiller: the module that this recorder's member belongs to.
+    """
+
+    def __init__(self, distiller: Distiller) -> None:
+        self._distiller = (distiller,)  # hidden from a deep copy of the module's attributes as a submodule
+
+    def log(self, step: int, epoch: int, metrics: dict[str, float]) -> None:
+        for logger in self._distiller[0].trainer.loggers:
+            logger.log_metrics(metrics, step)
+
+    def validated(self, member: Member, step: int, epoch: int, metrics: dict[str, float]) -> None:
+        self._log_dict("val", member, metrics)
+
+    def tested(self, metrics: dict[str, float]) -> None:
+        self._log_dict("test", self._distiller[0].members[0], metrics)
+
+    def _log_dict(self, split: str, member: Member, metrics: dict[str, float]) -> None:
+        module = self._distiller[0]
+        prefix = "" if len(module.members) == 1 else f"{member.name}/"
+        module.log_dict({f"{prefix}{split}/{name}": value for name, value in metrics.items()}, sync_dist=False)
