@@ -1,0 +1,283 @@
+"""What every data module has in common: splits, subsets, missing labels, loaders, fingerprints.
+
+Validation is split off the training data with a seed of its own; the test data is read by ``test_dataloader()`` and
+nothing else. A data set's own module says where its samples come from, in :meth:`train_data` and :meth:`test_data`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from kd_lightning.batch import UNLABELLED, Batch
+from kd_lightning.data.array_data import ArrayData
+from kd_lightning.data.augment import CropFlip
+from kd_lightning.data.split import stratified_order
+from kd_lightning.data.threaded_loader import ThreadedLoader
+from kd_lightning.errors import UserError
+
+
+class DistillationDataModule(LightningDataModule):
+    """Base of the data modules.
+
+    Args:
+        batch_size: training samples a step (on each device), >= 1.
+        eval_batch_size: samples a batch in validation and test, >= 1.
+        seed: of the training order and of the augmentation.
+        split_seed: of the choice of validation, subset and labelled samples.
+        val_size: samples taken from the training data for validation, >= 1, or their fraction, in (0, 1).
+        train_size: training samples kept, None for all; chosen by class, and nested for growing sizes.
+        labelled: training samples that keep their label, None for all; chosen by class. The others' target is
+            ``UNLABELLED``: they count for the soft loss only.
+        augment: ``False``, ``True`` (:attr:`default_augment`), or the settings as a mapping.
+        views: how often a sample's augmented view changes: 1 never, K > 1 cycles through K views by epoch, 0 a fresh
+            view each epoch. None: 0 with augmentation, 1 without.
+        num_threads, prefetch, timeout: of :class:`~kd_lightning.data.threaded_loader.ThreadedLoader`.
+        drop_last: leave out a last, smaller training batch.
+
+    Attributes:
+        num_classes: C.
+        class_names: their names, or None.
+        in_channels, image_size: of the inputs (N, in_channels, image_size, image_size).
+        in_features: values a sample.
+        mean, std: per channel: inputs are ``(x - mean) / std`` of pixels in [0, 1].
+    """
+
+    num_classes: int
+    class_names: list[str] | None = None
+    in_channels: int
+    image_size: int
+    mean: list[float]
+    std: list[float]
+    scale: float = 255.0
+    default_augment: Mapping[str, Any] = {"crop_padding": 2, "flip": False}
+
+    def __init__(
+        self,
+        batch_size: int = 128,
+        eval_batch_size: int = 512,
+        seed: int = 0,
+        split_seed: int = 0,
+        val_size: float = 0.1,
+        train_size: int | None = None,
+        labelled: int | None = None,
+        augment: bool | Mapping[str, Any] = False,
+        views: int | None = None,
+        num_threads: int | None = None,
+        prefetch: int = 4,
+        timeout: float | None = 120.0,
+        drop_last: bool = True,
+    ) -> None:
+        super().__init__()
+        for key, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
+            if value < 1:
+                raise UserError(f"data.{key} must be >= 1, got {value}")
+        if val_size <= 0:
+            raise UserError(f"data.val_size must be > 0 (validation chooses the best checkpoint), got {val_size}")
+        if train_size is not None and train_size < 1:
+            raise UserError(f"data.train_size must be >= 1 or null for all, got {train_size}")
+        if labelled is not None and labelled < 0:
+            raise UserError(f"data.labelled must be >= 0 or null for all, got {labelled}")
+        if views is not None and views < 0:
+            raise UserError(f"data.views must be 0 (fresh each epoch), 1 (fixed), K > 1 (cycled) or null, got {views}")
+        self.batch_size, self.eval_batch_size, self.drop_last = batch_size, eval_batch_size, drop_last
+        self.seed, self.split_seed = seed, split_seed
+        self.val_size, self.train_size, self.labelled = val_size, train_size, labelled
+        self.augment = self.make_augment(augment)
+        self.views = (0 if views is None else views) if self.augment is not None else 1
+        self._loading = {"num_threads": num_threads, "prefetch": prefetch, "timeout": timeout}
+        self._train: Dataset | None = None
+        self._val: Dataset | None = None
+        self._test: Dataset | None = None
+        self._content = ""
+
+    # ---- what a data set's own module gives -------------------------------------------------------------------------
+
+    def train_data(self) -> tuple[Tensor, Tensor]:
+        """All training samples: values (N, C, H, W), uint8 or float, and class numbers (N,), int64."""
+        raise NotImplementedError(f"{type(self).__name__} must define train_data()")
+
+    def test_data(self) -> tuple[Tensor, Tensor]:
+        """The test samples, in the form of :meth:`train_data`."""
+        raise NotImplementedError(f"{type(self).__name__} must define test_data()")
+
+    def make_augment(self, augment: bool | Mapping[str, Any]) -> CropFlip | None:
+        """The augmentation from its setting, None where a sample has one view."""
+        if not augment:
+            return None
+        settings = dict(self.default_augment if augment is True else augment)
+        unknown = sorted(set(settings) - {"crop_padding", "flip", "padding_mode"})
+        if unknown:
+            raise UserError(f"data.augment has no key {unknown[0]!r}: it takes crop_padding, flip and padding_mode")
+        made = CropFlip(**settings)
+        return made if made.active else None
+
+    def build_splits(self) -> tuple[Dataset, Dataset, str]:
+        """The training and validation data sets, and the hex digest of their content and choice."""
+        values, targets = self.train_data()
+        train, val = self.choose(targets)
+        digest = hashlib.blake2b(values.contiguous().view(-1).view(torch.uint8).numpy(), digest_size=16)
+        for part in (targets, train, val):
+            digest.update(part.numpy().tobytes())
+        digest.update(repr(self.labelled).encode())
+        name = type(self).__name__
+        return (
+            self.array(values[train], self.hide_labels(targets[train]), f"{name} train", self.augment),
+            self.array(values[val], targets[val], f"{name} validation"),
+            digest.hexdigest(),
+        )
+
+    def build_test(self) -> Dataset:
+        """The test data set."""
+        return self.array(*self.test_data(), f"{type(self).__name__} test")
+
+    # ---- shared parts -----------------------------------------------------------------------------------------------
+
+    def array(self, values: Tensor, targets: Tensor, name: str, augment: CropFlip | None = None) -> ArrayData:
+        """A data set in memory with this module's normalisation."""
+        return ArrayData(
+            values, targets, scale=self.scale, mean=self.mean, std=self.std, augment=augment, seed=self.seed, name=name
+        )
+
+    def choose(self, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Positions of the training and the validation samples among all, chosen by class with ``split_seed``."""
+        n = len(targets)
+        val_size = int(self.val_size) if self.val_size >= 1 else max(1, round(self.val_size * n))
+        if val_size >= n:
+            raise UserError(
+                f"data.val_size={self.val_size} leaves nothing of {n} samples to train on: take a smaller one"
+            )
+        order = stratified_order(targets, self.split_seed)
+        val, train = order[:val_size], order[val_size:]
+        if self.train_size is not None:
+            if self.train_size > len(train):
+                raise UserError(
+                    f"data.train_size={self.train_size} is more than the {len(train)} samples that there are without "
+                    f"the {val_size} of validation: take a smaller one, or null for all"
+                )
+            train = train[: self.train_size]
+        return train, val
+
+    def hide_labels(self, targets: Tensor) -> Tensor:
+        """The training targets (in the order of :meth:`choose`) with all but the first ``labelled`` ones hidden."""
+        if self.labelled is None:
+            return targets
+        if self.labelled > len(targets):
+            raise UserError(
+                f"data.labelled={self.labelled} is more than the {len(targets)} training samples: "
+                "take a smaller one, or null for all"
+            )
+        if targets.is_floating_point():
+            raise UserError("data.labelled hides class numbers only; these targets are not: set data.labelled=null")
+        hidden = targets.clone()
+        hidden[self.labelled :] = UNLABELLED
+        return hidden
+
+    @property
+    def in_features(self) -> int:
+        """Values a sample: channels x height x width."""
+        return self.in_channels * self.image_size * self.image_size
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read and split the training data, once."""
+        if self._train is None:
+            self._train, self._val, self._content = self.build_splits()
+            if self.drop_last and len(self._train) < self.batch_size:
+                raise UserError(
+                    f"data.batch_size={self.batch_size} is more than the {len(self._train)} training samples, and "
+                    "data.drop_last leaves out smaller batches: take a smaller batch_size or drop_last=false"
+                )
+
+    def train_dataloader(self) -> ThreadedLoader:
+        """Shuffled, augmented batches."""
+        self.setup("fit")
+        return ThreadedLoader(
+            self._train,
+            batch_size=self.batch_size,
+            shuffle=True,
+            seed=self.seed,
+            drop_last=self.drop_last,
+            views=self.views,
+            as_batch=True,
+            **self._loading,
+        )
+
+    def val_dataloader(self) -> ThreadedLoader:
+        """The validation samples in a fixed order, each once."""
+        self.setup("validate")
+        return self._eval_loader(self._val)
+
+    def test_dataloader(self) -> ThreadedLoader:
+        """The test samples in a fixed order, each once."""
+        if self._test is None:
+            self._test = self.build_test()
+        return self._eval_loader(self._test)
+
+    def _eval_loader(self, dataset: Dataset) -> ThreadedLoader:
+        return ThreadedLoader(
+            dataset,
+            batch_size=self.eval_batch_size,
+            shuffle=False,
+            seed=self.seed,
+            drop_last=False,
+            views=1,
+            as_batch=True,
+            pad_shards=False,
+            **self._loading,
+        )
+
+    def example_batch(self) -> Batch:
+        """Two validation samples, to infer shapes from."""
+        self.setup("fit")
+        index = torch.tensor([0, min(1, len(self._val) - 1)])
+        return Batch(*read_samples(self._val, index, 0), index, 0)
+
+    @property
+    def train_views_dataset(self) -> Dataset:
+        """The training data set, of which any ``(index, view)`` can be read (:func:`read_samples`)."""
+        self.setup("fit")
+        return self._train
+
+    @property
+    def train_samples(self) -> int:
+        """Number of training samples."""
+        return len(self.train_views_dataset)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Training batches an epoch, on this process."""
+        return len(self.train_dataloader())
+
+    def data_fingerprint(self) -> str:
+        """Hex digest of the training samples, their targets, and which were chosen."""
+        self.setup("fit")
+        return self._content
+
+    def view_settings(self) -> dict[str, Any]:
+        """Everything but the samples that a model's training input depends on."""
+        varied = {} if self.views == 1 and self.augment is None else {"seed": self.seed, "views": self.views}
+        augment = self.augment.settings() if self.augment is not None else None
+        return {"mean": self.mean, "std": self.std, "scale": self.scale, "augment": augment, **varied}
+
+    def view_fingerprint(self) -> str:
+        """Hex digest of transform, augmentation, its seed and the number of views."""
+        return hashlib.blake2b(json.dumps(self.view_settings(), sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def read_samples(dataset: Dataset, indices: Tensor, view: int) -> tuple[Tensor, Tensor]:
+    """``(inputs, target)`` of some samples in one view, read in this thread, as a loader would hand them out."""
+    if hasattr(dataset, "gather"):
+        return dataset.gather(indices, view)
+    if hasattr(dataset, "fill"):
+        buffers = dataset.allocate(len(indices))
+        dataset.fill(buffers, 0, indices, view, lambda: False)
+        return dataset.finish(buffers, indices, view)
+    inputs, target = torch.utils.data.default_collate([dataset[i] for i in indices.tolist()])
+    return inputs, target
