@@ -1,0 +1,149 @@
+"""Single-label classification: cross-entropy, accuracy, calibration and fidelity to the teacher."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kd_lightning.batch import UNLABELLED
+from kd_lightning.errors import UserError
+from kd_lightning.metrics.calibration import BINS, confidence_gaps, expected_calibration_error
+from kd_lightning.metrics.fidelity import agreement, kl_to_teacher
+from kd_lightning.outputs import ModelOutput
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Half precision is widened to float32; float64 stays."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def chance(num_classes: int) -> float:
+    """Accuracy of guessing among ``num_classes`` equally frequent classes."""
+    return 1.0 / num_classes
+
+
+class ClassificationTask:
+    """Every sample belongs to one class. ``target`` holds class numbers, ``UNLABELLED`` (-1) where none is known.
+
+    Args:
+        label_smoothing: share of the target's probability that is spread over all classes, in [0, 1).
+    """
+
+    name = "classification"
+    monitor = "acc"
+    mode = "max"
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        if not 0 <= label_smoothing < 1:
+            raise UserError(f"task.label_smoothing must be in [0, 1), got {label_smoothing}")
+        self.label_smoothing = label_smoothing
+
+    def loss(self, output: ModelOutput, target: Tensor) -> Tensor:
+        """Mean cross-entropy over the labelled samples, in float32; exactly 0 where no sample is labelled.
+
+        Logits of shape (N, C) or (N, C, ...), target of shape (N,) or (N, ...); returns a scalar.
+        """
+        # No `if`: asking a GPU for a number would stall it. A batch without labels gets some label, then weight 0.
+        any_label = (target != UNLABELLED).any()
+        target = torch.where(any_label, target, 0)
+        logits = at_least_float32(output.logits)
+        loss = F.cross_entropy(logits, target, ignore_index=UNLABELLED, label_smoothing=self.label_smoothing)
+        return loss * any_label
+
+    def evaluator(self) -> ClassificationEvaluator:
+        """A fresh set of sums over an evaluation set."""
+        return ClassificationEvaluator(self.label_smoothing)
+
+    @staticmethod
+    def chance(num_classes: int) -> float:
+        """The value of ``monitor`` that guessing reaches."""
+        return chance(num_classes)
+
+
+# Places in the evaluator's state: sums over samples, then the calibration bins of student and teacher.
+_SAMPLES, _LABELLED, _CORRECT, _LOSS, _TAUGHT, _TAUGHT_LABELLED, _AGREE, _KL, _TEACHER_CORRECT = range(9)
+_SUMS = 9
+
+
+class ClassificationEvaluator:
+    """Sums over an evaluation set, in one float64 tensor that adds across batches and processes.
+
+    Accuracy, loss and calibration count labelled samples; agreement and divergence count all of them.
+    """
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        self.label_smoothing = label_smoothing
+        self._state = torch.zeros(_SUMS + 2 * BINS, dtype=torch.float64)
+
+    @torch.no_grad()
+    def update(self, student: ModelOutput, teacher: ModelOutput | None, target: Tensor) -> None:
+        """Add one batch: logits of shape (N, C) or (N, C, ...), target of shape (N,) or (N, ...)."""
+        log_probs = _log_probs(student.logits)
+        target = target.flatten()
+        labelled = target != UNLABELLED
+        confidence, prediction = log_probs.max(-1)
+        correct = prediction == target
+        columns = [torch.ones_like(confidence), labelled, correct, self._loss(log_probs, target) * labelled]
+        bins = [confidence_gaps(confidence.exp(), correct, labelled)]
+        if teacher is not None:
+            teacher_log_probs = _log_probs(teacher.logits)
+            teacher_confidence, teacher_prediction = teacher_log_probs.max(-1)
+            teacher_correct = teacher_prediction == target
+            divergence = kl_to_teacher(log_probs, teacher_log_probs)
+            columns += [columns[0], labelled, agreement(prediction, teacher_prediction), divergence, teacher_correct]
+            bins.append(confidence_gaps(teacher_confidence.exp(), teacher_correct, labelled))
+        sums = torch.stack([column.double() for column in columns]).sum(-1)
+        if self._state.device != sums.device:
+            self._state = self._state.to(sums.device)
+        self._state[: sums.numel()] += sums
+        for part, gaps in enumerate(bins):
+            start = _SUMS + part * BINS
+            self._state[start : start + BINS] += gaps
+
+    def _loss(self, log_probs: Tensor, target: Tensor) -> Tensor:
+        """The task's loss of each sample, so that validation and training loss can be compared."""
+        hard = -log_probs.gather(-1, target.clamp_min(0).unsqueeze(-1)).squeeze(-1)
+        if self.label_smoothing == 0:
+            return hard
+        return (1 - self.label_smoothing) * hard - self.label_smoothing * log_probs.mean(-1)
+
+    def state(self) -> Tensor:
+        """The sums so far, float64; states of several batches or processes add."""
+        return self._state.clone()
+
+    def load(self, state: Tensor) -> None:
+        """Continue from sums given by :meth:`state`, or from several of them added."""
+        if state.shape != self._state.shape:
+            raise ValueError(f"state of shape {tuple(state.shape)}, expected {tuple(self._state.shape)}")
+        self._state = state.double().clone()
+
+    def compute(self) -> dict[str, float]:
+        """Metrics by name, fractions in [0, 1] and nats; those of the teacher only where there was one."""
+        state = self._state.cpu()
+        sums = state[:_SUMS].tolist()
+        labelled, taught = sums[_LABELLED], sums[_TAUGHT]
+        metrics = {
+            "acc": _ratio(sums[_CORRECT], labelled),
+            "loss_task": _ratio(sums[_LOSS], labelled),
+            "ece": expected_calibration_error(state[_SUMS : _SUMS + BINS], labelled),
+        }
+        if taught:
+            metrics["agreement"] = sums[_AGREE] / taught
+            metrics["kl_teacher"] = sums[_KL] / taught
+            metrics["teacher_acc"] = _ratio(sums[_TEACHER_CORRECT], sums[_TAUGHT_LABELLED])
+            metrics["teacher_ece"] = expected_calibration_error(state[_SUMS + BINS :], sums[_TAUGHT_LABELLED])
+        return metrics
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else math.nan
+
+
+def _log_probs(logits: Tensor) -> Tensor:
+    """(N, C) or (N, C, ...) logits to (samples, C) log-probabilities."""
+    if logits.ndim > 2:
+        logits = logits.movedim(1, -1).flatten(0, -2)
+    return F.log_softmax(at_least_float32(logits), dim=-1)

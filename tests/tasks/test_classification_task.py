@@ -1,0 +1,177 @@
+"""The classification task: its loss, and its metrics against plain, slow arithmetic."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from kd_lightning.errors import UserError
+from kd_lightning.outputs import ModelOutput
+from kd_lightning.tasks.classification import ClassificationTask
+
+
+def outputs(n: int = 200, classes: int = 7, seed: int = 0):
+    generator = torch.Generator().manual_seed(seed)
+    student = torch.randn(n, classes, generator=generator) * 2
+    teacher = torch.randn(n, classes, generator=generator) * 3
+    target = torch.randint(0, classes, (n,), generator=generator)
+    return student, teacher, target
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("n", [1, 3, 64, 1000])
+def test_loss_and_gradient_equal_cross_entropy_bit_for_bit_when_all_are_labelled(smoothing, n):
+    logits, _, target = outputs(n)
+    ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    loss = ClassificationTask(smoothing).loss(ModelOutput(ours), target)
+    expected = F.cross_entropy(theirs, target, label_smoothing=smoothing)
+    loss.backward()
+    expected.backward()
+    assert torch.equal(loss, expected)
+    assert torch.equal(ours.grad, theirs.grad)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_unlabelled_samples_count_for_nothing(smoothing):
+    logits, _, target = outputs(64)
+    target[::3] = -1
+    logits.requires_grad_()
+    loss = ClassificationTask(smoothing).loss(ModelOutput(logits), target)
+    loss.backward()
+    known = target >= 0
+    expected = F.cross_entropy(logits[known], target[known], label_smoothing=smoothing)
+    torch.testing.assert_close(loss, expected)
+    assert logits.grad[~known].abs().max() == 0
+    assert logits.grad[known].abs().max() > 0
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_loss_of_a_batch_without_labels_is_exactly_zero_and_can_be_differentiated(smoothing):
+    logits = torch.randn(8, 5, requires_grad=True)
+    loss = ClassificationTask(smoothing).loss(ModelOutput(logits), torch.full((8,), -1))
+    loss.backward()
+    assert loss.item() == 0.0
+    assert torch.equal(logits.grad, torch.zeros(8, 5))
+
+
+def test_loss_is_float32_for_half_precision_and_float64_for_double():
+    logits, _, target = outputs(16)
+    task = ClassificationTask()
+    assert task.loss(ModelOutput(logits.bfloat16()), target).dtype == torch.float32
+    assert task.loss(ModelOutput(logits.double()), target).dtype == torch.float64
+
+
+def test_loss_is_finite_at_logit_gaps_of_ten_thousand():
+    logits = torch.tensor([[1e4, -1e4], [-1e4, 1e4]])
+    assert ClassificationTask().loss(ModelOutput(logits), torch.tensor([1, 1])).item() == pytest.approx(1e4)
+
+
+@pytest.mark.parametrize("smoothing", [-0.1, 1.0, 2.0])
+def test_label_smoothing_out_of_range_is_a_user_error(smoothing):
+    with pytest.raises(UserError, match=r"task.label_smoothing must be in \[0, 1\)"):
+        ClassificationTask(smoothing)
+
+
+def slow_ece(logits: torch.Tensor, target: torch.Tensor, bins: int = 15) -> float:
+    probs = torch.softmax(logits.double(), 1).numpy()
+    confidence, correct = probs.max(1), probs.argmax(1) == target.numpy()
+    total = 0.0
+    for m in range(bins):
+        inside = (confidence > m / bins) & (confidence <= (m + 1) / bins)
+        if inside.any():
+            total += inside.mean() * abs(correct[inside].mean() - confidence[inside].mean())
+    return total
+
+
+def test_metrics_equal_plain_arithmetic():
+    student, teacher, target = outputs(500)
+    evaluator = ClassificationTask().evaluator()
+    evaluator.update(ModelOutput(student), ModelOutput(teacher), target)
+    metrics = evaluator.compute()
+    p, q = torch.softmax(teacher.double(), 1), torch.softmax(student.double(), 1)
+    expected = {
+        "acc": (student.argmax(1) == target).float().mean().item(),
+        "loss_task": F.cross_entropy(student, target).item(),
+        "ece": slow_ece(student, target),
+        "agreement": (student.argmax(1) == teacher.argmax(1)).float().mean().item(),
+        "kl_teacher": (p * (p.log() - q.log())).sum(1).mean().item(),
+        "teacher_acc": (teacher.argmax(1) == target).float().mean().item(),
+        "teacher_ece": slow_ece(teacher, target),
+    }
+    assert metrics.keys() == expected.keys()
+    for name, value in expected.items():
+        assert metrics[name] == pytest.approx(value, abs=1e-6), name
+
+
+def test_validation_loss_is_the_training_loss_also_with_label_smoothing():
+    student, _, target = outputs(100)
+    task = ClassificationTask(0.2)
+    evaluator = task.evaluator()
+    evaluator.update(ModelOutput(student), None, target)
+    assert evaluator.compute()["loss_task"] == pytest.approx(task.loss(ModelOutput(student), target).item(), rel=1e-6)
+
+
+def test_states_of_parts_add_up_to_the_whole():
+    student, teacher, target = outputs(300)
+    task = ClassificationTask()
+    whole = task.evaluator()
+    whole.update(ModelOutput(student), ModelOutput(teacher), target)
+    parts = [task.evaluator() for _ in range(3)]
+    for i, part in enumerate(parts):
+        rows = slice(100 * i, 100 * (i + 1))
+        part.update(ModelOutput(student[rows]), ModelOutput(teacher[rows]), target[rows])
+    merged = task.evaluator()
+    merged.load(sum(part.state() for part in parts))
+    assert merged.compute() == pytest.approx(whole.compute(), rel=1e-12)
+
+
+def test_unlabelled_samples_count_for_agreement_and_divergence_but_not_for_accuracy():
+    student, teacher, target = outputs(200)
+    hidden = target.clone()
+    hidden[50:] = -1
+    full, part, few = (ClassificationTask().evaluator() for _ in range(3))
+    full.update(ModelOutput(student), ModelOutput(teacher), target)
+    part.update(ModelOutput(student), ModelOutput(teacher), hidden)
+    few.update(ModelOutput(student[:50]), ModelOutput(teacher[:50]), target[:50])
+    for name in ("agreement", "kl_teacher"):
+        assert part.compute()[name] == full.compute()[name]
+    for name in ("acc", "loss_task", "ece", "teacher_acc", "teacher_ece"):
+        assert part.compute()[name] == few.compute()[name]
+
+
+def test_without_a_teacher_there_are_no_figures_about_one():
+    student, _, target = outputs(10)
+    evaluator = ClassificationTask().evaluator()
+    evaluator.update(ModelOutput(student), None, target)
+    assert set(evaluator.compute()) == {"acc", "loss_task", "ece"}
+
+
+def test_an_empty_evaluation_gives_nan_not_a_number_that_looks_good():
+    metrics = ClassificationTask().evaluator().compute()
+    assert all(math.isnan(value) for value in metrics.values())
+
+
+def test_a_student_equal_to_its_teacher_agrees_fully_and_does_not_diverge():
+    student, _, target = outputs(50)
+    evaluator = ClassificationTask().evaluator()
+    evaluator.update(ModelOutput(student * 1e4), ModelOutput(student * 1e4), target)
+    metrics = evaluator.compute()
+    assert metrics["agreement"] == 1.0
+    assert metrics["kl_teacher"] == 0.0
+
+
+def test_pixelwise_logits_count_every_position():
+    logits, _, target = outputs(2 * 3 * 3, classes=4)
+    image = logits.reshape(2, 3, 3, 4).movedim(-1, 1)
+    flat, dense = ClassificationTask().evaluator(), ClassificationTask().evaluator()
+    flat.update(ModelOutput(logits), None, target)
+    dense.update(ModelOutput(image), None, target.reshape(2, 3, 3))
+    assert dense.compute() == pytest.approx(flat.compute())
+
+
+def test_chance_is_one_in_the_number_of_classes():
+    assert np.isclose(ClassificationTask.chance(10), 0.1)
