@@ -1,4 +1,4 @@
-"""Hard-label distillation: the teacher's decision as if it were the label (DeiT: Touvron et al. 2021, arXiv:2012.12877)."""
+"""Hard-label distillation: the teacher's decision as a second label (DeiT: Touvron et al. 2021, arXiv:2012.12877)."""
 
 from __future__ import annotations
 
