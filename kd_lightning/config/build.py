@@ -1,0 +1,164 @@
+"""From a resolved configuration to objects: the only place that instantiates."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import hydra
+import torch
+from hydra.errors import InstantiationException
+from omegaconf import OmegaConf
+from torch import nn
+
+from kd_lightning.batch import Batch
+from kd_lightning.errors import UserError
+from kd_lightning.member import AUTOCAST, Member
+from kd_lightning.outputs import ModelOutput
+from kd_lightning.rng import RngStream
+from kd_lightning.runs.checkpoint import load_checkpoint, load_weights, model_weights
+
+AUTO = ("num_classes", "in_channels", "in_features", "image_size")
+"""What a model's configuration may leave to the data, by the word "auto" or by not giving it."""
+MEMBER_KEYS = ("precision", "gradient_clip_val", "accumulate_grad_batches")
+"""Keys of ``trainer`` that are each student's own: Lightning's would act on the group as a whole."""
+
+
+def instantiate(node: Mapping[str, Any], where: str, **given: Any) -> Any:
+    """``hydra.utils.instantiate`` with plain containers and one-line errors that name the configuration key."""
+    try:
+        return hydra.utils.instantiate(OmegaConf.create(dict(node)), _convert_="all", **given)
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, UserError):
+            raise cause from error
+        text = " ".join(str(cause or error).split())
+        raise UserError(f"{where}: {node.get('_target_')} could not be made: {text[:300]}") from error
+
+
+def build_datamodule(config: Mapping[str, Any]) -> Any:
+    """The data module, its splits ready."""
+    datamodule = instantiate(config["data"], "data")
+    datamodule.prepare_data()
+    datamodule.setup("fit")
+    return datamodule
+
+
+def build_task(config: Mapping[str, Any]) -> Any:
+    return instantiate(config["task"], "task")
+
+
+def build_model(node: Mapping[str, Any], datamodule: Any, where: str) -> nn.Module:
+    """A model from its node; sizes that are "auto", or required and not given, come from the data."""
+    node = fill_auto(node, datamodule)
+    model = instantiate(node, where)
+    if not isinstance(model, nn.Module):
+        raise UserError(f"{where}: {node.get('_target_')} gave a {type(model).__name__}, expected an nn.Module")
+    return model
+
+
+def fill_auto(node: Mapping[str, Any], datamodule: Any) -> dict[str, Any]:
+    """The node with the data's sizes in place of "auto"."""
+    node = dict(node)
+    for key, value in node.items():
+        if value == "auto":
+            if key not in AUTO:
+                raise UserError(f"{node.get('_target_')}: {key}=auto is not known; auto goes with {', '.join(AUTO)}")
+            node[key] = getattr(datamodule, key)
+    try:
+        accepted = inspect.signature(hydra.utils.get_object(node["_target_"])).parameters
+    except (ValueError, TypeError):  # a builtin without a signature takes what it is given
+        return node
+    for key in AUTO:
+        if key in accepted and key not in node and accepted[key].default is inspect.Parameter.empty:
+            node[key] = getattr(datamodule, key)
+    return node
+
+
+def build_teacher_module(teacher: Mapping[str, Any], datamodule: Any) -> nn.Module:
+    """The teacher's network with the weights of its checkpoint, if it names one."""
+    with RngStream(0):
+        model = build_model(teacher["model"], datamodule, "teacher.model")
+    if teacher.get("checkpoint"):
+        content = load_checkpoint(teacher["checkpoint"], "teacher.checkpoint")
+        load_weights(model, model_weights(content), f"teacher.checkpoint={teacher['checkpoint']}")
+    return model
+
+
+def build_optimizer(node: Mapping[str, Any], where: str = "optimizer") -> Any:
+    """A partial that takes parameters."""
+    return instantiate({"_partial_": True, **node}, where)
+
+
+def build_scheduler(node: Mapping[str, Any] | None, where: str = "scheduler") -> tuple[Any, str]:
+    """A partial that takes an optimizer, and the interval at which it steps."""
+    if not node:
+        return None, "step"
+    node = copy.deepcopy(dict(node))
+    interval = node.pop("interval", "step")
+    return instantiate({"_partial_": True, **node}, where), interval
+
+
+def build_member(
+    config: Mapping[str, Any], datamodule: Any, example: Batch, teacher_output: ModelOutput | None, name: str
+) -> Member:
+    """A student with its method and optimization, its random numbers drawn from ``config["seed"]`` alone.
+
+    Args:
+        config: of the run.
+        datamodule: gives the sizes that the configuration leaves open.
+        example: a small batch; adapters take their shapes from the models' features on it.
+        teacher_output: the teacher's answer to ``example``, with its features by layer name; None without a teacher.
+        name: of the run.
+    """
+    trainer = config["trainer"]
+    precision = str(trainer.get("precision") or "32-true")
+    scheduler, interval = build_scheduler(config["scheduler"])
+    with RngStream(int(config["seed"])):
+        student = build_model(config["student"], datamodule, "student")
+        method = instantiate(config["method"], "method")
+        member = Member(
+            student,
+            method,
+            build_task(config),
+            optimizer=build_optimizer(config["optimizer"]),
+            scheduler=scheduler,
+            scheduler_interval=interval,
+            seed=int(config["seed"]) + 0x5EED,  # dropout continues no stream that initialisation has used
+            gradient_clip_val=trainer.get("gradient_clip_val"),
+            accumulate_grad_batches=int(trainer.get("accumulate_grad_batches") or 1),
+            precision=precision if precision in AUTOCAST else "32-true",
+            channels_last=bool(config["channels_last"]),
+            compile_student=bool(config["compile"]),
+            name=name,
+        )
+        prepare_member(member, example, teacher_output)
+    return member
+
+
+def prepare_member(member: Member, example: Batch, teacher_output: ModelOutput | None) -> None:
+    """Run the student once (without touching its buffers) so that adapters know their shapes."""
+    if member.method.needs_teacher and teacher_output is None:
+        raise UserError("method needs a teacher, teacher=none gives none: use method=none, or choose a teacher")
+    compiled, member.student._compiled_call_impl = getattr(member.student, "_compiled_call_impl", None), None
+    training = member.student.training
+    member.student.eval()
+    try:
+        with torch.no_grad():
+            output = member.answer(example.inputs)
+    finally:
+        member.student.train(training)
+        member.student._compiled_call_impl = compiled
+    if member.method.needs_teacher:
+        member.method.prepare(output, member.teacher_view(teacher_output))
+
+
+def trainer_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of ``pytorch_lightning.Trainer`` without those that are each member's own."""
+    arguments = {k: v for k, v in config["trainer"].items() if k not in MEMBER_KEYS}
+    precision = str(config["trainer"].get("precision") or "32-true")
+    if precision not in AUTOCAST:  # bf16-true and the like concern the whole module
+        arguments["precision"] = precision
+    return arguments

@@ -1,0 +1,139 @@
+"""What Hydra and OmegaConf have to say about a configuration, in one line that says what to do.
+
+Their messages are made for programmers and span up to ten lines; a user needs the file or override, the key, the
+likeliest correction. Everything here works on strings and config sources: no torch, no user code.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.object_type import ObjectType
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from kd_lightning.config.suggestions import closest, did_you_mean
+
+
+def is_config_error(error: BaseException) -> bool:
+    """True for what Hydra, OmegaConf and YAML raise about a configuration (and not about code)."""
+    return isinstance(error, (HydraException, OmegaConfBaseException, YAMLError))
+
+
+def explain(error: BaseException, known_keys: Iterable[str] = (), groups: Iterable[str] = ()) -> str:
+    """Return one line about a composition error.
+
+    Args:
+        error: what composing raised.
+        known_keys: dotted keys of the configuration without the offending overrides, for suggestions.
+        groups: config groups, for suggestions.
+    """
+    text = str(error)
+    if isinstance(error, MissingConfigException):
+        return _missing_option(error)
+    if isinstance(error, OverrideParseException):
+        return f"command line: cannot read '{error.override}': {_grammar(text)}"
+    if match := re.match(r"Could not override '([^']*)'", text):
+        return _unknown_key(match[1], known_keys, groups)
+    if match := re.match(r"Ambiguous value for argument '([^']*)'", text):
+        key, _, values = match[1].partition("=")
+        return (
+            f"command line: {match[1]}: several values: add -m for one run each, or write {key}=[{values}] for a list"
+        )
+    if match := re.match(r"Could not append to config. An item is already at '([^']*)'", text):
+        return f"command line: +{match[1]}: this key exists already: leave out the +"
+    if match := re.match(r"(\S+) appears more than once in the final defaults list", text):
+        return f"command line: +{match[1]}: this group has a choice already: leave out the +, as in {match[1]}=NAME"
+    if match := re.match(r"Could not delete from config. '([^']*)' does not exist", text):
+        return f"command line: ~{match[1]}: no such key{did_you_mean(match[1], known_keys, show=0)}"
+    if match := re.match(r"Error merging override (\S+)", text):
+        return f"command line: {match[1]}: {one_line(str(error.__cause__ or error))}"
+    if isinstance(error, YAMLError) and getattr(error, "problem_mark", None) is not None:
+        mark = error.problem_mark
+        return f"{mark.name}, line {mark.line + 1}: not valid YAML: {error.problem}"
+    if isinstance(error, OmegaConfBaseException):
+        where = f"{error.full_key}: " if getattr(error, "full_key", None) else ""
+        return f"configuration: {where}{one_line(text.splitlines()[0] if text else type(error).__name__)}"
+    if "Config group override must be a string" in text:
+        return "command line: a group takes a name: GROUP=NAME, or ~GROUP to leave it out"
+    cause = f" ({one_line(str(error.__cause__))})" if error.__cause__ and str(error.__cause__) != text else ""
+    return f"configuration: {one_line(text)}{cause}"
+
+
+def one_line(text: str) -> str:
+    """``text`` without its line breaks."""
+    return re.sub(r"\s*\n\s*", "; ", text.strip())
+
+
+def leaf_keys(cfg: DictConfig, prefix: str = "") -> list[str]:
+    """Dotted keys of every node of ``cfg``; interpolations are left alone."""
+    keys: list[str] = []
+    for key in cfg:
+        name = f"{prefix}{key}"
+        keys.append(name)
+        if not OmegaConf.is_interpolation(cfg, str(key)) and not OmegaConf.is_missing(cfg, key):
+            value = cfg._get_node(key)
+            if isinstance(value, DictConfig) and not value._is_none():
+                keys += leaf_keys(value, f"{name}.")
+    return keys
+
+
+def unknown_option(loader: ConfigLoader, overrides: Iterable[str]) -> str | None:
+    """Find an option that does not exist of a group that is optional: Hydra would pass over it in silence.
+
+    Returns:
+        the error's line, or None.
+    """
+    for override in overrides:
+        key, separator, value = override.lstrip("+").partition("=")
+        group = key.partition("@")[0]
+        if not separator or "." in group or not value or value in ("null", "~"):
+            continue
+        options = loader.get_group_options(group, ObjectType.CONFIG)
+        if not options:
+            continue
+        for option in value.split(","):
+            name = re.sub(r"\.ya?ml$", "", option.strip().strip("'\""))
+            if re.fullmatch(r"[\w./-]+", name) and "/" not in name and name not in options:
+                return f"command line: {group}={name}: no such option{did_you_mean(name, options, show=30)}"
+    return None
+
+
+def _missing_option(error: MissingConfigException) -> str:
+    missing = str(error.missing_cfg_file or "")
+    group, _, name = missing.rpartition("/")
+    match = re.match(r"In '([^']*)': Could not (?:find|load) '", str(error))
+    if not group:
+        options = [o for o in (error.options or []) if o]
+        return f"no configuration '{missing}'{did_you_mean(missing, options)}"
+    options = [str(o) for o in error.options or []]
+    if not options:
+        return f"{group}={name}: no such config file, and no options in a group '{group}'"
+    where = f" (asked for by conf/{match[1]}.yaml or the command line)" if match else ""
+    suggestion = did_you_mean(name, options, show=30)
+    return f"{group}={name}: no such option{suggestion}{where}"
+
+
+def _unknown_key(key: str, known_keys: Iterable[str], groups: Iterable[str]) -> str:
+    group = key.partition("@")[0]
+    groups = list(groups)
+    if "." not in key and group not in groups and (near := closest(group, groups)) is not None:
+        known_top = [k for k in known_keys if "." not in k]
+        if closest(group, [*known_top, near]) == near:
+            return f"command line: {key}: no such key or group; did you mean '{near}'?"
+    if group in groups:
+        return f"command line: {key}: this group has no choice to replace: write +{key}=NAME"
+    return f"command line: {key}: no such key{did_you_mean(key, known_keys, show=0)}"
+
+
+def _grammar(text: str) -> str:
+    lines = [line for line in text.splitlines() if not line.startswith(("Error parsing override", "See https://"))]
+    said = one_line(lines[0]) if lines else ""
+    if "missing EQUAL" in said:
+        return "write it as key=value"
+    said = re.sub(r"expecting \{.*", "", said).strip()
+    return f"{said}; write key=value, and quote a value with special characters: 'key=\"a=b\"'"

@@ -1,0 +1,21 @@
+"""The resolvers that our configs use; importing this module registers them.
+
+Every process that evaluates a config needs them: the command, the launchers and the cluster's workers all import it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from kd_lightning.sweeps import names
+
+
+def _default(value: Any, otherwise: Any) -> Any:
+    """``${kd_default:${key},otherwise}``: the key's value, or ``otherwise`` where it is null."""
+    return otherwise if value is None else value
+
+
+OmegaConf.register_new_resolver("kd_default", _default, replace=True)
+names.register_resolver()
