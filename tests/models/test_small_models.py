@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from torch import nn
+
+from kd_lightning.errors import UserError
+from kd_lightning.models.mlp import MLP
+from kd_lightning.models.small_cnn import SmallCNN
+
+STUDENTS = Path(__file__).resolve().parents[2] / "conf" / "student"
+AUTO = {"num_classes": 10, "in_channels": 3, "image_size": 32, "in_features": 3 * 32 * 32}
+
+
+def test_mlp_flattens_and_has_the_widths_given():
+    model = MLP(hidden=[12, 7], in_features=2 * 5 * 5, num_classes=3)
+    assert sum(parameter.numel() for parameter in model.parameters()) == 50 * 12 + 12 + 12 * 7 + 7 + 7 * 3 + 3
+    assert model(torch.randn(4, 2, 5, 5)).shape == (4, 3)
+    assert model.hidden[1](model.hidden[0](torch.randn(4, 50))).shape == (4, 7)
+
+
+def test_mlp_without_hidden_layers_is_linear():
+    model = MLP(hidden=[], in_features=50, num_classes=3)
+    one, other = torch.randn(2, 50), torch.randn(2, 50)
+    bias = model(torch.zeros(2, 50))
+    torch.testing.assert_close(model(one + other) + bias, model(one) + model(other))
+
+
+def test_dropout_acts_in_training_only():
+    for model in (MLP([64], 20, 3, dropout=0.5), SmallCNN((4,), 64, 1, 3, 8, dropout=0.5)):
+        inputs = torch.randn(8, 20) if isinstance(model, MLP) else torch.randn(8, 1, 8, 8)
+        assert not torch.equal(model(inputs), model(inputs))
+        model.eval()
+        assert torch.equal(model(inputs), model(inputs))
+
+
+@pytest.mark.parametrize("size", [8, 28, 32])
+@pytest.mark.parametrize("hidden", [0, 16])
+def test_small_cnn_takes_any_picture_size(size, hidden):
+    model = SmallCNN(channels=[4, 6], hidden=hidden, in_channels=2, num_classes=5, image_size=size)
+    assert model(torch.randn(3, 2, size, size)).shape == (3, 5)
+    assert model.blocks(torch.randn(3, 2, size, size)).shape == (3, 6, size // 4, size // 4)
+
+
+def test_small_cnn_normalises_its_maps():
+    assert sum(isinstance(module, nn.BatchNorm2d) for module in SmallCNN([4, 6]).modules()) == 2
+
+
+def test_too_many_blocks_for_the_picture_are_named():
+    with pytest.raises(UserError, match="image_size 8"):
+        SmallCNN(channels=[4, 4, 4, 4], image_size=8)
+
+
+@pytest.mark.parametrize("path", sorted(STUDENTS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_student_config_makes_a_model_that_runs(path):
+    config = OmegaConf.load(path)
+    if OmegaConf.is_missing(config, "_target_"):
+        config._target_ = "kd_lightning.models.resnet_cifar.resnet8"
+    if config._target_.startswith("timm."):
+        pytest.importorskip("timm")
+    for key in config:
+        if config[key] == "auto":
+            config[key] = AUTO[key]
+    model = instantiate(config).eval()
+    assert model(torch.randn(2, 3, 32, 32)).shape == (2, 10)
