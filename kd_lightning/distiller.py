@@ -86,9 +86,7 @@ class Distiller(pl.LightningModule):
         epochs = max(1, self.trainer.max_epochs or 1)
         batches = max(1, int(self.trainer.estimated_stepping_batches) // epochs)
         steps = -(-batches // accumulate)
-        return Lockstep(
-            [m.configure(epochs=epochs, steps_per_epoch=steps, device=self.device) for m in self.members]
-        )
+        return Lockstep([m.configure(epochs=epochs, steps_per_epoch=steps, device=self.device) for m in self.members])
 
     def on_fit_start(self) -> None:
         self._teachers_to_device()
@@ -163,7 +161,9 @@ class Distiller(pl.LightningModule):
                 step = self.global_step - len(block) + row + 1
                 self._guarded(i, self.recorders[i].diverged, step, terms or [names[0]])
                 continue
-            metrics = {f"train/{name}": value for name, value in zip(names, block.double().mean(0).tolist(), strict=True)}
+            metrics = {
+                f"train/{name}": value for name, value in zip(names, block.double().mean(0).tolist(), strict=True)
+            }
             metrics["lr/student"] = self.members[i].learning_rate
             metrics["time/step_ms"] = 1000 * elapsed / len(block)
             self._guarded(i, self.recorders[i].log, self.global_step, self.current_epoch, metrics)

@@ -9,3 +9,7 @@ class UserError(ValueError):
 
 class RunInterrupted(Exception):
     """A signal asked the run to end; its checkpoints are written and it continues when started again."""
+
+
+class RunsFailed(Exception):
+    """Some runs of a sweep failed; the others are finished and their results written. Exit code 1, no traceback."""

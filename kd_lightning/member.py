@@ -127,7 +127,7 @@ class Member(nn.Module):
     ) -> Tensor:
         """Forward, backward and, where ``stepping``, the optimizer step.
 
-        Returns a detached float32 vector: the weighted total, then each unweighted term in the order of ``loss_names``.
+        Returns a detached vector: the weighted total, then each unweighted term in the order of ``loss_names``.
         """
         total, parts = self.loss(batch, teacher)
         scaled = total if self.accumulate == 1 else total / self.accumulate
@@ -135,7 +135,8 @@ class Member(nn.Module):
         if stepping:
             self._step()
         self.loss_names = ("loss", *(f"loss_{name}" for name in parts))
-        return torch.stack([total.detach().float(), *(value.detach().float() for value in parts.values())])
+        dtype = torch.float64 if total.dtype == torch.float64 else torch.float32
+        return torch.stack([value.detach().to(dtype) for value in (total, *parts.values())])
 
     def _step(self) -> None:
         optimizer = self.optimizer
@@ -217,4 +218,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(v) for v in value if not callable(v)]
     return value
-

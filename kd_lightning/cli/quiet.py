@@ -1,0 +1,24 @@
+"""Keep libraries' notices about things that we decide out of a user's terminal."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+
+def quiet() -> None:
+    """Silence Lightning's start-up notices and warnings that do not concern this project's users.
+
+    Lightning counts the loader's workers and the lists of modules in eval mode; here loading is threaded and the
+    teacher is in eval mode on purpose.
+    """
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for text in (
+        ".*does not have many workers.*",
+        ".*isinstance.*LeafSpec.*is deprecated.*",
+        ".*The number of training batches .* is smaller than the logging interval.*",
+        ".*`lr_scheduler.step\\(\\)` before `optimizer.step\\(\\)`.*",
+        ".*treespec, LeafSpec.*",
+    ):
+        warnings.filterwarnings("ignore", message=text)

@@ -1,0 +1,211 @@
+"""The recorder of a run directory: metrics file, loggers, best and last checkpoint, early stopping."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from kd_lightning.batch import Batch
+from kd_lightning.errors import UserError
+from kd_lightning.outputs import ModelOutput
+from kd_lightning.runs.checkpoint import load_checkpoint, save_checkpoint
+from kd_lightning.runs.metrics_file import MetricsFile
+from kd_lightning.runs.recorder import Recorder
+from kd_lightning.runs.spec import Progress, RunSpec
+
+if TYPE_CHECKING:
+    from kd_lightning.member import Member
+
+
+class RunRecorder(Recorder):
+    """Keeps one run's files.
+
+    Args:
+        spec: the run.
+        task: says which metric chooses the best checkpoint, and which direction is better.
+        loggers: Lightning loggers beside the metrics file.
+        loader_state: gives the training loader's position, asked for between two batches.
+        draw: makes a picture of a few samples from ``(inputs, target, student_logits, teacher_logits)``; None: none.
+        report: called as ``report(name, **what)`` with what a progress display shows.
+    """
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        *,
+        task: Any,
+        loggers: Sequence[Any] = (),
+        loader_state: Callable[[], dict[str, Any]] | None = None,
+        draw: Callable[..., Any] | None = None,
+        report: Callable[..., None] | None = None,
+    ) -> None:
+        config = spec.config
+        self.spec = spec
+        self.monitor, self.mode, self.task_name = task.monitor, task.mode, task.name
+        self.loggers = list(loggers)
+        self.status = "running"
+        self.error: str | None = None
+        self.best: float | None = None
+        self.best_epoch = self.best_step = -1
+        self.best_metrics: dict[str, float] = {}
+        self.test_metrics: dict[str, float] = {}
+        self.stale = 0
+        self.epoch = self.step = 0
+        self.seconds = 0.0
+        self.checkpoint_every_n_steps = config["checkpoint"]["every_n_steps"]
+        self._patience = config["early_stopping"]["patience"]
+        self._min_delta = float(config["early_stopping"]["min_delta"] or 0.0)
+        self._pictures = config["pictures"]
+        self._loader_state = loader_state
+        self._draw = draw
+        self._report = report or (lambda name, **what: None)
+        self._metrics_file = MetricsFile(spec.run_dir / "metrics.jsonl")
+        self._seen: tuple[Batch, ModelOutput, ModelOutput | None] | None = None
+        self._teacher_logged = False
+        self._since = time.monotonic()
+
+    @property
+    def done(self) -> bool:
+        return self.status != "running"
+
+    # -- continuing ----------------------------------------------------------------------------------------------
+    def resume(self, member: Member) -> Progress:
+        """Bring the member to where ``last.ckpt`` left it; the start if there is none."""
+        path = self.spec.last_checkpoint
+        if not path.is_file():
+            self._metrics_file.rewind(-1)
+            return Progress()
+        content = load_checkpoint(path, "run_dir")
+        if content.get("fingerprint") != self.spec.fingerprint:
+            raise UserError(
+                f"run_dir={self.spec.run_dir}: holds a run with another configuration; choose another directory"
+            )
+        member.load_state_dict(content["state_dict"])
+        member.load_training_state(content["training"])
+        for name, value in content["recorder"].items():
+            setattr(self, name, value)
+        self._teacher_logged = self.best is not None
+        self._metrics_file.rewind(content["global_step"])
+        return Progress(content["epoch"], content["batch"], content["global_step"], content["loader"])
+
+    # -- from the Distiller --------------------------------------------------------------------------------------
+    def started(self, member: Member) -> None:
+        self._since = time.monotonic()
+        self._report(self.spec.name, status="running")
+
+    def log(self, step: int, epoch: int, metrics: dict[str, float]) -> None:
+        self.step = step
+        self._write(step, epoch, metrics)
+
+    def validated(self, member: Member, step: int, epoch: int, metrics: dict[str, float]) -> None:
+        value = metrics[self.monitor]
+        line = {f"val/{name}": number for name, number in metrics.items() if not name.startswith("teacher_")}
+        if not self._teacher_logged:
+            line |= {f"teacher/val_{n[8:]}": v for n, v in metrics.items() if n.startswith("teacher_")}
+            self._teacher_logged = True
+        self._write(step, epoch, line)
+        self._picture(step, epoch)
+        if not math.isfinite(value):
+            self.diverged(step, [f"val/{self.monitor}"])
+            return
+        improved = self._improves(value)
+        if improved:
+            self.best, self.best_epoch, self.best_step = value, epoch, step
+            self.best_metrics = dict(metrics)
+            content = {"state_dict": member.weights(), "epoch": epoch, "global_step": step, "metrics": metrics}
+            save_checkpoint(self.spec.best_checkpoint, content | {"fingerprint": self.spec.fingerprint})
+        self.stale = 0 if improved else self.stale + 1
+        self.epoch, self.step = epoch + 1, step
+        if self._patience is not None and self.stale >= self._patience:
+            self.status = "stopped"
+        self._report(self.spec.name, epoch=epoch + 1, metrics={f"val/{self.monitor}": value}, best=self.best)
+
+    def tested(self, metrics: dict[str, float]) -> None:
+        self.test_metrics = dict(metrics)
+
+    def look(self, batch: Batch, student: ModelOutput, teacher: ModelOutput | None) -> None:
+        self._seen = (batch, student, teacher)
+
+    def save(self, member: Member, epoch: int, batch: int, step: int) -> None:
+        self._clock()
+        keep = ("best", "best_epoch", "best_step", "best_metrics", "stale", "epoch", "step", "seconds")
+        self.epoch, self.step = epoch, step
+        content = {
+            "state_dict": member.weights(),
+            "training": member.training_state(),
+            "recorder": {name: getattr(self, name) for name in keep},
+            "loader": self._loader_state() if batch and self._loader_state else None,
+            "epoch": epoch,
+            "batch": batch,
+            "global_step": step,
+            "fingerprint": self.spec.fingerprint,
+        }
+        save_checkpoint(self.spec.last_checkpoint, content)
+
+    def diverged(self, step: int, terms: list[str]) -> None:
+        kept = f"; {self.spec.last_checkpoint} holds the state before" if self.spec.last_checkpoint.exists() else ""
+        self._end(
+            "diverged", f"not finite since step {step}: {', '.join(terms)}{kept}; lower optimizer.lr or the weight"
+        )
+
+    def failed(self, error: Exception) -> None:
+        text = " ".join(str(error).split()) or type(error).__name__
+        self._end("failed", text if isinstance(error, UserError) else f"{type(error).__name__}: {text}")
+
+    # -- the end -------------------------------------------------------------------------------------------------
+    def finish(self) -> None:
+        """Training reached its end (or stopped early)."""
+        self._clock()
+        if self.status in ("running", "stopped"):
+            self.status = "finished"
+
+    def close(self) -> None:
+        self._metrics_file.close()
+        for logger in self.loggers:
+            logger.finalize("success" if self.status == "finished" else "failed")
+
+    # -- helpers -------------------------------------------------------------------------------------------------
+    def _end(self, status: str, error: str) -> None:
+        self._clock()
+        self.status, self.error = status, error
+        self._report(self.spec.name, status=status)
+
+    def _clock(self) -> None:
+        now = time.monotonic()
+        self.seconds += now - self._since
+        self._since = now
+
+    def _improves(self, value: float) -> bool:
+        if self.best is None:
+            return True
+        gain = value - self.best if self.mode == "max" else self.best - value
+        return gain > self._min_delta
+
+    def _write(self, step: int, epoch: int, metrics: dict[str, float]) -> None:
+        self._metrics_file.write(step, epoch, metrics)
+        for logger in self.loggers:
+            logger.log_metrics(metrics, step)
+
+    def _picture(self, step: int, epoch: int) -> None:
+        every = self._pictures["every_n_epochs"]
+        if not every or epoch % every or self._draw is None or self._seen is None or self._seen[2] is None:
+            return
+        batch, student, teacher = self._seen
+        k = self._pictures["samples"]
+        if not isinstance(batch.inputs, torch.Tensor) or batch.inputs.dim() != 4:
+            return
+        picture = self._draw(batch.inputs[:k], batch.target[:k], student.logits[:k].float(), teacher.logits[:k].float())
+        for logger in self.loggers:
+            add_image = getattr(logger.experiment, "add_image", None)
+            if add_image is not None:
+                add_image("val/samples", picture, step, dataformats="HWC")
+
+
+def run_files(run_dir: Path) -> list[Path]:
+    """Files of a run that a second attempt replaces."""
+    return [run_dir / "result.json", run_dir / "metrics.jsonl", *sorted((run_dir / "checkpoints").glob("*.ckpt"))]

@@ -1,0 +1,94 @@
+"""One run as data: what to compute and where to leave it. Plain values only, so that it can be compared and stored."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+DISTILLED, ALONE, TEACHER = "distilled", "alone", "teacher"
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """A run that is wanted.
+
+    Attributes:
+        name: readable name, unique in its sweep.
+        run_dir: where its files go.
+        config: the resolved configuration, plain dicts and lists.
+        fingerprint: of the part of the configuration that decides the result.
+        overrides: command-line overrides that made it.
+        role: "distilled", "alone" (the student without a teacher) or "teacher".
+        baseline: the student alone that this run is compared with, if one is wanted.
+    """
+
+    name: str
+    run_dir: Path
+    config: Mapping[str, Any]
+    fingerprint: str
+    overrides: tuple[str, ...] = ()
+    role: str = DISTILLED
+    baseline: RunSpec | None = None
+
+    @property
+    def seed(self) -> int:
+        return int(self.config["seed"])
+
+    @property
+    def result_path(self) -> Path:
+        return self.run_dir / "result.json"
+
+    @property
+    def last_checkpoint(self) -> Path:
+        return self.run_dir / "checkpoints" / "last.ckpt"
+
+    @property
+    def best_checkpoint(self) -> Path:
+        return self.run_dir / "checkpoints" / "best.ckpt"
+
+    @property
+    def group_key(self) -> str:
+        """Runs with equal keys can share batches and teacher outputs: see :func:`shared_part`."""
+        return json.dumps(shared_part(self.config), sort_keys=True, default=str)
+
+
+@dataclass
+class Progress:
+    """Where a run stands: finished epochs, batches of the next one, optimizer steps in all."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    loader: dict[str, Any] | None = field(default=None, compare=False)
+
+
+OWN_KEYS = frozenset(
+    [
+        "seed",
+        "student",
+        "method",
+        "optimizer",
+        "scheduler",
+        "early_stopping",
+        "baseline",
+        "name",
+        "run_dir",
+        "sweep_dir",
+        "paths",
+        "pictures",
+        "logger",
+        "log_every_n_steps",
+        "compile",
+        "max_fused",
+    ]
+)
+"""Keys in which runs of one group may differ; they must agree in all others (data, task, teacher, trainer …)."""
+
+
+def shared_part(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a configuration that runs trained in lockstep have in common."""
+    return {k: copy.deepcopy(v) for k, v in config.items() if k not in OWN_KEYS and k not in ("launcher", "hydra")}
