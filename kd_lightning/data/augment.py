@@ -2,10 +2,11 @@
 
 A counter-based generator (the finaliser of SplitMix64: Steele, Lea & Flood 2014, "Fast splittable pseudorandom number
 generators") has no state to hand from sample to sample. So a view of a sample is the same whatever batch, thread,
-process or order it is made in, a run resumes without storing a generator, and a teacher's output on a view can be stored.
+process or order it is made in, a run resumes without storing a generator, and a teacher's output on a view can be
+stored.
 
 :class:`CropFlip` is the usual small-image augmentation over a whole batch held in memory: one copy of a contiguous run
-of bytes a sample instead of index arithmetic for each pixel.
+of values a sample instead of index arithmetic for each pixel.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from kd_lightning.errors import UserError
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 _FIRST, _SECOND = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
-_S30, _S27, _S31, _S40, _S32 = (np.uint64(s) for s in (30, 27, 31, 40, 32))
+_ONE, _S27, _S30, _S31, _S32, _S40 = (np.uint64(s) for s in (1, 27, 30, 31, 32, 40))
 _A, _B, _G = np.uint64(_FIRST), np.uint64(_SECOND), np.uint64(_GOLDEN)
 
 PADDING_MODES = {"zeros": "constant", "reflect": "reflect", "edge": "replicate"}
@@ -56,16 +57,6 @@ def uniforms(seed: int, view: int, indices: Tensor | np.ndarray, count: int) -> 
 def integers(bits: np.ndarray, below: int) -> np.ndarray:
     """Turn hashed bits into integers in [0, below), int64 (by multiplication, so without the bias of a remainder)."""
     return (((bits >> _S32) * np.uint64(below)) >> _S32).astype(np.int64)
-
-
-def gather_runs(storage: np.ndarray, starts: np.ndarray, length: int) -> np.ndarray:
-    """Copy runs of ``length`` bytes beginning at ``starts``, shape (N,), out of one-dimensional uint8 ``storage``.
-
-    Returns uint8 of shape (N, length). Each run is one element of a made-up record type whose stride is one byte, so
-    that NumPy moves it by a single memcpy.
-    """
-    runs = np.lib.stride_tricks.as_strided(storage[:length].view(f"V{length}"), (storage.size - length + 1,), (1,))
-    return runs[starts].view(np.uint8).reshape(len(starts), length)
 
 
 class CropFlip:
@@ -122,29 +113,28 @@ class CropFlip:
         ``padded`` is what :meth:`pad` returned, of shape (M, C, H + 2p, W + 2p).
         """
         p, (_, c, hp, wp) = self.crop_padding, padded.shape
-        h, w, size = hp - 2 * p, wp - 2 * p, padded.element_size()
-        rows = indices.numpy()
-        bits = hash_bits(seed, view, rows, 3)
-        starts = rows * (c * hp * wp)
+        h, w, shifts = hp - 2 * p, wp - 2 * p, 2 * p + 1
+        bits = hash_bits(seed, view, indices, 1)[:, 0]
+        starts = indices * (c * hp * wp)
         if p:
-            starts = starts + integers(bits[:, 0], 2 * p + 1) * wp + integers(bits[:, 1], 2 * p + 1)
-        run = (c - 1) * hp * wp + (h - 1) * wp + w  # from a crop's first pixel to its last: its rows lie wp apart in it
-        order = flipped = None
+            down, right = np.divmod(integers(bits, shifts * shifts), shifts)
+            starts += torch.from_numpy(down * wp + right)
         if self.flip:
-            flipped = (bits[:, 2] >> np.uint64(63)).astype(bool)
-            order = np.argsort(flipped, kind="stable")  # the samples to be mirrored stand last, so that both are slices
+            flipped = (bits & _ONE).astype(bool)  # integers() uses the high bits
+            order = torch.from_numpy(np.argsort(flipped, kind="stable"))
+            straight = len(flipped) - int(np.count_nonzero(flipped))  # these stand first: both kinds are slices
             starts = starts[order]
-        runs = gather_runs(padded.view(-1).view(torch.uint8).numpy(), starts * size, run * size)
-        crops = torch.from_numpy(runs).view(padded.dtype).as_strided((len(rows), c, h, w), (run, hp * wp, wp, 1))
-        if order is None:
+        # The run of values from a crop's first pixel to its last: rows lie wp apart in it, channels hp * wp. Runs are
+        # rows of an overlapping view, so that each is one memcpy.
+        length = (c - 1) * hp * wp + (h - 1) * wp + w
+        runs = padded.view(-1).unfold(0, length, 1).index_select(0, starts)
+        crops = runs.as_strided((len(starts), c, h, w), (length, hp * wp, wp, 1))
+        if not self.flip:
             return crops
-        straight = len(rows) - int(flipped.sum())
         pixels = torch.cat([crops[:straight], crops[straight:].flip(-1)])
-        back = np.empty_like(order)
-        back[order] = np.arange(len(order))
-        sample = c * h * w * size
-        runs = gather_runs(pixels.view(-1).view(torch.uint8).numpy(), back * sample, sample)
-        return torch.from_numpy(runs).view(padded.dtype).view(len(rows), c, h, w)
+        back = torch.empty_like(order)
+        back[order] = torch.arange(len(order))
+        return pixels.index_select(0, back)
 
 
 def _mix(x: np.ndarray) -> np.ndarray:
