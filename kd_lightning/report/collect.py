@@ -1,0 +1,271 @@
+"""A sweep as a study: its configurations, the student alone, the teacher, what is missing; read from disk only.
+
+```
+directories ─► runs ─► studies (one per task, metric and data set) ─► cells (one per configuration) ─► figures, page
+```
+A cell holds the runs that differ in nothing but their seeds. The student alone is found per seed among the runs of role
+"alone"; only where a sweep has none, the single reference that a run names in its ``result.json`` takes its place.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from kd_lightning.errors import UserError
+from kd_lightning.report import metrics as metric_names
+from kd_lightning.report.factors import MISSING, Factor, find_factors, format_value, replicate_of, value_of
+from kd_lightning.report.reading import Run, RunReader, is_run, read_json, run_folders
+from kd_lightning.report.statistics import Gain, Spread, interval, paired_gain, spread
+
+
+@dataclass
+class Cell:
+    """One configuration: its values of the swept keys and its finished runs, one for each replicate (seed)."""
+
+    id: str
+    params: tuple[Any, ...]
+    label: str
+    runs: dict[tuple, Run]
+    expected: int  # runs that the sweep wants of it
+    references: dict[tuple, Run] = field(default_factory=dict)  # the student alone, by replicate
+    _gains: dict[str, Gain | None] = field(default_factory=dict, repr=False)
+
+    def values(self, metric: str) -> dict[tuple, float]:
+        return {key: run.metrics[metric] for key, run in self.runs.items() if metric in run.metrics}
+
+    def spread(self, metric: str) -> Spread | None:
+        return spread(list(self.values(metric).values()))
+
+    def alone(self, metric: str) -> Spread | None:
+        """The student alone in this cell's setting: its own runs, or else the reference that the results name."""
+        mine = [run.metrics[metric] for run in self.references.values() if metric in run.metrics]
+        named = {str(run.baseline): _named_reference(run, metric) for run in self.runs.values()}
+        return spread(mine) if mine else spread([value for value in named.values() if value is not None])
+
+    def gain(self, metric: str) -> Gain | None:
+        """Difference to the student alone, with a 95 % interval where pairs allow one."""
+        if metric not in self._gains:
+            self._gains[metric] = self._find_gain(metric)
+        return self._gains[metric]
+
+    def _find_gain(self, metric: str) -> Gain | None:
+        references = {k: run.metrics[metric] for k, run in self.references.items() if metric in run.metrics}
+        if references:
+            return paired_gain(self.values(metric), references)
+        pairs = [(value, _named_reference(self.runs[key], metric)) for key, value in self.values(metric).items()]
+        differences = [value - reference for value, reference in pairs if reference is not None]
+        return interval(differences, "one reference") if differences else None
+
+
+@dataclass
+class Study:
+    """The runs of one task on one data set: what one page of the report shows."""
+
+    title: str
+    data: str
+    task: str
+    metric: str  # what is monitored, without prefix: "acc"
+    higher: bool
+    factors: list[Factor]
+    cells: list[Cell]
+    alone: list[Cell]
+    runs: list[Run]  # every run and every expected run, finished or not
+    teacher_runs: list[Run]
+    commands: list[str]
+    folders: list[Path]
+    duplicates: int = 0
+
+    @property
+    def val_metric(self) -> str:
+        return f"best/val_{self.metric}"
+
+    @property
+    def test_metric(self) -> str:
+        return f"test/{self.metric}"
+
+    @cached_property
+    def metrics(self) -> list[str]:
+        """The figures that some run has, the monitored one on test first."""
+        names = {name for cell in [*self.cells, *self.alone] for run in cell.runs.values() for name in run.metrics}
+        names = {name for name in names if name.startswith("test/") or name.startswith("best/val_")}
+        return sorted(names, key=lambda name: (name != self.test_metric, name != self.val_metric, name))
+
+    @property
+    def counts(self) -> Counter:
+        return Counter(run.status for run in self.runs)
+
+    def prefers_high(self, metric: str) -> bool:
+        return metric_names.higher_is_better(metric, self.metric, "max" if self.higher else "min")
+
+    @cached_property
+    def chosen(self) -> Cell | None:
+        """The configuration with the best mean of the monitored metric on validation data, never on test.
+
+        Only configurations with as many finished seeds as the fullest one compete: one lucky seed must not win while
+        others are still missing.
+        """
+        candidates = [cell for cell in self.cells if cell.spread(self.val_metric)]
+        full = max((len(cell.runs) for cell in candidates), default=0)
+        candidates = [cell for cell in candidates if len(cell.runs) == full]
+        sign = 1.0 if self.higher else -1.0
+        return max(candidates, key=lambda cell: sign * cell.spread(self.val_metric).mean, default=None)
+
+    def teachers(self, cells: Iterable[Cell] | None = None) -> list[dict[str, Any]]:
+        """The distinct teachers of the given cells (of all, by default), as ``result.json`` describes them."""
+        found: dict[str, dict[str, Any]] = {}
+        for cell in self.cells if cells is None else cells:
+            for run in cell.runs.values():
+                if run.teacher:
+                    found.setdefault(str(run.teacher.get("fingerprint") or run.teacher.get("name")), run.teacher)
+        return list(found.values())
+
+    def teacher_spread(self, metric: str, cell: Cell | None = None) -> Spread | None:
+        name = metric.replace("best/val_", "val/")
+        found = self.teachers(None if cell is None else [cell])
+        values = [teacher[name] for teacher in found if isinstance(teacher.get(name), (int, float))]
+        return spread(values)
+
+
+def collect(directories: Sequence[Path | str] | Path | str, reader: RunReader | None = None) -> list[Study]:
+    """Read sweep directories (or run directories, or folders of either) into studies, the largest first.
+
+    Raises:
+        UserError: if a directory doesn't exist or none of them holds a run.
+    """
+    if isinstance(directories, (str, Path)):
+        directories = [directories]
+    reader = reader or RunReader()
+    folders = [Path(directory) for directory in directories]
+    runs: list[Run] = []
+    declared: list[str] = []
+    commands: list[str] = []
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"no directory {folder}: give the directory of a sweep or of a run")
+        found = [reader.read(path) for path in run_folders(folder)]
+        for plan in _plans(folder, found):
+            found = _with_expected(found, plan)
+            declared += [str(key) for key in plan.get("swept") or []]
+            commands += [str(plan["command"])] if plan.get("command") else []
+        runs += found
+    if not runs:
+        where = ", ".join(str(folder) for folder in folders)
+        raise UserError(f"no run in {where}: expected result.json or metrics.jsonl in it or up to three levels below")
+    teachers = [run for run in runs if run.role == "teacher"]
+    groups = _group([run for run in runs if run.role != "teacher"] or teachers)
+    studies = [_study(key, group, declared, commands, folders, teachers) for key, group in groups.items()]
+    return sorted(studies, key=lambda study: -len(study.runs))
+
+
+def _plans(folder: Path, runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """The ``sweep.json`` of the folder and of the folders that hold its runs (not for a single run's report)."""
+    if is_run(folder):
+        return []
+    places = dict.fromkeys([folder, *(run.path.parent for run in runs)])
+    plans = [{**read_json(place / "sweep.json")[0], "folder": place} for place in places]
+    return [plan for plan in plans if len(plan) > 1]
+
+
+def _with_expected(runs: list[Run], plan: dict[str, Any]) -> list[Run]:
+    """Add what the sweep expects and nobody has started; mark results that an earlier configuration left behind."""
+    by_name = {run.path.name: i for i, run in enumerate(runs) if run.path.parent == plan["folder"]}
+    runs = list(runs)
+    expected = [entry for entry in plan.get("runs") or [] if isinstance(entry, dict) and entry.get("name")]
+    missing = []
+    for entry in expected:
+        place = by_name.get(entry["name"])
+        if place is None:
+            path = plan["folder"] / str(entry["name"])
+            run = Run(path=path, name=path.name, status="missing", role=entry.get("role") or "distilled")
+            run.overrides = [str(override) for override in entry.get("overrides") or []]
+            run.seed = run.override_values.get("seed")
+            run.fingerprint = entry.get("fingerprint")
+            missing.append(run)
+        elif runs[place].is_finished and entry.get("fingerprint") not in (None, runs[place].fingerprint):
+            reason = "its result.json is of another configuration than sweep.json asks for; start the sweep again"
+            runs[place] = replace(runs[place], status="outdated", error=reason)
+    return runs + missing
+
+
+def _group(runs: Sequence[Run]) -> dict[tuple, list[Run]]:
+    """Runs by (task, metric, mode, data set); those too early to know join the one with the same data, or the first."""
+    groups: dict[tuple, list[Run]] = {}
+    undecided = []
+    for run in runs:
+        if run.metric:
+            groups.setdefault((run.task, run.metric, run.mode or "max", _data_name(run)), []).append(run)
+        else:
+            undecided.append(run)
+    for run in undecided:
+        fits = [key for key in groups if key[3] == _data_name(run)] or list(groups)
+        groups.setdefault(fits[0] if fits else ("", "acc", "max", _data_name(run)), []).append(run)
+    return groups
+
+
+def _data_name(run: Run) -> str:
+    named = run.config.get("data.name") or run.override_values.get("data")
+    return str(named or str(run.config.get("data._target_") or "").rsplit(".", 1)[-1])
+
+
+def _study(key: tuple, runs: list[Run], declared: list[str], commands: list[str], folders, teachers) -> Study:
+    task, metric, mode, data = key
+    distilled = [run for run in runs if run.role == "distilled"] or runs
+    references = [run for run in runs if run.role == "alone" and run not in distilled]
+    factors = find_factors(distilled, declared)
+    cells, duplicates = _cells(distilled, factors, "c")
+    alone_factors = [f for f in find_factors(references, declared) if f.key.split(".")[0] != "method"]
+    alone, _ = _cells(references, alone_factors, "a")
+    for cell in cells:
+        if cell.runs:
+            cell.references = _references(next(iter(cell.runs.values())), alone, alone_factors)
+    title = " + ".join(dict.fromkeys(folder.resolve().name for folder in folders))
+    return Study(
+        title=title,
+        data=data,
+        task=task,
+        metric=metric,
+        higher=metric_names.higher_is_better(metric, metric, mode),
+        factors=factors,
+        cells=[cell for cell in cells if cell.runs],
+        alone=[cell for cell in alone if cell.runs],
+        runs=runs,
+        teacher_runs=teachers,
+        commands=list(dict.fromkeys(commands)),
+        folders=list(folders),
+        duplicates=duplicates,
+    )
+
+
+def _cells(runs: Sequence[Run], factors: Sequence[Factor], prefix: str) -> tuple[list[Cell], int]:
+    groups: dict[tuple, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(tuple(value_of(run, factor.key) for factor in factors), []).append(run)
+    order = {f.key: {value: i for i, value in enumerate(f.values)} for f in factors}
+    rank = sorted(groups, key=lambda params: [order[f.key].get(v, -1) for f, v in zip(factors, params, strict=True)])
+    cells, duplicates = [], 0
+    for number, params in enumerate(rank):
+        finished = sorted((run for run in groups[params] if run.is_finished), key=lambda run: run.finished)
+        newest = {replicate_of(run): run for run in finished}
+        duplicates += len(finished) - len(newest)
+        pairs = [(f, v) for f, v in zip(factors, params, strict=True) if v != MISSING]
+        label = " ".join(f"{f.short}={format_value(v)}" if f.is_numeric else format_value(v) for f, v in pairs)
+        cells.append(Cell(f"{prefix}{number}", params, label, newest, len({replicate_of(r) for r in groups[params]})))
+    return cells, duplicates
+
+
+def _references(run: Run, alone: Sequence[Cell], factors: Sequence[Factor]) -> dict[tuple, Run]:
+    """The student alone that agrees with ``run`` in every key in which the students alone differ (data, size, …)."""
+    for cell in alone:
+        if all(value_of(run, f.key) == value for f, value in zip(factors, cell.params, strict=True)):
+            return cell.runs
+    return {}
+
+
+def _named_reference(run: Run, metric: str) -> float | None:
+    value = run.baseline.get(metric, run.baseline.get(metric.replace("best/val_", "val/")))
+    return float(value) if isinstance(value, (int, float)) else None

@@ -1,0 +1,271 @@
+"""What a study says in words and rows: cards, leaderboard, what is missing, caveats, the command of the best.
+
+Every figure on the page is made here (or in the charts) and only placed by the page's script.
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from kd_lightning.report import metrics
+from kd_lightning.report.collect import Cell, Study
+from kd_lightning.report.factors import Factor, format_value, is_seed, value_of
+from kd_lightning.report.grid import plan
+from kd_lightning.report.reading import Run
+from kd_lightning.report.statistics import Gain, Spread, gap_closed
+from kd_lightning.report.theme import ACCENT, ALONE, TEACHER, colours
+
+STATUS_ORDER = ("diverged", "failed", "interrupted", "stopped", "unreadable", "outdated", "running", "missing")
+
+
+def headline(study: Study) -> str:
+    """One line: how much is done, of what."""
+    done, total = study.counts["finished"], len(study.runs)
+    seeds = max((cell.expected for cell in study.cells), default=0)
+    parts = [f"{len(factor.values)} {_plural(factor)}" for factor in study.factors]
+    parts += [f"{seeds} seed{'s' if seeds != 1 else ''}"] if seeds else []
+    seconds = sum(run.cost.get("seconds") or 0 for run in study.runs)
+    said = [f"{done}/{total} runs finished", " × ".join(parts), study.data, f"{_duration(seconds)} of training"]
+    return " · ".join(part for part in said if part)
+
+
+def cards(study: Study, metric: str) -> list[dict[str, str]]:
+    """The four figures that matter: chosen configuration, gain, gap closed, compression."""
+    chosen = study.chosen
+    summary = chosen.spread(metric) if chosen else None
+    if chosen is None or summary is None:
+        first = {"label": f"{metric} of the chosen configuration", "value": "\u2013", "note": "no run has finished yet"}
+        return [
+            first,
+            *({"label": label, "value": "\u2013", "note": ""} for label in ("gain", "gap closed", "compression")),
+        ]
+    seeds = f"{summary.n} seed{'s' if summary.n != 1 else ''}"
+    return [
+        {
+            "label": f"{metric} of the configuration chosen by {study.val_metric}",
+            "value": spread_text(metric, summary) + metrics.unit(metric),
+            "note": ", ".join(part for part in (chosen.label, seeds) if part),
+        },
+        _gain_card(chosen, metric, summary),
+        _gap_card(study, chosen, metric, summary),
+        _compression_card(study, chosen),
+    ]
+
+
+def _gain_card(chosen: Cell, metric: str, summary: Spread) -> dict[str, str]:
+    card = {"label": "gain over the student alone", "value": "\u2013", "note": "no student alone among these runs"}
+    gain = chosen.gain(metric)
+    if gain is None:
+        return card
+    value = metrics.show_difference(metric, gain.mean, summary.mean) + metrics.unit(metric, difference=True)
+    return {**card, "value": value, "note": interval_text(metric, gain, summary.mean)}
+
+
+def _gap_card(study: Study, chosen: Cell, metric: str, summary: Spread) -> dict[str, str]:
+    card = {"label": "teacher gap closed", "value": "\u2013", "note": ""}
+    alone, teacher = chosen.alone(metric), study.teacher_spread(metric, chosen)
+    if alone is None or teacher is None:
+        return {**card, "note": f"needs {metric} of the teacher and of the student alone"}
+    figures = [metrics.show(metric, value.mean, summary.mean) for value in (alone, summary, teacher)]
+    note = "alone {} → distilled {} → teacher {}".format(*figures)
+    share = gap_closed(summary.mean, alone.mean, teacher.mean, study.prefers_high(metric))
+    if share is None:
+        return {**card, "note": f"{note}: the teacher isn't ahead of the student alone"}
+    return {**card, "value": metrics.minus(f"{100 * share:.0f} %"), "note": note}
+
+
+def _compression_card(study: Study, chosen: Cell) -> dict[str, str]:
+    card = {"label": "compression", "value": "\u2013", "note": ""}
+    teachers = study.teachers([chosen])
+    student = next(iter(chosen.runs.values())).student
+    large, small = (teachers[0] if teachers else {}).get("parameters"), student.get("parameters")
+    if not large or not small:
+        return {**card, "note": "needs the sizes of teacher and student"}
+    times = large / small
+    note = f"{large:,} → {small:,} parameters"
+    slow, fast = teachers[0].get("latency_ms"), student.get("latency_ms")
+    if slow and fast:
+        note += f"; {slow:.3g} → {fast:.3g} ms"
+    return {**card, "value": f"{times:.0f}×" if times >= 10 else f"{times:.1f}×", "note": note}
+
+
+def spread_text(metric: str, summary: Spread, more: int = 0) -> str:
+    mean = metrics.show(metric, summary.mean, more=more)
+    if summary.std is None:
+        return mean
+    return f"{mean} ± {metrics.show(metric, summary.std, summary.mean, more)}"
+
+
+def interval_text(metric: str, gain: Gain, size: float) -> str:
+    """The interval in words, or why there is none."""
+    if gain.low is None or gain.high is None:
+        if gain.pairing == "none":
+            return "no interval: no seed in common with the student alone"
+        return "no interval: one seed"
+    ends = [metrics.show_difference(metric, end, size) for end in (gain.low, gain.high)]
+    against = "paired by seed" if gain.pairing == "seed" else "against one reference run"
+    return f"95 % CI [{ends[0]}, {ends[1]}], {against}, n = {gain.n}"
+
+
+def rows(study: Study) -> list[dict[str, Any]]:
+    """The leaderboard: teacher, student alone and every configuration, with figures (raw) and texts by metric."""
+    found = [_teacher_row(study, teacher, i) for i, teacher in enumerate(study.teachers())]
+    found += [_cell_row(study, cell, "alone", ALONE) for cell in study.alone]
+    shades = line_colours(study)
+    return found + [_cell_row(study, cell, "cell", shades.get(cell.id, ACCENT)) for cell in study.cells]
+
+
+def line_colours(study: Study) -> dict[str, str]:
+    """Each cell's colour in the chart of the metric against a key, where the second key's value decides it."""
+    layout = plan(study)
+    if layout is None or layout.y is None:
+        return {}
+    place = study.factors.index(layout.y)
+    shades = dict(zip(layout.y.values, colours(len(layout.y.values), layout.y.is_numeric), strict=True))
+    return {cell.id: shades[cell.params[place]] for cell in study.cells}
+
+
+def _cell_row(study: Study, cell: Cell, kind: str, colour: str) -> dict[str, Any]:
+    row: dict[str, Any] = {"id": cell.id, "kind": kind, "colour": colour, "stats": {}, "gains": {}}
+    row["label"] = cell.label if kind == "cell" else f"student alone {cell.label}".strip()
+    row["params"] = [format_value(value) for value in cell.params] if kind == "cell" else ["" for _ in study.factors]
+    row["values"] = list(cell.params) if kind == "cell" else []
+    row["runs"] = f"{len(cell.runs)}/{max(cell.expected, len(cell.runs))}"
+    row["chosen"] = cell is study.chosen
+    for metric in study.metrics:
+        summary = cell.spread(metric)
+        if summary is not None:
+            row["stats"][metric] = _stats(metric, summary)
+        gain = cell.gain(metric) if kind == "cell" else None
+        if gain is not None and summary is not None:
+            half = None if gain.low is None else metrics.show(metric, gain.high - gain.mean, summary.mean, 1)
+            row["gains"][metric] = {
+                "mean": gain.mean,
+                "low": gain.low,
+                "high": gain.high,
+                "text": metrics.show_difference(metric, gain.mean, summary.mean, 1),
+                "half": half,
+            }
+    return row
+
+
+def _teacher_row(study: Study, teacher: dict[str, Any], number: int) -> dict[str, Any]:
+    stats = {}
+    for metric in study.metrics:
+        value = teacher.get(metric.replace("best/val_", "val/"))
+        if isinstance(value, (int, float)):
+            stats[metric] = _stats(metric, Spread(value, None, 1))
+    label = "teacher" if not teacher.get("name") else f"teacher {teacher['name']}"
+    row = {"id": f"t{number}", "kind": "teacher", "label": label, "colour": TEACHER, "runs": "1/1", "chosen": False}
+    return {**row, "params": ["" for _ in study.factors], "values": [], "stats": stats, "gains": {}}
+
+
+def _stats(metric: str, summary: Spread) -> dict[str, Any]:
+    text = metrics.show(metric, summary.mean, more=1)
+    std = "" if summary.std is None else metrics.show(metric, summary.std, summary.mean, 1)
+    return {"mean": summary.mean, "std": summary.std, "n": summary.n, "text": text, "spread": std}
+
+
+def problems(study: Study) -> list[dict[str, str]]:
+    """Runs without a result that counts: what failed first, what hasn't started last."""
+    found = [run for run in study.runs if not run.is_finished]
+    found.sort(key=lambda run: (STATUS_ORDER.index(run.status) if run.status in STATUS_ORDER else 0, run.name))
+    return [{"name": run.name, "status": run.status, "detail": _detail(run)} for run in found]
+
+
+def _detail(run: Run) -> str:
+    last = max((steps[-1] for steps, _ in run.curves.values()), default=None)
+    at = "" if last is None else f"last step {last:g}"
+    words = {"missing": "not started", "stopped": "no result and no change for ten minutes: it was killed or it hangs"}
+    return "; ".join(part for part in (run.error or words.get(run.status, ""), at) if part)
+
+
+def rerun_command(study: Study) -> str:
+    """The command that starts the sweep again: finished runs are skipped, the others continue or run again."""
+    if not study.commands:
+        return ""
+    command = study.commands[0]
+    return command if "sweep_dir=" in command else f"{command} sweep_dir={shlex.quote(str(study.folders[0]))}"
+
+
+def best_command(study: Study) -> str:
+    """The command that trains the chosen configuration again, with the same seeds."""
+    if study.chosen is None:
+        return ""
+    runs = sorted(study.chosen.runs.values(), key=lambda run: str(run.seed))
+    places = ("run_dir", "sweep_dir", "sweep", "launcher", "max_fused")
+    overrides = [o for o in runs[0].overrides if o.partition("=")[0].lstrip("+~") not in places]
+    other_seeds = [o for o in overrides if is_seed(o.partition("=")[0]) and o.partition("=")[0] != "seed"]
+    start = "kd-train"
+    if len(runs) > 1 and not other_seeds:
+        overrides = [o for o in overrides if o.partition("=")[0] != "seed"]
+        overrides.append("seed=" + ",".join(str(run.seed) for run in runs))
+        start = "kd-train -m"
+    return " ".join([start, *(shlex.quote(override) for override in overrides)])
+
+
+def notes(study: Study) -> list[str]:
+    """What a reader must know to read the figures rightly."""
+    said = []
+    count = len(study.cells)
+    n = max((len(cell.runs) for cell in study.cells), default=0)
+    if study.chosen is not None:
+        said.append(f"Chosen by the mean of {study.val_metric}; test figures took no part in the choice.")
+    gains = [gain for cell in study.cells if (gain := cell.gain(study.test_metric))]
+    if any(gain.low is not None for gain in gains):
+        chance = f": about {0.05 * count:.1f} of them would exclude zero by chance alone" if count > 1 else ""
+        said.append(
+            f"{count} configuration{'s' if count != 1 else ''} compared. Intervals are 95 %, Student's t on differences "
+            f"paired by seed, uncorrected for the number of comparisons{chance}."
+        )
+    if n == 1:
+        said.append("One seed each: no spread and no interval can be given, and a difference may be luck.")
+    elif 1 < n <= 5:
+        said.append(f"n = {n} seeds is small: differences inside the grey band are noise.")
+    short = sum(len(cell.runs) < n for cell in study.cells)
+    if short:
+        said.append(
+            f"{short} configuration{'s have' if short > 1 else ' has'} fewer than {n} seeds: not in the choice."
+        )
+    if any(gain.pairing == "one reference" for gain in gains):
+        said.append("The student alone is a single run: its own spread is not in the intervals.")
+    if any(gain.pairing == "none" for gain in gains):
+        said.append("Some configurations share no seed with the student alone: their difference has no interval.")
+    said += [_setting_note(study, factor) for factor in study.factors if _is_confounded(study, factor)]
+    if study.duplicates:
+        said.append(
+            f"{study.duplicates} repeated run{'s' if study.duplicates > 1 else ''} of a seed: the newest counts."
+        )
+    left_out = getattr(plan(study), "left_out", 0)
+    if left_out:
+        said.append(f"{left_out} more panels of the heatmap are not drawn; the leaderboard has every configuration.")
+    return said
+
+
+def _alone_values(study: Study, factor: Factor) -> set:
+    return {value_of(run, factor.key) for cell in study.alone for run in cell.runs.values()}
+
+
+def _is_confounded(study: Study, factor: Factor) -> bool:
+    """Whether a swept key that is not of the method differs between students distilled and the one student alone."""
+    return factor.key.split(".")[0] != "method" and bool(study.alone) and len(_alone_values(study, factor)) == 1
+
+
+def _setting_note(study: Study, factor: Factor) -> str:
+    value = format_value(next(iter(_alone_values(study, factor))))
+    return f"The student alone was trained at {factor.short} = {value} only: gains elsewhere mix in the effect of {factor.short}."
+
+
+def _plural(factor: Factor) -> str:
+    if factor.short == "T":
+        return "temperatures"
+    if factor.label.startswith("weight of "):
+        return f"{factor.short} weights"
+    return f"{factor.short}s" if not factor.is_numeric and not factor.short.endswith("s") else f"{factor.short} values"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,121 @@
+"""Colours and the common layout of every chart; one table maps each light colour to its dark counterpart.
+
+Charts are built in light colours. ``darkened`` (and the page's script, with the same table) replaces them one by one,
+so a chart looks the same in a notebook, on a light page and on a dark one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+INK = "#1d2126"
+MUTED = "#69717b"
+GRID = "#e5e8ec"
+CARD = "#fefefe"
+ACCENT = "#1a6bb0"
+WORSE = "#d98a72"
+NEUTRAL = "#f4f3ee"
+ALONE = "#7a8089"
+ALONE_BAND = "rgba(122,128,137,0.16)"
+TEACHER = "#1d2127"
+
+SEQUENCE = ("#74c2ab", "#2a939c", "#3f72b8", "#7350b0", "#ad4397", "#d2486c")
+"""Ordered values: from few to much, distinct in grey too."""
+CATEGORIES = ("#1a6bb1", "#e07b39", "#2f9e77", "#a04fb0", "#c94f5f", "#8a7a2e", "#4aa3c7", "#6b6f9e")
+
+DARK = {
+    INK: "#e9ebee",
+    MUTED: "#9aa3ad",
+    GRID: "#2d333b",
+    CARD: "#1b1f24",
+    ACCENT: "#4f9fe0",
+    WORSE: "#b5614a",
+    NEUTRAL: "#2a2e34",
+    ALONE: "#959ca6",
+    ALONE_BAND: "rgba(149,156,166,0.18)",
+    TEACHER: "#f4f5f7",
+    "#3f72b8": "#6391d6",
+    "#7350b0": "#9d7ad8",
+    "#1a6bb1": "#4f9fe1",
+}
+
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
+COMPARED = (ACCENT, "#e07b39", "#2f9e77", "#a04fb0", "#c94f5f", "#8a7a2e")
+"""Line colours of the configurations that a reader compares, the chosen one first."""
+
+Spec = dict[str, Any]
+
+
+def colours(count: int, ordered: bool) -> list[str]:
+    """``count`` distinguishable colours; ordered values get neighbours of one sequence."""
+    if not ordered:
+        return [CATEGORIES[i % len(CATEGORIES)] for i in range(count)]
+    if count <= 1:
+        return [SEQUENCE[1]] * count
+    return [_blend(SEQUENCE, i / (count - 1)) for i in range(count)]
+
+
+def translucent(colour: str, opacity: float) -> str:
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity})"
+
+
+def _blend(stops: Sequence[str], position: float) -> str:
+    place = position * (len(stops) - 1)
+    if place == int(place):
+        return stops[int(place)]
+    low, share = int(place), place - int(place)
+    pairs = zip(*([int(stop[i : i + 2], 16) for i in (1, 3, 5)] for stop in stops[low : low + 2]), strict=True)
+    return "#" + "".join(f"{round(a + (b - a) * share):02x}" for a, b in pairs)
+
+
+def axis(title: str | None = None, **settings: Any) -> Spec:
+    """A quiet axis: thin grid, no line, no zero line."""
+    spec: Spec = {
+        "gridcolor": GRID,
+        "linecolor": GRID,
+        "zeroline": False,
+        "tickfont": {"color": MUTED, "size": 11},
+        "automargin": True,
+        **settings,
+    }
+    if title:
+        spec["title"] = {"text": escape(title), "font": {"color": MUTED, "size": 12}, "standoff": 8}
+    return spec
+
+
+def layout(height: int = 300, **settings: Any) -> Spec:
+    return {
+        "height": height,
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": FONT, "size": 12, "color": INK},
+        "margin": {"l": 48, "r": 12, "t": 10, "b": 44},
+        "legend": {
+            "orientation": "h",
+            "x": 0,
+            "xanchor": "left",
+            "y": -0.2,
+            "yanchor": "top",
+            "font": {"color": MUTED},
+        },
+        "hoverlabel": {"bgcolor": CARD, "bordercolor": GRID, "font": {"color": INK, "family": FONT, "size": 12}},
+        "hovermode": "closest",
+        "dragmode": False,
+        **settings,
+    }
+
+
+def escape(text: Any) -> str:
+    """Text safe inside Plotly's small HTML: names of runs and values are shown, never interpreted."""
+    return str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def darkened(value: Any) -> Any:
+    """A chart's description with every light colour replaced by its dark counterpart."""
+    if isinstance(value, dict):
+        return {key: darkened(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [darkened(item) for item in value]
+    return DARK.get(value, value) if isinstance(value, str) else value
