@@ -34,7 +34,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import kd_lightning.config.resolvers  # noqa: F401  (registers them)
 from kd_lightning.config.explain import explain, is_config_error, leaf_keys, one_line, unknown_option
-from kd_lightning.errors import RunInterrupted, UserError
+from kd_lightning.errors import RunInterrupted, RunsFailed, UserError
 from kd_lightning.sweeps.names import swept_keys
 
 TaskFunction = Callable[[DictConfig], Any]
@@ -221,6 +221,9 @@ def _report(error: BaseException, hydra: Hydra | None, config_name: str, overrid
     if isinstance(error, RunInterrupted):
         print(one_line(str(error)) or "interrupted", file=sys.stderr)
         return 130
+    if isinstance(error, RunsFailed):
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
+        return 1
     line = _user_line(error, hydra, config_name, overrides)
     if line is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
         traceback.print_exception(type(error), error, error.__traceback__)

@@ -1,0 +1,221 @@
+"""Is this configuration one that can be run? Asked before a directory is made or data is touched.
+
+Every key is looked at: plain keys by :mod:`kd_lightning.config.schema`, arguments of a ``_target_`` by its signature.
+The first thing that is wrong stops the command with one line: file or command line, the key, what is wrong, what was
+probably meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
+
+from kd_lightning.config import schema
+from kd_lightning.config.annotations import misfit, parameters_of
+from kd_lightning.config.explain import one_line
+from kd_lightning.config.origin import Origin
+from kd_lightning.config.schema import PLAIN, RANGES, kind_of, show
+from kd_lightning.config.suggestions import did_you_mean
+from kd_lightning.config.targets import TargetProblem, check_target
+from kd_lightning.errors import UserError
+
+_NEEDED = ("data", "task", "teacher", "student", "method", "optimizer", "trainer")
+_SPECIAL = {"trainer", "teacher.data"} | schema.TARGETS | schema.TARGET_MAPPINGS
+
+
+def check(cfg: DictConfig, overrides: Sequence[str] = ()) -> None:
+    """Check a composed job configuration of ``kd-train``.
+
+    Args:
+        cfg: the configuration, without Hydra's own part; interpolations are resolved here, ``cfg`` stays as it is.
+        overrides: the job's overrides, to say where a key comes from.
+
+    Raises:
+        UserError: for the first problem, in one line.
+    """
+    origin = Origin(overrides)
+    _Checker(_resolved(cfg, origin), origin).run()
+
+
+def _resolved(cfg: DictConfig, origin: Origin) -> dict[str, Any]:
+    try:
+        plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        key = error.full_key or ""
+        raise UserError(f"{origin.of(key)}: {key}: needs a value ('???' stands there)") from error
+    except InterpolationResolutionError as error:
+        key = error.full_key or ""
+        raise UserError(f"{origin.of(key)}: {key}: {one_line(str(error).splitlines()[0])}") from error
+    except OmegaConfBaseException as error:
+        raise UserError(f"configuration: {one_line(str(error))}") from error
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+class _Checker:
+    def __init__(self, config: dict[str, Any], origin: Origin) -> None:
+        self.config, self.origin = config, origin
+
+    def run(self) -> None:
+        for key in _NEEDED:
+            if self.config.get(key) is None:
+                self.fail(key, f"is missing: choose one with {key}=NAME")
+        self.plain("", self.config)
+        self.method(self.config["method"])
+        self.checkpoint_exists()
+
+    def fail(self, key: str, text: str) -> None:
+        override = self.origin.override_of(key)
+        plus = "+" if override is not None and override.startswith("+") else ""
+        raise UserError(f"{self.origin.of(key)}: {plus}{key}: {text}")
+
+    def plain(self, prefix: str, node: Mapping[str, Any]) -> None:
+        """A mapping whose keys are declared."""
+        declared = _children(prefix)
+        for key, value in node.items():
+            name = f"{prefix}{key}"
+            if name in schema.NULLABLE and value is None:
+                continue
+            if name in schema.TARGETS:
+                self.target(name, value)
+            elif name in schema.TARGET_MAPPINGS:
+                self.targets_by_name(name, value)
+            elif name == "trainer":
+                self.trainer(value)
+            elif name == "teacher.data":
+                self.teacher_data(value)
+            elif name in PLAIN:
+                self.rule(name, value, PLAIN[name])
+            elif key in declared:
+                self.plain(f"{name}.", self.mapping(name, value))
+            else:
+                self.fail(name, self.unknown(name, key, prefix, declared))
+
+    def unknown(self, name: str, key: str, prefix: str, declared: set[str]) -> str:
+        near = did_you_mean(key, declared, show=0)
+        if not near and not prefix:  # the right key at the wrong place?
+            leaves = {k for k in _all_keys(self.config) if k.rpartition(".")[2] == key}
+            near = f"; did you mean {' or '.join(repr(k) for k in sorted(leaves)[:3])}?" if leaves else ""
+        return f"no such key{near.replace(repr(key), repr(name)) if not prefix else near}"
+
+    def rule(self, name: str, value: Any, rule: schema.Rule) -> None:
+        problem = rule.problem(value)
+        if problem is not None:
+            self.fail(name, problem)
+
+    def mapping(self, name: str, value: Any) -> Mapping[str, Any]:
+        if not isinstance(value, Mapping):
+            hint = f": choose one with {name}=NAME" if name in _NEEDED else ""
+            self.fail(name, f"must be a mapping, got {show(value)}{hint}")
+        return value
+
+    def target(self, name: str, value: Any) -> None:
+        """A node with a ``_target_``, and those below it."""
+        node = self.mapping(name, value)
+        if "_target_" not in node:
+            near = did_you_mean(next((k for k in node if "target" in str(k)), ""), ["_target_"], show=0)
+            self.fail(name, f"needs a _target_: the class or function to call{near}")
+        beside = schema.BESIDE_TARGET.get(name, {})
+        for key, rule in beside.items():
+            if key in node:
+                self.rule(f"{name}.{key}", node[key], rule)
+        try:
+            check_target(node, frozenset(beside), from_data=name in schema.MODELS)
+        except TargetProblem as problem:
+            self.fail(f"{name}.{problem.key}", problem.text)
+        self.values(name, {key: value for key, value in node.items() if key not in beside})
+
+    def values(self, name: str, value: Any) -> None:
+        """Ranges of arguments, and targets within arguments."""
+        items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+        for key, item in items:
+            below = f"{name}.{key}"
+            if isinstance(item, Mapping) and "_target_" in item:
+                self.target(below, item)
+            elif isinstance(item, (Mapping, list)):
+                self.values(below, item)
+            elif key in RANGES and item is not None and kind_of(item) in ("integer", "number"):
+                self.rule(below, item, RANGES[key])
+
+    def targets_by_name(self, name: str, value: Any) -> None:
+        for key, node in self.mapping(name, value if value is not None else {}).items():
+            if f"{name}.{key}" in schema.OWN_LOGGERS:
+                self.plain(f"{name}.{key}.", self.mapping(f"{name}.{key}", node))
+            elif node is not None:  # null arguments of a logger are filled in from the run: its directory, its name
+                given = self.mapping(f"{name}.{key}", node).items()
+                filled = {k: v for k, v in given if v is not None or name != "logger"}
+                self.target(f"{name}.{key}", {**filled, "_partial_": True})
+
+    def trainer(self, value: Any) -> None:
+        """Arguments of Lightning's Trainer."""
+        from pytorch_lightning import Trainer
+        from pytorch_lightning.accelerators import AcceleratorRegistry
+
+        node = self.mapping("trainer", value)
+        parameters, _ = parameters_of(Trainer) or ({}, True)
+        for key, item in node.items():
+            name = f"trainer.{key}"
+            if key in schema.TRAINER_ELSEWHERE:
+                self.fail(name, f"use {schema.TRAINER_ELSEWHERE[key]} instead")
+            if key not in parameters:
+                near = did_you_mean(key, parameters, show=0)
+                self.fail(name, f"pytorch_lightning.Trainer has no such argument{near}")
+            is_default = item is None and parameters[key].default is None
+            problem = None if is_default else misfit(item, parameters[key].annotation)
+            if problem is not None:
+                self.fail(name, problem)
+        accelerators = ("auto", "gpu", *AcceleratorRegistry.available_accelerators())
+        if isinstance(node.get("accelerator"), str):
+            self.rule("trainer.accelerator", node["accelerator"], schema.Rule("text", choices=accelerators))
+        self.values("trainer", node)
+
+    def teacher_data(self, value: Any) -> None:
+        """What differs in the data of the teacher's training: arguments of the student's data module."""
+        overlay = self.mapping("teacher.data", value if value is not None else {})
+        try:
+            check_target({**self.config["data"], **overlay})
+        except TargetProblem as problem:
+            self.fail(f"teacher.data.{problem.key}", problem.text)
+        self.values("teacher.data", overlay)
+
+    def method(self, node: Mapping[str, Any]) -> None:
+        """Weights and terms belong together; weights are explicit."""
+        weights, terms = node.get("weights"), node.get("terms") or {}
+        if not isinstance(weights, Mapping) or not isinstance(terms, Mapping):
+            return  # a method of another make: its own signature was checked
+        names = {"task", *terms}
+        for key, weight in weights.items():
+            name = f"method.weights.{key}"
+            if key not in names:
+                self.fail(name, f"the method has no such term{did_you_mean(str(key), names)}")
+            self.rule(name, weight, schema.Rule("number", low=0))
+        for key in sorted(names - set(weights)):
+            self.fail(f"method.weights.{key}", "is missing: every term has its weight, and so has the task's own loss")
+        if not any(weights.values()):
+            self.fail("method.weights", "all weights are 0: the student would learn nothing")
+        for key, term in terms.items():
+            if not isinstance(term, Mapping) or "_target_" not in term:
+                self.fail(f"method.terms.{key}", "needs a _target_: the loss term's class")
+        for role in set(node.get("taps") or {}) - {"student", "teacher"}:
+            self.fail(f"method.taps.{role}", f"no such model{did_you_mean(role, ['student', 'teacher'])}")
+
+    def checkpoint_exists(self) -> None:
+        path = self.config["teacher"].get("checkpoint")
+        if path is not None and not Path(path).is_file():
+            self.fail("teacher.checkpoint", f"no such file: {path}")
+
+
+def _children(prefix: str) -> set[str]:
+    """Names that are declared directly below ``prefix``."""
+    known = {*PLAIN, *_SPECIAL}
+    return {key[len(prefix) :].partition(".")[0] for key in known if key.startswith(prefix)}
+
+
+def _all_keys(node: Any, prefix: str = "") -> list[str]:
+    if not isinstance(node, Mapping):
+        return []
+    return [key for k, v in node.items() for key in (f"{prefix}{k}", *_all_keys(v, f"{prefix}{k}."))]
