@@ -1,0 +1,154 @@
+"""Hyperparameters in TensorBoard's HParams view: one session a run, the seeds of a configuration grouped.
+
+A session is told by one summary at its start (values and group) and one at its end (status). Its metrics are the run's
+ordinary scalars, of which the view shows the last value; so no ``hp_metric``, and no made-up points in the curves.
+
+A start is written again when a run continues; TensorBoard keeps the first of the two. An end cannot be taken back
+either, so an interrupted run gets none: until it is continued and ends, it counts as running.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+HParam = bool | int | float | str
+
+_LEFT_OUT = frozenset(
+    [
+        "callbacks",
+        "checkpoint",
+        "debug",
+        "experiment",
+        "hydra",
+        "launcher",
+        "log_every_n_steps",
+        "logger",
+        "max_fused",
+        "name",
+        "paths",
+        "pictures",
+        "sweep",
+    ]
+)
+_LEFT_OUT_ENDINGS = re.compile(r"(^|[._])(seed|dir|path|root|num_threads|prefetch|timeout|cache)$")
+_SEED_IN_NAME = re.compile(r"(^|_)s_*\d+$")
+
+
+def hyperparameters(config: Mapping[str, Any]) -> dict[str, HParam]:
+    """The settings that decide a run's result, flat: ``{"method.temperature": 4.0, "student": "MLP", …}``.
+
+    Left out: None (HParams has no such value), the seed (runs that differ in it are one configuration), directories and
+    how fast things go, and values of a loss term that repeat one of its method. A ``_target_`` gives its node the class
+    name as value; a list becomes its text.
+    """
+    flat: dict[str, HParam] = {}
+    for key, value in config.items():
+        if key not in _LEFT_OUT:
+            _flatten(key, value, flat)
+    return {key: value for key, value in sorted(flat.items()) if not _repeats(key, value, flat)}
+
+
+def session_group(name: str, hparams: Mapping[str, HParam]) -> str:
+    """The group that a run shares with its configuration's other seeds: its name without the seed, and a hash.
+
+    The hash tells configurations apart that have equal names in two sweeps under one ``--logdir``.
+    """
+    digest = hashlib.sha256(json.dumps(dict(hparams), sort_keys=True).encode()).hexdigest()[:6]
+    return f"{_SEED_IN_NAME.sub('', name) or 'seeds'} {digest}"
+
+
+def write_session_start(writer: Any, hparams: Mapping[str, HParam], group: str) -> None:
+    """Write the values of a run, once, when it starts.
+
+    Args:
+        writer: a ``torch.utils.tensorboard.SummaryWriter``.
+        hparams: what :func:`hyperparameters` gives.
+        group: what :func:`session_group` gives, equal for runs with equal values.
+    """
+    # TensorBoard's own hparams.api would do, were it not for its import of TensorFlow.
+    from tensorboard.plugins.hparams import plugin_data_pb2
+    from tensorboard.plugins.hparams.metadata import SESSION_START_INFO_TAG
+
+    start = plugin_data_pb2.SessionStartInfo(group_name=group, start_time_secs=time.time())
+    for name, value in hparams.items():
+        kind = "bool" if isinstance(value, bool) else "string" if isinstance(value, str) else "number"
+        setattr(start.hparams[name], f"{kind}_value", value)
+    _write(writer, SESSION_START_INFO_TAG, plugin_data_pb2.HParamsPluginData(session_start_info=start))
+
+
+def write_session_end(writer: Any, status: str) -> None:
+    """Write how a run ended: "finished" as success, "failed" and "diverged" as failure, "interrupted" not at all."""
+    from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
+    from tensorboard.plugins.hparams.metadata import SESSION_END_INFO_TAG
+
+    if status == "interrupted":
+        return
+    code = api_pb2.STATUS_SUCCESS if status == "finished" else api_pb2.STATUS_FAILURE
+    end = plugin_data_pb2.SessionEndInfo(status=code, end_time_secs=time.time())
+    _write(writer, SESSION_END_INFO_TAG, plugin_data_pb2.HParamsPluginData(session_end_info=end))
+
+
+def write_experiment(writer: Any, runs: Sequence[Mapping[str, HParam]], metrics: Iterable[str]) -> None:
+    """Name the columns of a sweep's HParams view: the values in which its runs differ, and its final metrics.
+
+    TensorBoard reads one such list and applies it to everything that it serves. So it belongs into one run that is only
+    served with its sweep; without any, all values and all scalars are columns.
+
+    Args:
+        writer: of that one run.
+        runs: :func:`hyperparameters` of each run.
+        metrics: tags of the final scalars, in the order wanted.
+    """
+    from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
+    from tensorboard.plugins.hparams.metadata import EXPERIMENT_TAG
+
+    experiment = api_pb2.Experiment(time_created_secs=time.time())
+    for key in sorted({key for run in runs for key in run}):
+        values = {run[key] for run in runs if key in run}
+        if len(values) < 2 and all(key in run for run in runs):
+            continue
+        column = experiment.hparam_infos.add(name=key, differs=True)
+        if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
+            column.type = api_pb2.DATA_TYPE_FLOAT64
+            column.domain_interval.min_value = min(values)
+            column.domain_interval.max_value = max(values)
+        else:
+            boolean = all(isinstance(value, bool) for value in values)
+            column.type = api_pb2.DATA_TYPE_BOOL if boolean else api_pb2.DATA_TYPE_STRING
+            column.domain_discrete.extend(sorted(values if boolean else {str(value) for value in values}))
+    for tag in metrics:
+        experiment.metric_infos.add(name=api_pb2.MetricName(tag=tag))
+    _write(writer, EXPERIMENT_TAG, plugin_data_pb2.HParamsPluginData(experiment=experiment))
+
+
+def _write(writer: Any, tag: str, data: Any) -> None:
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.plugins.hparams.metadata import NULL_TENSOR, create_summary_metadata
+
+    value = Summary.Value(tag=tag, metadata=create_summary_metadata(data), tensor=NULL_TENSOR)
+    writer._get_file_writer().add_summary(Summary(value=[value]), 0)  # nothing public writes a summary of one's own
+
+
+def _flatten(key: str, value: Any, flat: dict[str, HParam]) -> None:
+    if value is None or _LEFT_OUT_ENDINGS.search(key):
+        return
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            if name == "_target_":
+                flat[key] = str(item).rpartition(".")[2]
+            elif not str(name).startswith("_"):
+                _flatten(f"{key}.{name}", item, flat)
+    elif isinstance(value, (bool, int, float, str)):
+        flat[key] = value
+    else:
+        flat[key] = str(value)
+
+
+def _repeats(key: str, value: HParam, flat: Mapping[str, HParam]) -> bool:
+    method, terms, rest = key.partition(".terms.")
+    return bool(terms) and flat.get(f"{method}.{rest.partition('.')[2]}") == value

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import csv
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from kd_lightning.config.build import instantiate
+from kd_lightning.errors import UserError
+from kd_lightning.runs.loggers import build_loggers, log_end, log_start
+
+CONF = Path(__file__).parents[2] / "conf" / "logger"
+
+
+def node(name: str) -> dict:
+    return yaml.safe_load((CONF / f"{name}.yaml").read_text())
+
+
+def test_tensorboard_is_always_there_and_writes_into_the_run_directory_itself(tmp_path):
+    (logger,) = build_loggers(tmp_path / "run", None, instantiate)
+    logger.log_metrics({"val/acc": 0.5}, 7)
+    logger.flush()
+    assert [path.name.split(".")[0] for path in (tmp_path / "run").iterdir()] == ["events"]
+    assert EventAccumulator(str(tmp_path / "run")).Reload().Scalars("val/acc")[0].step == 7
+    log_end([logger], "finished", {}, 7)
+
+
+def test_csv_is_written_beside_it_and_kept_when_the_run_continues(tmp_path):
+    for attempt in (1, 2):
+        loggers = build_loggers(tmp_path, node("csv"), instantiate, resume_step=None if attempt == 1 else 1)
+        log_start(loggers, "s0", {"method": {"temperature": 4.0}})
+        for logger in loggers:
+            logger.log_metrics({"val/acc": attempt / 4}, attempt)
+        log_end(loggers, "finished", {"test/acc": 0.9}, attempt)
+    files = sorted(tmp_path.glob("csv/version_*/metrics.csv"))
+    assert len(files) == 2
+    with open(files[0], newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows[0]["val/acc"] == "0.25"
+    assert rows[-1]["test/acc"] == "0.9"
+
+
+@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+def test_a_missing_extra_is_one_line_that_says_what_to_install(name, tmp_path):
+    if importlib.util.find_spec(name) is not None:
+        pytest.skip(f"{name} is installed")
+    with pytest.raises(UserError, match=rf'logger={name} needs {name}.*pip install "kd-lightning\[{name}\]"') as error:
+        build_loggers(tmp_path, node(name), instantiate)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_tensorboard_option_is_a_user_error(tmp_path):
+    with pytest.raises(UserError, match=r"logger\.tensorboard: unknown option"):
+        build_loggers(tmp_path, {"tensorboard": {"flush_seconds": 3}}, instantiate)
+
+
+def test_final_metrics_without_a_value_are_left_out(tmp_path):
+    loggers = build_loggers(tmp_path, None, instantiate)
+    log_end(loggers, "failed", {"best/val_acc": None, "test/acc": 0.5}, 3)
+    assert EventAccumulator(str(tmp_path)).Reload().Tags()["scalars"] == ["test/acc"]
+
+
+def test_a_picture_is_stored_as_it_was_drawn(tmp_path):
+    (logger,) = build_loggers(tmp_path, None, instantiate)
+    picture = np.zeros((4, 6, 3), dtype=np.uint8)
+    logger.experiment.add_image("val/samples", picture, 1, dataformats="HWC")
+    log_end([logger], "finished", {}, 1)
+    image = EventAccumulator(str(tmp_path)).Reload().Images("val/samples")[0]
+    assert (image.height, image.width) == (4, 6)
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
+def test_each_option_holds_one_logger_under_its_own_name(path):
+    content = node(path.stem)
+    assert list(content) == (["defaults"] if path.stem == "default" else [path.stem])
