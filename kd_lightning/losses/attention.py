@@ -1,0 +1,56 @@
+"""Attention transfer (Zagoruyko & Komodakis 2017, arXiv:1612.03928): look where the teacher looks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kd_lightning.errors import UserError
+from kd_lightning.losses.adapters import of_equal_size
+from kd_lightning.losses.inputs import paired_features
+from kd_lightning.outputs import ModelOutput
+
+
+def attention_map(maps: Tensor, power: float) -> Tensor:
+    """How strongly each position is activated: maps (N, C, H, W) give unit vectors (N, H * W)."""
+    return F.normalize(maps.abs().pow(power).mean(dim=1).flatten(1), dim=1)
+
+
+class AttentionLoss(nn.Module):
+    """Mean squared difference of normalised attention maps, summed over taps.
+
+    ``loss = sum_k mean_{i,hw} ( q_k,i(student) - q_k,i(teacher) )^2`` with ``q = a / |a|`` and ``a = mean_c |f|^p``.
+    This is the authors' code; their paper has the norm of the difference, not its mean square. Maps of different
+    height and width are averaged down to the smaller. The usual weight is 1000: the differences are small.
+
+    Args:
+        taps: names of the taps to compare, the same for both models; their layers give maps.
+        power: exponent p, > 0.
+    """
+
+    def __init__(self, taps: Sequence[str], power: float = 2.0) -> None:
+        super().__init__()
+        if not taps:
+            raise UserError("AttentionLoss needs at least one tap: set taps to names from method.taps.student")
+        if not power > 0:
+            raise ValueError(f"power must be > 0, got {power}")
+        self.taps = list(taps)
+        self.power = power
+
+    def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
+        """Features (N, C, H, W) under each tap's name, any C; returns a scalar >= 0."""
+        losses = []
+        for tap in self.taps:
+            student_maps, teacher_maps = paired_features(student, teacher, tap)
+            if student_maps.ndim != 4 or teacher_maps.ndim != 4:
+                raise UserError(
+                    f"tap {tap!r}: attention needs maps (N, C, H, W), got {tuple(student_maps.shape)} from the student "
+                    f"and {tuple(teacher_maps.shape)} from the teacher: tap convolutional layers"
+                )
+            student_maps, teacher_maps = of_equal_size(student_maps, teacher_maps)
+            difference = attention_map(student_maps, self.power) - attention_map(teacher_maps, self.power)
+            losses.append(difference.square().mean())
+        return torch.stack(losses).sum()

@@ -1,0 +1,49 @@
+"""Similarity-preserving distillation (SP: Tung & Mori 2019, arXiv:1907.09682): samples alike for the teacher be alike.
+
+Only similarities between the samples of a batch are compared, so student and teacher may differ in every dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kd_lightning.errors import UserError
+from kd_lightning.losses.inputs import paired_features
+from kd_lightning.outputs import ModelOutput
+
+
+def similarity(features: Tensor) -> Tensor:
+    """Inner products between the samples of a batch: features (N, ...) give (N, N), each row of length 1."""
+    rows = features.flatten(1)
+    return F.normalize(rows @ rows.T, dim=1)
+
+
+class SimilarityLoss(nn.Module):
+    """Mean squared difference of the row-normalised similarity matrices, summed over taps.
+
+    ``loss = sum_k |G_k(student) - G_k(teacher)|_F^2 / N^2``, rows of G normalised by their Euclidean norm. (One
+    published code divides by the sum instead, since ``normalize``'s second argument is the exponent.) The usual
+    weight is 3000.
+
+    Args:
+        taps: names of the taps to compare, the same for both models.
+    """
+
+    def __init__(self, taps: Sequence[str]) -> None:
+        super().__init__()
+        if not taps:
+            raise UserError("SimilarityLoss needs at least one tap: set taps to names from method.taps.student")
+        self.taps = list(taps)
+
+    def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
+        """Features (N, ...) under each tap's name, of any shape; returns a scalar >= 0."""
+        losses = []
+        with torch.autocast(device_type=student.logits.device.type, enabled=False):  # products of sums: keep float32
+            for tap in self.taps:
+                student_features, teacher_features = paired_features(student, teacher, tap)
+                losses.append((similarity(student_features) - similarity(teacher_features)).square().mean())
+        return torch.stack(losses).sum()
