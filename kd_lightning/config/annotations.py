@@ -26,10 +26,11 @@ def misfit(value: Any, annotation: Any) -> str | None:
     if any(_fits(value, branch) for branch in branches):
         return None
     choices = [choice for branch in branches if get_origin(branch) is Literal for choice in get_args(branch)]
-    texts = [str(choice) for choice in choices if choice is not None]
+    texts = list(dict.fromkeys(str(choice) for choice in choices if choice is not None))
     if choices and isinstance(value, (str, int)):
         return f"must be one of {', '.join(texts)}, got {show(value)}{did_you_mean(str(value), texts, show=0)}"
-    wanted = list(dict.fromkeys(_describe(branch) for branch in branches))
+    plain = [branch for branch in branches if not getattr(branch, "__module__", "").startswith("torch")]
+    wanted = list(dict.fromkeys(_describe(branch) for branch in plain or branches))
     return f"must be {' or '.join(wanted)}, got {show(value)}"
 
 

@@ -7,16 +7,17 @@ probably meant.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue
 
 from kd_lightning.config import schema
 from kd_lightning.config.annotations import misfit, parameters_of
-from kd_lightning.config.explain import one_line
+from kd_lightning.config.explain import leaf_keys
 from kd_lightning.config.origin import Origin
 from kd_lightning.config.schema import PLAIN, RANGES, kind_of, show
 from kd_lightning.config.suggestions import did_you_mean
@@ -24,7 +25,7 @@ from kd_lightning.config.targets import TargetProblem, check_target
 from kd_lightning.errors import UserError
 
 _NEEDED = ("data", "task", "teacher", "student", "method", "optimizer", "trainer")
-_SPECIAL = {"trainer", "teacher.data"} | schema.TARGETS | schema.TARGET_MAPPINGS
+_SPECIAL = {"trainer", "teacher", "teacher.data"} | schema.TARGETS | schema.TARGET_MAPPINGS
 
 
 def check(cfg: DictConfig, overrides: Sequence[str] = ()) -> None:
@@ -48,12 +49,18 @@ def _resolved(cfg: DictConfig, origin: Origin) -> dict[str, Any]:
         key = error.full_key or ""
         raise UserError(f"{origin.of(key)}: {key}: needs a value ('???' stands there)") from error
     except InterpolationResolutionError as error:
-        key = error.full_key or ""
-        raise UserError(f"{origin.of(key)}: {key}: {one_line(str(error).splitlines()[0])}") from error
-    except OmegaConfBaseException as error:
-        raise UserError(f"configuration: {one_line(str(error))}") from error
+        key = next((k for k in leaf_keys(cfg) if not _resolves(cfg, k)), error.full_key or "")
+        raise UserError(f"{origin.of(key)}: {key}: {str(error).splitlines()[0]}") from error
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
+
+
+def _resolves(cfg: DictConfig, key: str) -> bool:
+    try:
+        OmegaConf.select(cfg, key)
+    except InterpolationResolutionError:
+        return False
+    return True
 
 
 class _Checker:
@@ -61,9 +68,9 @@ class _Checker:
         self.config, self.origin = config, origin
 
     def run(self) -> None:
-        for key in _NEEDED:
-            if self.config.get(key) is None:
-                self.fail(key, f"is missing: choose one with {key}=NAME")
+        for key in (*_NEEDED, *_children("")):
+            if key not in self.config or (self.config[key] is None and key in _NEEDED):
+                self.fail(key, f"is missing{f': choose one with {key}=NAME' if key in _SPECIAL else ''}")
         self.plain("", self.config)
         self.method(self.config["method"])
         self.checkpoint_exists()
@@ -96,7 +103,7 @@ class _Checker:
                 self.fail(name, self.unknown(name, key, prefix, declared))
 
     def unknown(self, name: str, key: str, prefix: str, declared: set[str]) -> str:
-        near = did_you_mean(key, declared, show=0)
+        near = did_you_mean(key, declared, show=12 if prefix else 0)
         if not near and not prefix:  # the right key at the wrong place?
             leaves = {k for k in _all_keys(self.config) if k.rpartition(".")[2] == key}
             near = f"; did you mean {' or '.join(repr(k) for k in sorted(leaves)[:3])}?" if leaves else ""
@@ -171,6 +178,9 @@ class _Checker:
         accelerators = ("auto", "gpu", *AcceleratorRegistry.available_accelerators())
         if isinstance(node.get("accelerator"), str):
             self.rule("trainer.accelerator", node["accelerator"], schema.Rule("text", choices=accelerators))
+        devices = node.get("devices")
+        if devices == 0 or (isinstance(devices, str) and not re.fullmatch(r"auto|-1|\d+(,\d+)*,?", devices)):
+            self.fail("trainer.devices", f"must be a number, a list of device numbers or auto, got {show(devices)}")
         self.values("trainer", node)
 
     def teacher_data(self, value: Any) -> None:
@@ -187,6 +197,9 @@ class _Checker:
         weights, terms = node.get("weights"), node.get("terms") or {}
         if not isinstance(weights, Mapping) or not isinstance(terms, Mapping):
             return  # a method of another make: its own signature was checked
+        for key, term in terms.items():
+            if not isinstance(term, Mapping) or "_target_" not in term:
+                self.fail(f"method.terms.{key}", "needs a _target_: the loss term's class")
         names = {"task", *terms}
         for key, weight in weights.items():
             name = f"method.weights.{key}"
@@ -197,9 +210,6 @@ class _Checker:
             self.fail(f"method.weights.{key}", "is missing: every term has its weight, and so has the task's own loss")
         if not any(weights.values()):
             self.fail("method.weights", "all weights are 0: the student would learn nothing")
-        for key, term in terms.items():
-            if not isinstance(term, Mapping) or "_target_" not in term:
-                self.fail(f"method.terms.{key}", "needs a _target_: the loss term's class")
         for role in set(node.get("taps") or {}) - {"student", "teacher"}:
             self.fail(f"method.taps.{role}", f"no such model{did_you_mean(role, ['student', 'teacher'])}")
 

@@ -58,8 +58,6 @@ def explain(error: BaseException, known_keys: Iterable[str] = (), groups: Iterab
     if isinstance(error, OmegaConfBaseException):
         where = f"{error.full_key}: " if getattr(error, "full_key", None) else ""
         return f"configuration: {where}{one_line(text.splitlines()[0] if text else type(error).__name__)}"
-    if "Config group override must be a string" in text:
-        return "command line: a group takes a name: GROUP=NAME, or ~GROUP to leave it out"
     cause = f" ({one_line(str(error.__cause__))})" if error.__cause__ and str(error.__cause__) != text else ""
     return f"configuration: {one_line(text)}{cause}"
 
@@ -91,11 +89,13 @@ def unknown_option(loader: ConfigLoader, overrides: Iterable[str]) -> str | None
     for override in overrides:
         key, separator, value = override.lstrip("+").partition("=")
         group = key.partition("@")[0]
-        if not separator or "." in group or not value or value in ("null", "~"):
+        if not separator or "." in group or not value:
             continue
         options = loader.get_group_options(group, ObjectType.CONFIG)
         if not options:
             continue
+        if value in ("null", "~"):
+            return f"command line: {group}={value}: a group takes a name; there is {', '.join(sorted(options))}"
         for option in value.split(","):
             name = re.sub(r"\.ya?ml$", "", option.strip().strip("'\""))
             if re.fullmatch(r"[\w./-]+", name) and "/" not in name and name not in options:
@@ -127,7 +127,8 @@ def _unknown_key(key: str, known_keys: Iterable[str], groups: Iterable[str]) -> 
             return f"command line: {key}: no such key or group; did you mean '{near}'?"
     if group in groups:
         return f"command line: {key}: this group has no choice to replace: write +{key}=NAME"
-    return f"command line: {key}: no such key{did_you_mean(key, known_keys, show=0)}"
+    ours = [k for k in known_keys if k.startswith("hydra.") == key.startswith("hydra.")]
+    return f"command line: {key}: no such key{did_you_mean(key, ours, show=0)}"
 
 
 def _grammar(text: str) -> str:

@@ -45,12 +45,13 @@ class Rule:
         """Return what is wrong with ``value``, None if nothing is."""
         if value is None:
             return None if self.null else f"must be {_KINDS[self.kind]}, got null"
-        if kind_of(value) != self.kind and not (self.kind == "number" and kind_of(value) == "integer"):
+        alike = {"number": ("integer",), "text": ("integer", "number")}  # YAML reads precision: 32 as a number
+        if kind_of(value) not in (self.kind, *alike.get(self.kind, ())):
             return f"must be {_KINDS[self.kind]}{' or null' if self.null else ''}, got {show(value)}"
         if self.kind in ("integer", "number"):
             return self._out_of_range(value)
-        if self.choices and value not in self.choices:
-            near = did_you_mean(value, self.choices, show=0)
+        if self.choices and str(value) not in self.choices:
+            near = did_you_mean(str(value), self.choices, show=0)
             return f"must be one of {', '.join(self.choices)}, got {show(value)}{near}"
         return None
 

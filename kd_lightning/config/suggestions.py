@@ -29,9 +29,13 @@ def closest(word: str, known: Iterable[str]) -> str | None:
         best = max((k for k in alike if "." in k and alike[k][0] >= 0.75), key=lambda k: sum(alike[k]), default=None)
         if best is not None:
             return lowered[best]
-    if whole := get_close_matches(word, lowered, n=1, cutoff=0.6):
+    if whole := get_close_matches(word, lowered, n=1, cutoff=0.8 if dot else 0.6):
         return lowered[whole[0]]
-    starts = (k for k in lowered if min(len(word), len(k)) >= 3 and (k.startswith(word) or word.startswith(k)))
+    starts = (
+        k
+        for k in lowered
+        if min(len(word), len(k)) >= 3 and ("." in k) == bool(dot) and (k.startswith(word) or word.startswith(k))
+    )
     return lowered.get(next(starts, ""))
 
 
