@@ -162,13 +162,13 @@ def _multirun(
     overrides = [*overrides, "hydra.mode=MULTIRUN"]
     cfg = _compose(hydra, config_name, overrides, RunMode.MULTIRUN)
     params = OmegaConf.to_container(cfg.hydra.sweeper.get("params") or OmegaConf.create({}))
-    swept = swept_keys(list(cfg.hydra.overrides.task), params)
+    swept = swept_keys(_task_overrides(cfg), params)
     if swept and not any(o.startswith("hydra.sweep.subdir=") for o in overrides):
         keys = ",".join(f'"{key}"' for key in swept)
         overrides.append("hydra.sweep.subdir='${kd_run_name:${hydra.overrides.task},[" + keys + "]}'")
         cfg = _compose(hydra, config_name, overrides, RunMode.MULTIRUN)
     if check is not None:
-        for job in _jobs_to_check(list(cfg.hydra.overrides.task), params):
+        for job in _jobs_to_check(_task_overrides(cfg), params):
             _check_job(check, hydra.config_loader.load_sweep_config(cfg, job))
     hydra.multirun(config_name=config_name, task_function=task_function, overrides=overrides)
 
@@ -178,6 +178,11 @@ def _compose(hydra: Hydra, config_name: str, overrides: list[str], mode: RunMode
         return hydra.compose_config(config_name, overrides, mode, with_log_configuration=log)
     except ValueError as error:  # some of Hydra's complaints are no HydraException
         raise ConfigCompositionException(str(error)) from error
+
+
+def _task_overrides(cfg: DictConfig) -> list[str]:
+    """The overrides as they were written: iterating over the config's list would resolve a ``${...}`` in them."""
+    return [str(override) for override in OmegaConf.to_container(cfg.hydra.overrides.task, resolve=False)]
 
 
 def _jobs_to_check(task_overrides: list[str], params: Any) -> list[list[str]]:
@@ -210,7 +215,7 @@ def _check_job(check: Check | None, cfg: DictConfig) -> None:
     OmegaConf.set_struct(job, False)
     del job["hydra"]
     OmegaConf.set_struct(job, True)
-    check(job, list(cfg.hydra.overrides.task))
+    check(job, _task_overrides(cfg))
 
 
 def _report(error: BaseException, hydra: Hydra | None, config_name: str, overrides: Sequence[str]) -> int:

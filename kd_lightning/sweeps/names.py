@@ -91,7 +91,8 @@ def register_resolver() -> None:
 
 
 def _resolve(overrides: Sequence[str], swept: Sequence[str] | None = None) -> str:
-    return run_name([str(o) for o in overrides], None if swept is None else [str(k) for k in swept])
+    written = OmegaConf.to_container(overrides, resolve=False) if OmegaConf.is_config(overrides) else overrides
+    return run_name([str(o) for o in written], None if swept is None else [str(k) for k in swept])
 
 
 def _split(override: str) -> tuple[str, str]:
