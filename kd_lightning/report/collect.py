@@ -23,7 +23,7 @@ from kd_lightning.report.reading import Run, RunReader, is_run, read_json, run_f
 from kd_lightning.report.statistics import Gain, Spread, interval, paired_gain, spread
 
 
-@dataclass
+@dataclass(eq=False)
 class Cell:
     """One configuration: its values of the swept keys and its finished runs, one for each replicate (seed)."""
 
@@ -32,6 +32,7 @@ class Cell:
     label: str
     runs: dict[tuple, Run]
     expected: int  # runs that the sweep wants of it
+    running: list[Run] = field(default_factory=list)  # those under way: only their curves are known
     references: dict[tuple, Run] = field(default_factory=dict)  # the student alone, by replicate
     _gains: dict[str, Gain | None] = field(default_factory=dict, repr=False)
 
@@ -62,7 +63,7 @@ class Cell:
         return interval(differences, "one reference") if differences else None
 
 
-@dataclass
+@dataclass(eq=False)
 class Study:
     """The runs of one task on one data set: what one page of the report shows."""
 
@@ -74,6 +75,7 @@ class Study:
     factors: list[Factor]
     cells: list[Cell]
     alone: list[Cell]
+    started: list[Cell]  # configurations of which nothing has finished yet, but something runs
     runs: list[Run]  # every run and every expected run, finished or not
     teacher_runs: list[Run]
     commands: list[str]
@@ -233,6 +235,7 @@ def _study(key: tuple, runs: list[Run], declared: list[str], commands: list[str]
         factors=factors,
         cells=[cell for cell in cells if cell.runs],
         alone=[cell for cell in alone if cell.runs],
+        started=[cell for cell in cells if cell.running and not cell.runs],
         runs=runs,
         teacher_runs=teachers,
         commands=list(dict.fromkeys(commands)),
@@ -254,7 +257,9 @@ def _cells(runs: Sequence[Run], factors: Sequence[Factor], prefix: str) -> tuple
         duplicates += len(finished) - len(newest)
         pairs = [(f, v) for f, v in zip(factors, params, strict=True) if v != MISSING]
         label = " ".join(f"{f.short}={format_value(v)}" if f.is_numeric else format_value(v) for f, v in pairs)
-        cells.append(Cell(f"{prefix}{number}", params, label, newest, len({replicate_of(r) for r in groups[params]})))
+        running = [run for run in groups[params] if run.status == "running"]
+        expected = len({replicate_of(run) for run in groups[params]})
+        cells.append(Cell(f"{prefix}{number}", params, label, newest, expected, running))
     return cells, duplicates
 
 

@@ -57,7 +57,7 @@ def against_spec(study: Study, metric: str, x: str | None = None, y: str | None 
         )
     settings = layout(height=330, showlegend=len(names) > 1)
     settings["xaxis"] = _key_axis(factor)
-    settings["yaxis"] = axis(metrics.unit(metric).strip() or None)
+    settings["yaxis"] = axis(ticksuffix=metrics.unit(metric).strip())
     _reference_lines(study, metric, settings, [value for trace in data for value in trace["y"]], panel)
     return {"data": data, "layout": settings}
 
@@ -87,7 +87,7 @@ def pairs_spec(study: Study, metric: str) -> Spec:
     settings["xaxis"] = axis(
         tickmode="array", tickvals=[0, 1], ticktext=["student alone", "distilled"], range=[-0.4, 1.4], showgrid=False
     )
-    settings["yaxis"] = axis(metrics.unit(metric).strip() or None)
+    settings["yaxis"] = axis(ticksuffix=metrics.unit(metric).strip())
     return {"data": data, "layout": settings}
 
 

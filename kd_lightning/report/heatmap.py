@@ -10,7 +10,7 @@ from kd_lightning.report import metrics
 from kd_lightning.report.collect import Cell, Study
 from kd_lightning.report.factors import Factor, format_value
 from kd_lightning.report.grid import Panel, Plan, plan
-from kd_lightning.report.theme import ACCENT, INK, MUTED, NEUTRAL, WORSE, Spec, axis, escape, layout
+from kd_lightning.report.theme import ACCENT, INK, MUTED, NEUTRAL, WORSE, Spec, axis, escape, ink_on, layout
 
 
 def cell_texts(study: Study, cell: Cell, metric: str) -> dict[str, str] | None:
@@ -50,6 +50,16 @@ def shade_range(study: Study, metric: str) -> tuple[float, float]:
     return (min(shades, default=0.0), max(shades, default=1.0))
 
 
+def fill(shade_: float | None, limits: tuple[float, float]) -> tuple[tuple[str, str], float]:
+    """A cell's colour as (the two colours it lies between, share of the second)."""
+    low, high = limits
+    if shade_ is None:
+        return (NEUTRAL, ACCENT), 0.0
+    if low == -high:
+        return (NEUTRAL, ACCENT if shade_ > 0 else WORSE), min(1.0, abs(shade_) / high)
+    return (NEUTRAL, ACCENT), (shade_ - low) / (high - low) if high > low else 0.5
+
+
 def panel_specs(study: Study, metric: str, x: str | None = None, y: str | None = None) -> list[Spec]:
     """One chart description (``data``, ``layout``) per panel."""
     plan_ = plan(study, x, y)
@@ -64,27 +74,32 @@ def _panel_spec(study: Study, metric: str, plan_: Plan, panel: Panel) -> Spec:
     rows = len(panel.cells)
     chosen = study.chosen
     texts = [[_texts(study, cell, metric) for cell in row] for row in panel.cells]
-    trace: Spec = {
+    shades = [[shade(study, cell, metric) if cell else None for cell in row] for row in panel.cells]
+    hovers = [[[cell.id, _hover(study, cell, metric)] if cell else ["", ""] for cell in row] for row in panel.cells]
+    cells: Spec = {
         "type": "heatmap",
-        "z": [[shade(study, cell, metric) if cell else None for cell in row] for row in panel.cells],
+        "z": shades,
         "zmin": low,
         "zmax": high,
         "colorscale": [[0, WORSE], [0.5, NEUTRAL], [1, ACCENT]] if relative else [[0, NEUTRAL], [1, ACCENT]],
         "showscale": False,
         "xgap": 4,
         "ygap": 4,
-        "text": [[text[0] for text in row] for row in texts],
-        "customdata": [
-            [[cell.id, _hover(study, cell, metric)] if cell else ["", ""] for cell in row] for row in panel.cells
-        ],
-        "meta": {
-            "short": [[text[1] for text in row] for row in texts],
-            "tiny": [[text[2] for text in row] for row in texts],
-        },
-        "texttemplate": "%{text}",
-        "textfont": {"size": 14},
+        "customdata": hovers,
         "hovertemplate": "%{customdata[1]}<extra></extra>",
         "hoverongaps": False,
+    }
+    flat = [(x, y, texts[y][x], shades[y][x]) for y in range(rows) for x in range(len(texts[y]))]
+    words: Spec = {
+        "type": "scatter",
+        "mode": "text",
+        "x": [x for x, _, _, _ in flat],
+        "y": [y for _, y, _, _ in flat],
+        "text": [text[0] for _, _, text, _ in flat],
+        "meta": {"short": [text[1] for _, _, text, _ in flat], "tiny": [text[2] for _, _, text, _ in flat]},
+        "textfont": {"size": 15, "color": [ink_on(*fill(value, (low, high))) for _, _, _, value in flat]},
+        "hoverinfo": "skip",
+        "showlegend": False,
     }
     frames = [
         {
@@ -105,7 +120,7 @@ def _panel_spec(study: Study, metric: str, plan_: Plan, panel: Panel) -> Spec:
     settings["yaxis"] = _category_axis(plan_.y) if plan_.y else axis(showticklabels=False, showgrid=False)
     if panel.title:
         settings["title"] = {"text": escape(panel.title), "font": {"size": 12, "color": MUTED}, "x": 0.5, "y": 0.98}
-    return {"data": [trace], "layout": settings}
+    return {"data": [cells, words], "layout": settings}
 
 
 def _category_axis(factor: Factor) -> Spec:

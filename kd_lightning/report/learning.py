@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 from collections.abc import Sequence
+from typing import Any
 
 from kd_lightning.report import metrics
 from kd_lightning.report.collect import Study
 from kd_lightning.report.reading import Run
 from kd_lightning.report.statistics import spread
-from kd_lightning.report.theme import ACCENT, ALONE, ALONE_BAND, Spec, axis, escape, layout, translucent
+from kd_lightning.report.theme import ALONE, ALONE_BAND, COMPARED, Spec, axis, escape, layout, translucent
 
 MAX_POINTS = 60
 """Points a learning curve keeps: what a screen can show."""
@@ -22,45 +24,69 @@ def tags(study: Study) -> list[str]:
     return sorted(names, key=lambda tag: (tag != f"val/{study.metric}", order[tag.split("/")[0]], tag))
 
 
-def learning_spec(study: Study, tag: str, shown: Sequence[str] | None = None) -> Spec:
-    """Mean ± std over seeds of ``tag`` against the optimizer step.
+def curves(study: Study, tag: str) -> list[dict[str, Any]]:
+    """One entry per cell: ``id``, ``name``, ``alone``, ``steps``, ``mean``, ``std`` (display scale; 0 for one run).
 
-    Every cell is a trace (``meta`` = its id); those not in ``shown`` (by default the chosen cell and the student alone)
-    are hidden. A mean ends where the first seed ends, so that it always is over the same seeds.
+    A mean ends where the first seed ends, so that it always is over the same seeds.
     """
     scale = metrics.scale(tag)
-    chosen = study.chosen
-    alone = list({id(cell): cell for cell in study.alone}.values())
-    if shown is None:
-        shown = [cell.id for cell in ([chosen] if chosen else study.cells[:1]) + alone[:1]]
-    data: list[Spec] = []
-    for cell in [*study.cells, *alone]:
-        points = mean_curve(list(cell.runs.values()), tag)
+    found = []
+    for cell in [*study.cells, *study.started, *study.alone]:
+        points = mean_curve(list(cell.runs.values()) or cell.running, tag)
         if points is None:
             continue
         steps, means, stds = points
-        is_alone = cell.id.startswith("a")
-        colour = ALONE if is_alone else ACCENT
-        visible = cell.id in shown
-        name = "student alone" + (f" {cell.label}" if cell.label else "") if is_alone else cell.label or "distilled"
-        data += _band(cell.id, steps, means, stds, scale, colour, visible)
+        alone = cell in study.alone
+        name = f"student alone {cell.label}".strip() if alone else cell.label or "distilled"
+        entry = {"id": cell.id, "name": name, "alone": alone, "steps": steps}
+        found.append({**entry, "mean": [_round(m * scale) for m in means], "std": [_round(s * scale) for s in stds]})
+    return found
+
+
+def default_shown(study: Study) -> list[str]:
+    """The chosen cell and the student alone; before anything has finished, the first few that run."""
+    cells = [study.chosen] if study.chosen else [*study.cells, *study.started][:4]
+    return [cell.id for cell in [*cells, *study.alone[:1]]]
+
+
+def learning_spec(study: Study, tag: str, shown: Sequence[str] | None = None) -> Spec:
+    """The curves of the cells in ``shown`` (ids; by default the chosen cell and the student alone), std as a band."""
+    if shown is None:
+        shown = default_shown(study)
+    data: list[Spec] = []
+    colours = itertools.cycle(COMPARED)
+    for curve in [curve for curve in curves(study, tag) if curve["id"] in shown]:
+        colour = ALONE if curve["alone"] else next(colours)
+        data += _band(curve, ALONE_BAND if curve["alone"] else translucent(colour, 0.16))
         data.append(
             {
                 "type": "scatter",
                 "mode": "lines",
-                "meta": cell.id,
-                "visible": visible,
-                "name": escape(name),
-                "x": steps,
-                "y": [_round(value * scale) for value in means],
-                "line": {"color": colour, "width": 2, "dash": "dash" if is_alone else "solid"},
+                "name": escape(curve["name"]),
+                "x": curve["steps"],
+                "y": curve["mean"],
+                "line": {"color": colour, "width": 2, "dash": "dash" if curve["alone"] else "solid"},
                 "hovertemplate": "step %{x}: %{y:.4~g}<extra>%{fullData.name}</extra>",
             }
         )
+    return {"data": data, "layout": learning_layout(tag)}
+
+
+def learning_layout(tag: str) -> Spec:
     settings = layout(height=310, showlegend=True)
     settings["xaxis"] = axis("optimizer step", showgrid=False)
-    settings["yaxis"] = axis(metrics.unit(tag).strip() or None)
-    return {"data": data, "layout": settings}
+    settings["yaxis"] = axis(ticksuffix=metrics.unit(tag).strip())
+    return settings
+
+
+def _band(curve: dict[str, Any], filled: str) -> list[Spec]:
+    if not any(curve["std"]):
+        return []
+    edge: Spec = {"type": "scatter", "mode": "lines", "x": curve["steps"], "line": {"width": 0}}
+    edge.update(showlegend=False, hoverinfo="skip")
+    pairs = list(zip(curve["mean"], curve["std"], strict=True))
+    low, high = [mean - std for mean, std in pairs], [mean + std for mean, std in pairs]
+    return [{**edge, "y": low}, {**edge, "y": high, "fill": "tonexty", "fillcolor": filled}]
 
 
 def mean_curve(runs: Sequence[Run], tag: str) -> tuple[list[float], list[float], list[float]] | None:
@@ -86,17 +112,6 @@ def _at(steps: list[float], values: list[float], step: float) -> float:
         return values[place]
     before, after = steps[place - 1], steps[place]
     return values[place - 1] + (values[place] - values[place - 1]) * (step - before) / (after - before)
-
-
-def _band(cell: str, steps, means, stds, scale: float, colour: str, visible: bool) -> list[Spec]:
-    if not any(stds):
-        return []
-    edge = {"type": "scatter", "mode": "lines", "meta": cell, "visible": visible, "x": steps, "line": {"width": 0}}
-    edge.update(showlegend=False, hoverinfo="skip")
-    low = [_round((mean - std) * scale) for mean, std in zip(means, stds, strict=True)]
-    high = [_round((mean + std) * scale) for mean, std in zip(means, stds, strict=True)]
-    filled = ALONE_BAND if colour == ALONE else translucent(colour, 0.16)
-    return [{**edge, "y": low}, {**edge, "y": high, "fill": "tonexty", "fillcolor": filled}]
 
 
 def _round(value: float) -> float:

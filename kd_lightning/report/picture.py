@@ -10,10 +10,10 @@ from kd_lightning.report import heatmap, metrics
 from kd_lightning.report.collect import Cell, Study
 from kd_lightning.report.factors import format_value
 from kd_lightning.report.grid import Plan, plan
-from kd_lightning.report.theme import ACCENT, INK, MUTED, NEUTRAL, WORSE
+from kd_lightning.report.theme import INK, MUTED, mixed, takes_dark_ink
 
 SCALE = 2  # pixels for each unit below: sharp on dense screens
-CELL_WIDTH, CELL_HEIGHT, GAP, LEFT, TOP, BOTTOM = 116, 58, 4, 84, 58, 58
+CELL_WIDTH, CELL_HEIGHT, GAP, LEFT, TOP, BOTTOM = 116, 58, 4, 84, 82, 58
 BACKGROUND = "#ffffff"
 
 
@@ -29,8 +29,9 @@ def heatmap_png(study: Study, metric: str | None = None, x: str | None = None, y
     width = LEFT + max(columns * CELL_WIDTH, 420) + 20
     image = Image.new("RGB", (width * SCALE, (TOP + sum(heights)) * SCALE), BACKGROUND)
     pen = _Pen(image)
-    pen.text(LEFT, 12, f"{study.title}: {metric}{' [%]' if metrics.unit(metric) else ''}", 15, INK, bold=True)
-    pen.text(LEFT, 34, _caption(study, metric), 11, MUTED)
+    pen.text(16, 12, f"{study.title}: {metric}{' [%]' if metrics.unit(metric) else ''}", 15, INK, bold=True)
+    for i, line in enumerate(_caption(study, metric)):
+        pen.text(16, 36 + 17 * i, line, 11, MUTED)
     top = TOP
     for (title, grid), height in zip(grids, heights, strict=True):
         _draw_grid(pen, study, metric, layout, title, grid, top)
@@ -40,11 +41,11 @@ def heatmap_png(study: Study, metric: str | None = None, x: str | None = None, y
     return buffer.getvalue()
 
 
-def _caption(study: Study, metric: str) -> str:
-    said = "mean ± std"
+def _caption(study: Study, metric: str) -> list[str]:
+    lines = [f"mean ± std over seeds; frame: chosen by {study.val_metric}"]
     if heatmap.has_gains(study, metric):
-        said += "; colour: difference to the student alone; dot: 95 % CI excludes 0"
-    return said + f"; frame: chosen by {study.val_metric}"
+        lines.append("colour: difference to the student alone; dot: 95 % CI excludes 0")
+    return lines
 
 
 def _draw_grid(pen: _Pen, study: Study, metric: str, layout: Plan | None, title: str, grid, top: int) -> None:
@@ -74,8 +75,9 @@ def _draw_cell(pen: _Pen, study: Study, metric: str, cell: Cell | None, left: fl
     if cell is None or said is None:
         pen.box(box, BACKGROUND, "#e5e8ec", 1)
         return
-    fill = _fill(heatmap.shade(study, cell, metric), limits)
-    ink = BACKGROUND if _luminance(fill) < 0.5 else INK
+    ends, share = heatmap.fill(heatmap.shade(study, cell, metric), limits)
+    fill = mixed(*ends, share)
+    ink = INK if takes_dark_ink(fill) else BACKGROUND
     chosen = cell is study.chosen
     pen.box(box, fill, INK if chosen else fill, 2.5 if chosen else 1)
     spread = f" ± {said['std']}" if said["std"] else ""
@@ -89,29 +91,6 @@ def _draw_cell(pen: _Pen, study: Study, metric: str, cell: Cell | None, left: fl
         pen.text(middle - (5 if said["mark"] else 0), top + CELL_HEIGHT / 2 + 5, text, 11, ink, anchor="middle")
         if said["mark"]:
             pen.dot(middle + pen.width(text, 11) / 2 + 4, top + CELL_HEIGHT / 2 + 12, 3, ink)
-
-
-def _fill(shade: float | None, limits: tuple[float, float]) -> str:
-    if shade is None:
-        return NEUTRAL
-    low, high = limits
-    if low == -high:
-        return _mix(NEUTRAL, ACCENT if shade > 0 else WORSE, abs(shade) / high)
-    return _mix(NEUTRAL, ACCENT, (shade - low) / (high - low) if high > low else 0.5)
-
-
-def _mix(first: str, second: str, share: float) -> str:
-    pairs = zip(_rgb(first), _rgb(second), strict=True)
-    return "#" + "".join(f"{round(a + (b - a) * share):02x}" for a, b in pairs)
-
-
-def _rgb(colour: str) -> tuple[int, ...]:
-    return tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))
-
-
-def _luminance(colour: str) -> float:
-    red, green, blue = _rgb(colour)
-    return (0.299 * red + 0.587 * green + 0.114 * blue) / 255
 
 
 class _Pen:
@@ -167,4 +146,4 @@ def _load_font(pixels: int, bold: bool) -> tuple[ImageFont.FreeTypeFont, bool]:
 
 
 def _plain(text: str, complete: bool) -> str:
-    return text if complete else text.replace("\u2212", "-").replace("\u2013", "-").replace("×", "x")
+    return text if complete else text.replace("\u2212", "-").replace("\u2013", "-").replace("\u00d7", "x")

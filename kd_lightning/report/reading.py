@@ -23,7 +23,7 @@ _RUN_MARKS = ("result.json", "metrics.jsonl", ".hydra")
 _WATCHED = ("result.json", "metrics.jsonl", os.path.join(".hydra", "overrides.yaml"), "kd-train.log")
 
 
-@dataclass
+@dataclass(eq=False)
 class Run:
     """One training as found on disk. Figures keep the unit they were written in (accuracies: fractions 0..1)."""
 

@@ -46,9 +46,9 @@ def fidelity_spec(study: Study, metric: str) -> Spec | None:
         hollow = {"symbol": "square", "size": 9, "color": CARD, "line": {"color": ALONE, "width": 1.6}}
         data.append(_marks("student alone", study.alone, fidelity, metric, hollow))
     settings = layout(height=310, showlegend=len(data) > 1)
-    unit = metrics.unit(fidelity)
-    settings["xaxis"] = axis(f"{fidelity.split('/')[1].replace('_', ' ')}{' [%]' if unit else ''}", showgrid=False)
-    settings["yaxis"] = axis(f"{metric}{' [%]' if metrics.unit(metric) else ''}")
+    name = fidelity.split("/")[1].replace("_", " ")
+    settings["xaxis"] = axis(name, ticksuffix=metrics.unit(fidelity).strip(), showgrid=False)
+    settings["yaxis"] = axis(metric, ticksuffix=metrics.unit(metric).strip())
     return {"data": data, "layout": settings}
 
 
@@ -156,10 +156,10 @@ def _price_figure(points: list[tuple], metric: str, price: str) -> Spec:
     settings["xaxis"] = axis(f"{PRICES[price]}{' (log scale)' if spread_out else ''}", showgrid=False)
     if spread_out:
         ends = [math.log10(min(amounts)), math.log10(max(amounts))]
-        settings["xaxis"].update(type="log", range=[ends[0] - 0.35, ends[1] + 0.35], dtick=1)
+        settings["xaxis"].update(type="log", range=[ends[0] - 0.35, ends[1] + 0.35], dtick=1, tickformat="~s")
         for note in notes:
             note["x"] = math.log10(note["x"])
-    settings["yaxis"] = axis(metrics.unit(metric).strip() or None)
+    settings["yaxis"] = axis(ticksuffix=metrics.unit(metric).strip())
     settings["yaxis"]["tickfont"] = {"color": MUTED, "size": 11}
     settings["annotations"] = notes
     return {"data": data, "layout": settings}

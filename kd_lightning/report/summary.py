@@ -26,7 +26,7 @@ def headline(study: Study) -> str:
     parts = [f"{len(factor.values)} {_plural(factor)}" for factor in study.factors]
     parts += [f"{seeds} seed{'s' if seeds != 1 else ''}"] if seeds else []
     seconds = sum(run.cost.get("seconds") or 0 for run in study.runs)
-    said = [f"{done}/{total} runs finished", " × ".join(parts), study.data, f"{_duration(seconds)} of training"]
+    said = [f"{done}/{total} runs finished", " \u00d7 ".join(parts), study.data, f"{_duration(seconds)} of training"]
     return " · ".join(part for part in said if part)
 
 
@@ -87,7 +87,7 @@ def _compression_card(study: Study, chosen: Cell) -> dict[str, str]:
     slow, fast = teachers[0].get("latency_ms"), student.get("latency_ms")
     if slow and fast:
         note += f"; {slow:.3g} → {fast:.3g} ms"
-    return {**card, "value": f"{times:.0f}×" if times >= 10 else f"{times:.1f}×", "note": note}
+    return {**card, "value": f"{times:.0f}\u00d7" if times >= 10 else f"{times:.1f}\u00d7", "note": note}
 
 
 def spread_text(metric: str, summary: Spread, more: int = 0) -> str:
@@ -105,7 +105,7 @@ def interval_text(metric: str, gain: Gain, size: float) -> str:
         return "no interval: one seed"
     ends = [metrics.show_difference(metric, end, size) for end in (gain.low, gain.high)]
     against = "paired by seed" if gain.pairing == "seed" else "against one reference run"
-    return f"95 % CI [{ends[0]}, {ends[1]}], {against}, n = {gain.n}"
+    return f"95 % CI [{ends[0]}, {ends[1]}], {against}, n\u00a0=\u00a0{gain.n}"
 
 
 def rows(study: Study) -> list[dict[str, Any]]:
@@ -216,13 +216,13 @@ def notes(study: Study) -> list[str]:
     if any(gain.low is not None for gain in gains):
         chance = f": about {0.05 * count:.1f} of them would exclude zero by chance alone" if count > 1 else ""
         said.append(
-            f"{count} configuration{'s' if count != 1 else ''} compared. Intervals are 95 %, Student's t on differences "
-            f"paired by seed, uncorrected for the number of comparisons{chance}."
+            f"{count} configuration{'s' if count != 1 else ''} compared. Intervals are 95 %, Student's t on differences"
+            f" paired by seed, uncorrected for the number of comparisons{chance}."
         )
     if n == 1:
         said.append("One seed each: no spread and no interval can be given, and a difference may be luck.")
     elif 1 < n <= 5:
-        said.append(f"n = {n} seeds is small: differences inside the grey band are noise.")
+        said.append(f"n = {n} seeds is small: a difference no larger than the grey band is within the spread of seeds.")
     short = sum(len(cell.runs) < n for cell in study.cells)
     if short:
         said.append(
@@ -253,8 +253,8 @@ def _is_confounded(study: Study, factor: Factor) -> bool:
 
 
 def _setting_note(study: Study, factor: Factor) -> str:
-    value = format_value(next(iter(_alone_values(study, factor))))
-    return f"The student alone was trained at {factor.short} = {value} only: gains elsewhere mix in the effect of {factor.short}."
+    name, value = factor.short, format_value(next(iter(_alone_values(study, factor))))
+    return f"The student alone was trained at {name} = {value} only: gains elsewhere mix in the effect of {name}."
 
 
 def _plural(factor: Factor) -> str:

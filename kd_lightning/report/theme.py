@@ -20,7 +20,7 @@ ALONE = "#7a8089"
 ALONE_BAND = "rgba(122,128,137,0.16)"
 TEACHER = "#1d2127"
 
-SEQUENCE = ("#74c2ab", "#2a939c", "#3f72b8", "#7350b0", "#ad4397", "#d2486c")
+SEQUENCE = ("#74c2ab", "#2a939c", "#3f72b8", "#7350b0", "#ad4397")
 """Ordered values: from few to much, distinct in grey too."""
 CATEGORIES = ("#1a6bb1", "#e07b39", "#2f9e77", "#a04fb0", "#c94f5f", "#8a7a2e", "#4aa3c7", "#6b6f9e")
 
@@ -40,6 +40,14 @@ DARK = {
     "#1a6bb1": "#4f9fe1",
 }
 
+_ON_FILL = {  # text on a cell: (dark ink on the light page?, dark ink on the dark page?) -> colour on the light page
+    (True, False): INK,
+    (True, True): "#1d2128",
+    (False, False): "#ffffff",
+    (False, True): "#fffffe",
+}
+DARK["#1d2128"] = DARK["#fffffe"] = "#101317"
+
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 COMPARED = (ACCENT, "#e07b39", "#2f9e77", "#a04fb0", "#c94f5f", "#8a7a2e")
 """Line colours of the configurations that a reader compares, the chosen one first."""
@@ -57,17 +65,37 @@ def colours(count: int, ordered: bool) -> list[str]:
 
 
 def translucent(colour: str, opacity: float) -> str:
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({red},{green},{blue},{opacity})"
+    return "rgba({},{},{},{})".format(*_rgb(colour), opacity)
+
+
+def mixed(first: str, second: str, share: float) -> str:
+    """The colour ``share`` of the way from ``first`` to ``second``, as Plotly's colour scales mix."""
+    pairs = zip(_rgb(first), _rgb(second), strict=True)
+    return "#" + "".join(f"{round(a + (b - a) * share):02x}" for a, b in pairs)
+
+
+def takes_dark_ink(fill: str) -> bool:
+    """Whether dark text contrasts better with ``fill`` than white text (relative luminance of WCAG 2)."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in _rgb(fill))]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return luminance > 0.24
+
+
+def ink_on(ends: tuple[str, str], share: float) -> str:
+    """Text colour on a cell ``share`` of the way between two colours; its counterpart suits the dark page."""
+    light = takes_dark_ink(mixed(*ends, share))
+    dark = takes_dark_ink(mixed(DARK[ends[0]], DARK[ends[1]], share))
+    return _ON_FILL[light, dark]
 
 
 def _blend(stops: Sequence[str], position: float) -> str:
     place = position * (len(stops) - 1)
-    if place == int(place):
-        return stops[int(place)]
-    low, share = int(place), place - int(place)
-    pairs = zip(*([int(stop[i : i + 2], 16) for i in (1, 3, 5)] for stop in stops[low : low + 2]), strict=True)
-    return "#" + "".join(f"{round(a + (b - a) * share):02x}" for a, b in pairs)
+    low = min(int(place), len(stops) - 2)
+    return stops[round(place)] if place == int(place) else mixed(stops[low], stops[low + 1], place - low)
+
+
+def _rgb(colour: str) -> tuple[int, int, int]:
+    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
 
 
 def axis(title: str | None = None, **settings: Any) -> Spec:
@@ -76,6 +104,7 @@ def axis(title: str | None = None, **settings: Any) -> Spec:
         "gridcolor": GRID,
         "linecolor": GRID,
         "zeroline": False,
+        "ticks": "",
         "tickfont": {"color": MUTED, "size": 11},
         "automargin": True,
         **settings,
@@ -86,7 +115,7 @@ def axis(title: str | None = None, **settings: Any) -> Spec:
 
 
 def layout(height: int = 300, **settings: Any) -> Spec:
-    return {
+    spec: Spec = {
         "height": height,
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
@@ -103,8 +132,9 @@ def layout(height: int = 300, **settings: Any) -> Spec:
         "hoverlabel": {"bgcolor": CARD, "bordercolor": GRID, "font": {"color": INK, "family": FONT, "size": 12}},
         "hovermode": "closest",
         "dragmode": False,
-        **settings,
     }
+    spec["legend"].update(font={"color": MUTED}, traceorder="normal")
+    return {**spec, **settings}
 
 
 def escape(text: Any) -> str:

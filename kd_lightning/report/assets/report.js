@@ -1,0 +1,168 @@
+// The page: keeps what the reader chose (study, metric, keys, compared rows, sorting) and redraws from the data.
+(function (KD) {
+  "use strict";
+  const get = (id) => document.getElementById("kd-" + id);
+  const state = { study: 0, metric: null, pair: 0, tag: null, price: null, compared: null, sort: {}, all: false };
+  KD.state = state;
+  let wired = false;
+
+  const study = () => KD.data.studies[state.study];
+
+  // Show a (newer) content; what the reader chose stays where it still exists.
+  KD.show = function (data) {
+    const before = KD.data && study()?.name;
+    KD.data = data;
+    const same = data.studies.findIndex((candidate) => candidate.name === before);
+    if (same >= 0) state.study = same; else reset(0);
+    const ids = study().rows.map((row) => row.id);
+    if (state.compared) state.compared = state.compared.filter((id) => ids.includes(id));
+    if (!wired) wire();
+    KD.render();
+  };
+
+  function reset(index) {
+    Object.assign(state, { study: index, metric: null, pair: 0, tag: null, price: null, compared: null, sort: {}, all: false });
+  }
+
+  function options(select, names, selected, label) {
+    const texts = names.map((name, i) => label ? label(name, i) : name);
+    if (select.kdNames !== JSON.stringify(texts)) {
+      select.replaceChildren(...texts.map((text, i) => new Option(text, String(names[i]))));
+      select.kdNames = JSON.stringify(texts);
+    }
+    select.value = String(selected);
+  }
+
+  const shown = () => state.compared || study().shown;
+
+  // Compared configurations take the colours in turn, the chosen one first; the student alone is always grey.
+  function colourOf(id) {
+    const place = shown().filter((other) => !other.startsWith("a")).indexOf(id);
+    if (id.startsWith("a")) return shown().includes(id) ? KD.themed(KD.data.alone.line) : null;
+    return place < 0 ? null : KD.data.compared[place % KD.data.compared.length];
+  }
+
+  function toggle(id) {
+    state.compared = shown().includes(id) ? shown().filter((other) => other !== id) : [...shown(), id];
+    drawHeatmaps(); drawLearning(); drawBoard();
+  }
+
+  KD.render = function () {
+    const now = study();
+    const names = now.metrics.map((metric) => metric.id);
+    if (!names.includes(state.metric)) state.metric = now.metric;
+    const tags = Object.keys(now.learning);
+    if (!tags.includes(state.tag)) state.tag = tags[0];
+    const prices = Object.keys(now.prices[state.metric] || {});
+    if (!prices.includes(state.price)) state.price = prices[0];
+    const views = now.views[state.metric];
+    if (state.pair >= views.length) state.pair = 0;
+
+    get("title").textContent = now.title;
+    get("headline").textContent = now.headline;
+    document.title = now.title;
+    options(get("study"), KD.data.studies.map((_, i) => i), state.study, (i) => KD.data.studies[i].name);
+    get("study-box").hidden = KD.data.studies.length < 2;
+    options(get("metric"), names, state.metric);
+    options(get("pair"), views.map((_, i) => i), state.pair, (i) => now.pairs[i]);
+    get("pair-box").hidden = views.length < 2;
+    options(get("tag"), tags, state.tag);
+    options(get("price-of"), prices, state.price, (name) => ({ latency_ms: "latency", parameters: "parameters", bytes: "bytes" })[name]);
+    get("price-of").hidden = prices.length < 2;
+    get("learning-card").hidden = !tags.length;
+    get("fidelity-card").hidden = !now.fidelity[state.metric];
+    get("price-card").hidden = !prices.length;
+
+    drawCards(now);
+    drawHeatmaps(); drawLearning(); drawCharts(); drawBoard();
+    KD.problemTable(get("problems"), now.problems);
+    get("problems-card").hidden = !now.problems.length;
+    get("problems-note").textContent = now.problems.length + (now.problems.length === 1 ? " run" : " runs");
+    KD.command(get("rerun"), "Started again, the sweep skips what is finished and continues the rest:", now.problems.length ? now.rerun : "");
+    KD.command(get("best"), "The chosen configuration, with the same seeds:", now.best);
+    get("notes").replaceChildren(...now.notes.map((note) => KD.make("li", "", note)));
+    get("footer").textContent = "kd-lightning report, written " + KD.data.generated;
+    for (const row of document.querySelectorAll("#kd .row")) {
+      const cards = [...row.children].filter((card) => !card.hidden);
+      for (const card of cards) card.classList.toggle("only", cards.length === 1);
+    }
+  };
+
+  function drawCards(now) {
+    get("cards").replaceChildren(...now.cards[state.metric].map((card) => {
+      const box = KD.make("div", "card");
+      box.append(KD.make("div", "label", card.label), KD.make("div", "value", card.value), KD.make("div", "note", card.note));
+      return box;
+    }));
+  }
+
+  function drawHeatmaps() {
+    const now = study(), view = now.views[state.metric][state.pair], box = get("heatmaps");
+    get("heatmap-card").hidden = !view.heatmaps.length;
+    get("heatmap-title").textContent = view.title;
+    const relative = now.rows.some((row) => row.gains[state.metric]);
+    get("heatmap-note").textContent = "mean ± std; " + (relative ? "colour: difference to the student alone; ●: 95 % CI excludes 0; " : "") +
+      "frame: chosen by " + now.validation + "; click to compare";
+    while (box.children.length > view.heatmaps.length) box.lastChild.remove();
+    while (box.children.length < view.heatmaps.length) box.append(KD.make("div"));
+    const chosen = now.rows.find((row) => row.chosen)?.id;
+    const height = view.heatmaps.length === 1 ? 336 : 0; // a lone panel is as high as the chart beside it
+    view.heatmaps.forEach((spec, i) => KD.draw(box.children[i], KD.withFrames(spec, shown(), chosen, height), (point) => {
+      const id = point.customdata && point.customdata[0];
+      if (id) toggle(id);
+    }));
+  }
+
+  function drawLearning() {
+    const learning = study().learning[state.tag];
+    if (learning) KD.draw(get("learning"), KD.learningSpec(learning, shown(), colourOf));
+  }
+
+  function drawCharts() {
+    const now = study(), view = now.views[state.metric][state.pair];
+    const [first] = (view.title || "").split(" × ");
+    get("against-title").textContent = now.factors.length ? state.metric + " against " + first.charAt(0).toLowerCase() + first.slice(1) : view.title;
+    get("against-note").textContent = now.factors.length ? ["error bars: ± std", view.held].filter(Boolean).join("; ") : view.held;
+    const other = state.metric.split("/").pop().replace("val_", "");
+    get("fidelity-title").textContent = "Fidelity against " + (other === "acc" || other === "agreement" ? "accuracy" : other);
+    get("price-title").textContent = (state.price === "latency_ms" ? "Latency" : "Size") + " against " + (other === "acc" ? "accuracy" : other);
+    KD.draw(get("against"), view.against);
+    KD.draw(get("fidelity"), now.fidelity[state.metric]);
+    KD.draw(get("price"), (now.prices[state.metric] || {})[state.price]);
+  }
+
+  function drawBoard() {
+    const hidden = KD.board(get("board"), study(), state, {
+      toggle, colour: colourOf,
+      sort: (column, direction) => { state.sort = { column, direction }; drawBoard(); },
+    });
+    get("more").hidden = !hidden || state.all;
+    get("more").textContent = "show all " + hidden + " rows";
+  }
+
+  function wire() {
+    wired = true;
+    const on = (id, change) => { get(id).onchange = (event) => { change(event.target.value); KD.render(); }; };
+    on("study", (value) => reset(Number(value)));
+    on("metric", (value) => { state.metric = value; state.sort = {}; });
+    on("pair", (value) => { state.pair = Number(value); });
+    on("tag", (value) => { state.tag = value; });
+    on("price-of", (value) => { state.price = value; });
+    get("more").onclick = () => { state.all = true; drawBoard(); };
+    get("theme").onclick = () => KD.setTheme(KD.isDark() ? "light" : "dark");
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", KD.render);
+    let width = 0, timer = 0;
+    new ResizeObserver(() => {
+      const now = document.getElementById("kd").clientWidth;
+      if (now === width) return;
+      width = now;
+      clearTimeout(timer);
+      timer = setTimeout(KD.render, 60);
+    }).observe(document.getElementById("kd"));
+  }
+
+  KD.setTheme = function (theme) {
+    document.documentElement.dataset.theme = theme;
+    KD.render();
+  };
+})(window.KD);
