@@ -40,7 +40,8 @@ def describe(dataset: Any, index: int) -> str:
         while isinstance(inner, Subset):
             at, inner = int(inner.indices[at]), inner.dataset
         if hasattr(inner, "describe"):
-            return f"{name} ({inner.describe(at)})"
+            text = inner.describe(at)
+            return text if text.startswith(name) else f"{name} ({text})"
         samples = getattr(inner, "samples", None)
         if isinstance(samples, list) and isinstance(samples[at], tuple) and isinstance(samples[at][0], str):
             return f"{name} ({samples[at][0]})"

@@ -84,6 +84,7 @@ class Shared:
 
     def enter_thread(self) -> None:
         """Runs first in each pool thread. Parallelism is over samples: one thread each for torch's own loops."""
+        torch.get_num_threads()  # makes torch set up this thread now; its first computation would undo the next line
         torch.set_num_threads(1)
         self.threads.append(threading.current_thread())
 
