@@ -16,10 +16,10 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from kd_lightning.batch import UNLABELLED, Batch
+from kd_lightning.batch import Batch
 from kd_lightning.data.array_data import ArrayData
 from kd_lightning.data.augment import CropFlip
-from kd_lightning.data.split import stratified_order
+from kd_lightning.data.split import count_of, hide_labels, keep_first, stratified_order
 from kd_lightning.data.threaded_loader import ThreadedLoader
 from kd_lightning.errors import UserError
 
@@ -71,7 +71,7 @@ class DistillationDataModule(LightningDataModule):
         augment: bool | Mapping[str, Any] = False,
         views: int | None = None,
         num_threads: int | None = None,
-        prefetch: int = 4,
+        prefetch: int | None = None,
         timeout: float | None = 120.0,
         drop_last: bool = True,
     ) -> None:
@@ -129,7 +129,7 @@ class DistillationDataModule(LightningDataModule):
         digest.update(repr(self.labelled).encode())
         name = type(self).__name__
         return (
-            self.array(values[train], self.hide_labels(targets[train]), f"{name} train", self.augment),
+            self.array(values[train], hide_labels(targets[train], self.labelled), f"{name} train", self.augment),
             self.array(values[val], targets[val], f"{name} validation"),
             digest.hexdigest(),
         )
@@ -148,37 +148,9 @@ class DistillationDataModule(LightningDataModule):
 
     def choose(self, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Positions of the training and the validation samples among all, chosen by class with ``split_seed``."""
-        n = len(targets)
-        val_size = int(self.val_size) if self.val_size >= 1 else max(1, round(self.val_size * n))
-        if val_size >= n:
-            raise UserError(
-                f"data.val_size={self.val_size} leaves nothing of {n} samples to train on: take a smaller one"
-            )
         order = stratified_order(targets, self.split_seed)
-        val, train = order[:val_size], order[val_size:]
-        if self.train_size is not None:
-            if self.train_size > len(train):
-                raise UserError(
-                    f"data.train_size={self.train_size} is more than the {len(train)} samples that there are without "
-                    f"the {val_size} of validation: take a smaller one, or null for all"
-                )
-            train = train[: self.train_size]
-        return train, val
-
-    def hide_labels(self, targets: Tensor) -> Tensor:
-        """The training targets (in the order of :meth:`choose`) with all but the first ``labelled`` ones hidden."""
-        if self.labelled is None:
-            return targets
-        if self.labelled > len(targets):
-            raise UserError(
-                f"data.labelled={self.labelled} is more than the {len(targets)} training samples: "
-                "take a smaller one, or null for all"
-            )
-        if targets.is_floating_point():
-            raise UserError("data.labelled hides class numbers only; these targets are not: set data.labelled=null")
-        hidden = targets.clone()
-        hidden[self.labelled :] = UNLABELLED
-        return hidden
+        val_size = count_of(self.val_size, len(order), "data.val_size")
+        return keep_first(order[val_size:], self.train_size), order[:val_size]
 
     @property
     def in_features(self) -> int:
@@ -197,9 +169,8 @@ class DistillationDataModule(LightningDataModule):
 
     def train_dataloader(self) -> ThreadedLoader:
         """Shuffled, augmented batches."""
-        self.setup("fit")
         return ThreadedLoader(
-            self._train,
+            self.train_dataset(),
             batch_size=self.batch_size,
             shuffle=True,
             seed=self.seed,
@@ -238,6 +209,10 @@ class DistillationDataModule(LightningDataModule):
         self.setup("fit")
         index = torch.tensor([0, min(1, len(self._val) - 1)])
         return Batch(*read_samples(self._val, index, 0), index, 0)
+
+    def train_dataset(self) -> Dataset:
+        """What the training loader reads."""
+        return self.train_views_dataset
 
     @property
     def train_views_dataset(self) -> Dataset:

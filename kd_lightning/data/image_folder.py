@@ -1,0 +1,205 @@
+"""A directory of images, one folder a class.
+
+Either ``root/train/<class>/*.jpg`` and ``root/test/<class>/*.jpg`` (the folders' names are keys), with validation split
+off the training images or in a folder of its own; or ``root/<class>/*.jpg``, from which the test images are split off
+as well, the same ones whatever the configuration.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kd_lightning.batch import Batch
+from kd_lightning.data.crops import CentreCrop, RandomResizedCrop
+from kd_lightning.data.decode import MAX_PIXELS
+from kd_lightning.data.image_data import ImageData, normalise
+from kd_lightning.data.image_files import class_folders, digest_files, list_images, unreadable
+from kd_lightning.data.module import DistillationDataModule
+from kd_lightning.data.split import hide_labels, keep_first, stratified_order
+from kd_lightning.errors import UserError
+
+_TEST_SEED = 1013
+_log = logging.getLogger(__name__)
+
+
+class ImageFolderData(DistillationDataModule):
+    """Images by class from a directory: (N, 3, image_size, image_size); grey ones become RGB.
+
+    Args:
+        root: the directory.
+        train_dir, val_dir, test_dir: folders in it. ``val_dir`` None: validation is split off the training images.
+            ``train_dir`` None: the class folders lie in ``root`` itself, and ``test_size`` of their images are test.
+        test_size: fraction of the images that are test where they have no folder, in (0, 1).
+        image_size: pixels of a side of the model's input, >= 1.
+        resize: evaluation resizes the shorter side to so many pixels and cuts out the middle, >= ``image_size``.
+        mean, std: of each channel, pixels in [0, 1].
+        decode: ``full``, or ``scaled``: JPEGs at 1/2, 1/4 or 1/8 of their size where the crop has the pixels for it,
+            see :func:`~kd_lightning.data.decode.read_image`.
+        normalize_on_device: training batches travel as bytes, a quarter of the memory, and become normalised float32
+            in ``on_after_batch_transfer``.
+        on_bad_image: ``error``: an unreadable image stops the run and is named; ``skip``: all images are decoded once
+            before the first run, the unreadable are left out and counted.
+        max_pixels: images with more pixels are unreadable (decompression bombs), >= 1.
+        cache_dir: where the list of unreadable images is kept.
+        settings: those of :class:`~kd_lightning.data.module.DistillationDataModule`; ``augment`` is ``True``, or the
+            ``scale``, ``ratio`` and ``flip`` of :class:`~kd_lightning.data.crops.RandomResizedCrop`.
+    """
+
+    in_channels = 3
+    default_augment: Mapping[str, Any] = {}
+
+    def __init__(
+        self,
+        root: str,
+        train_dir: str | None = "train",
+        val_dir: str | None = None,
+        test_dir: str = "test",
+        test_size: float = 0.2,
+        image_size: int = 224,
+        resize: int = 256,
+        mean: Sequence[float] = (0.485, 0.456, 0.406),
+        std: Sequence[float] = (0.229, 0.224, 0.225),
+        decode: str = "full",
+        normalize_on_device: bool = False,
+        on_bad_image: str = "error",
+        max_pixels: int = MAX_PIXELS,
+        cache_dir: str = "outputs/cache",
+        **settings: Any,
+    ) -> None:
+        for key, value, allowed in (
+            ("decode", decode, ("full", "scaled")),
+            ("on_bad_image", on_bad_image, ("error", "skip")),
+        ):
+            if value not in allowed:
+                raise UserError(f"data.{key} must be {' or '.join(allowed)}, got {value!r}")
+        if not 0 < test_size < 1:
+            raise UserError(f"data.test_size must be a fraction between 0 and 1, got {test_size}")
+        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+            raise UserError(f"data.mean and data.std need three values, std > 0; got {list(mean)} and {list(std)}")
+        self.image_size, self.resize, self.mean, self.std = image_size, resize, list(mean), list(std)
+        self.eval_crop = CentreCrop(image_size, resize)
+        super().__init__(**settings)
+        self.root, self.train_dir, self.val_dir, self.test_dir = Path(root), train_dir, val_dir, test_dir
+        self.test_size, self.decode, self.on_bad_image = test_size, decode, on_bad_image
+        self.normalize_on_device, self.max_pixels, self.cache_dir = normalize_on_device, max_pixels, Path(cache_dir)
+        self.skipped: dict[str, str] = {}
+
+    @property
+    def class_names(self) -> list[str]:
+        """The names of the training images' folders, sorted."""
+        names = class_folders(self._train_root, self._train_key)
+        if len(names) < 2:
+            raise UserError(
+                f"{self._train_key}: {self._train_root} has the single class folder {names[0]!r}: "
+                "classification needs at least two"
+            )
+        return names
+
+    @property
+    def num_classes(self) -> int:
+        """Number of class folders."""
+        return len(self.class_names)
+
+    def make_augment(self, augment: bool | Mapping[str, Any]) -> RandomResizedCrop | None:
+        """The random crop from its settings; None: training sees what evaluation would see."""
+        if not augment and not isinstance(augment, Mapping):
+            return None
+        settings = {} if augment is True else dict(augment)
+        unknown = sorted(set(settings) - {"scale", "ratio", "flip"})
+        if unknown:
+            raise UserError(f"data.augment has no key {unknown[0]!r}: for images it takes scale, ratio and flip")
+        return RandomResizedCrop(self.image_size, seed=self.seed, **settings)
+
+    def build_splits(self) -> tuple[ImageData, ImageData, str]:
+        """Training and validation images, and the digest of their names, sizes, some content, and the choice."""
+        files, targets = self._kept(*self._pool(test=False))
+        if self.val_dir is None:
+            train, val = self.choose(targets)
+            val_files, val_targets = [files[i] for i in val.tolist()], targets[val]
+        else:
+            train = keep_first(stratified_order(targets, self.split_seed), self.train_size)
+            key = "data.val_dir"
+            val_files, val_targets = self._kept(*list_images(self.root / self.val_dir, self.class_names, key, False))
+        train_files = [files[i] for i in train.tolist()]
+        content = digest_files([*train_files, *val_files], self.root, f"{len(train_files)} {self.labelled}")
+        train_data = self._images(
+            train_files, hide_labels(targets[train], self.labelled), self.augment or self.eval_crop
+        )
+        return train_data, self._images(val_files, val_targets, self.eval_crop), content
+
+    def build_test(self) -> ImageData:
+        """The test images."""
+        return self._images(*self._kept(*self._pool(test=True)), self.eval_crop)
+
+    def train_dataset(self) -> ImageData:
+        """What the training loader reads: bytes with ``normalize_on_device``, otherwise the normalised images."""
+        data = self.train_views_dataset
+        if not self.normalize_on_device:
+            return data
+        return self._images(data.files, data.targets, data.crop, as_bytes=True)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Normalise inputs that travelled as bytes."""
+        if isinstance(batch, Batch) and isinstance(batch.inputs, Tensor) and batch.inputs.dtype == torch.uint8:
+            return batch._replace(inputs=normalise(batch.inputs, self.mean, self.std))
+        return batch
+
+    def teardown(self, stage: str | None = None) -> None:
+        """Say again how many images were skipped."""
+        if self.skipped:
+            _log.warning("%d unreadable images were skipped, the first: %s", len(self.skipped), _first(self.skipped))
+
+    def view_settings(self) -> dict[str, Any]:
+        """Everything but the samples that a model's training input depends on."""
+        crop = self.augment or self.eval_crop
+        settings = {"mean": self.mean, "std": self.std, "crop": type(crop).__name__, "decode": self.decode}
+        return {**settings, **crop.settings(), "views": self.views}
+
+    @property
+    def _train_root(self) -> Path:
+        return self.root if self.train_dir is None else self.root / self.train_dir
+
+    @property
+    def _train_key(self) -> str:
+        return "data.root" if self.train_dir is None else "data.root, data.train_dir"
+
+    def _pool(self, test: bool) -> tuple[list[str], Tensor]:
+        """The test images, or all others; with folders of their own, or split."""
+        if test and self.train_dir is not None:
+            return list_images(self.root / self.test_dir, self.class_names, "data.test_dir", all_needed=False)
+        files, targets = list_images(self._train_root, self.class_names, self._train_key)
+        if self.train_dir is not None:
+            return files, targets
+        order = stratified_order(targets, _TEST_SEED)
+        cut = max(1, round(self.test_size * len(files)))
+        chosen = order[:cut] if test else order[cut:].sort().values
+        return [files[i] for i in chosen.tolist()], targets[chosen]
+
+    def _kept(self, files: list[str], targets: Tensor) -> tuple[list[str], Tensor]:
+        """What can be read of some files, all of them unless they are to be skipped."""
+        if self.on_bad_image == "error":
+            return files, targets
+        bad = unreadable(files, self._loading["num_threads"], self.max_pixels, self.cache_dir)
+        if bad:
+            self.skipped |= bad
+            _log.warning("skipping %d of %d images, the first: %s", len(bad), len(files), _first(bad))
+        keep = [i for i, file in enumerate(files) if file not in bad]
+        if not keep:
+            raise UserError(f"data.root: none of the {len(files)} images can be read, the first: {_first(bad)}")
+        return [files[i] for i in keep], targets[keep]
+
+    def _images(
+        self, files: list[str], targets: Tensor, crop: RandomResizedCrop | CentreCrop, as_bytes: bool = False
+    ) -> ImageData:
+        scaled = self.decode == "scaled"
+        return ImageData(files, targets, crop, self.mean, self.std, scaled, as_bytes, self.max_pixels)
+
+
+def _first(bad: Mapping[str, str]) -> str:
+    return next(iter(bad.values())).rsplit("; ", 1)[0]
