@@ -12,10 +12,8 @@ No import here may be heavy: ``--help``, ``--cfg job`` and tab completion answer
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,19 +26,18 @@ from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobStatus, run_job
-from hydra.errors import ConfigCompositionException, InstantiationException
+from hydra.errors import ConfigCompositionException
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
 import kd_lightning.config.resolvers  # noqa: F401  (registers them)
-from kd_lightning.config.explain import explain, is_config_error, leaf_keys, one_line, unknown_option
-from kd_lightning.errors import RunInterrupted, RunsFailed, UserError
+from kd_lightning.cli._error_line import report_error
+from kd_lightning.config.explain import leaf_keys, unknown_option
+from kd_lightning.errors import UserError
 from kd_lightning.sweeps.names import swept_keys
 
 TaskFunction = Callable[[DictConfig], Any]
 Check = Callable[[DictConfig, Sequence[str]], None]
-
-_DISK_ERRORS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR}
 
 
 def config_directory() -> Path:
@@ -81,7 +78,7 @@ def run_hydra(
     except SystemExit as error:  # argparse, and a completion or job that calls sys.exit
         return error.code if isinstance(error.code, int) else int(error.code is not None)
     except BaseException as error:
-        return _report(error, hydra, config_name, args.overrides if args is not None else [])
+        return report_error(error, lambda: _known(hydra, config_name, args.overrides if args is not None else []))
     finally:
         GlobalHydra.instance().clear()
 
@@ -216,46 +213,6 @@ def _check_job(check: Check | None, cfg: DictConfig) -> None:
     del job["hydra"]
     OmegaConf.set_struct(job, True)
     check(job, _task_overrides(cfg))
-
-
-def _report(error: BaseException, hydra: Hydra | None, config_name: str, overrides: Sequence[str]) -> int:
-    """Print the error the way its kind deserves, and return the exit code."""
-    if isinstance(error, KeyboardInterrupt):
-        print("interrupted", file=sys.stderr)
-        return 130
-    if isinstance(error, RunInterrupted):
-        print(one_line(str(error)) or "interrupted", file=sys.stderr)
-        return 130
-    if isinstance(error, RunsFailed):
-        print(f"error: {one_line(str(error))}", file=sys.stderr)
-        return 1
-    line = _user_line(error, hydra, config_name, overrides)
-    if line is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
-        traceback.print_exception(type(error), error, error.__traceback__)
-    if line is not None:
-        print(f"error: {line}", file=sys.stderr)
-        return 2
-    return 1
-
-
-def _user_line(error: BaseException, hydra: Hydra | None, config_name: str, overrides: Sequence[str]) -> str | None:
-    if isinstance(error, UserError):
-        return one_line(str(error))
-    if isinstance(error, InstantiationException):  # also a constructor's own ValueError, which names the value
-        cause = error.__cause__
-        if cause is None or isinstance(cause, (ValueError, ImportError)):
-            where = str(error).partition("full_key: ")[2].splitlines()
-            return (f"{where[0]}: " if where else "") + one_line(str(cause or error))
-        return None
-    if is_config_error(error):
-        return explain(error, *_known(hydra, config_name, overrides))
-    if isinstance(error, OSError) and (error.errno in _DISK_ERRORS or not _in_job(error)):
-        return f"{error.filename or 'output directory'}: {error.strerror or error}: choose another with run_dir=DIR"
-    return None
-
-
-def _in_job(error: BaseException) -> bool:
-    return any(frame.f_code is run_job.__code__ for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
 def _known(hydra: Hydra | None, config_name: str, overrides: Sequence[str]) -> tuple[list[str], list[str]]:
