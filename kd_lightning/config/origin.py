@@ -33,11 +33,20 @@ class Origin:
             self.config_name = hydra.job.config_name or "train"
 
     def of(self, key: str) -> str:
-        """Return ``command line`` or a file, for the head of an error line; ``configuration`` if it cannot be told."""
+        """Return ``command line`` or a file, for the head of an error line; ``configuration`` if it cannot be told.
+
+        A key that stands nowhere (one that is missing) belongs to the place of what it should be part of.
+        """
         override = self.override_of(key)
         if override is not None:
             return "command line"
-        return next((_shown(path) for path, content in self._files(key) if _holds(content, key)), "configuration")
+        files = list(self._files())
+        while key:
+            for path, content in files:
+                if _holds(content, key):
+                    return _shown(path)
+            key = key.rpartition(".")[0]
+        return "configuration"
 
     def override_of(self, key: str) -> str | None:
         """Return the last override that sets ``key``, a part of it, or what it is a part of."""
@@ -48,9 +57,12 @@ class Origin:
                 return override
         return None
 
-    def _files(self, key: str) -> Iterator[tuple[Path, Any]]:
-        """Files that may hold ``key`` with their contents from the root, the ones that have the last word first."""
-        for group, options in reversed(list(self.choices.items())):
+    def _files(self) -> Iterator[tuple[Path, Any]]:
+        """The chosen files with their contents from the root, the ones that have the last word first."""
+        whole_setups = ("debug", "sweep", "experiment")  # what they say is said last, see conf/train.yaml
+        groups = [g for g in whole_setups if g in self.choices] + [g for g in self.choices if g not in whole_setups]
+        for group in groups:
+            options = self.choices[group]
             if not group.startswith("hydra"):
                 for option in options:
                     yield from self._file(group.partition("@")[0], option)

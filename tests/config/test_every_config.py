@@ -1,0 +1,56 @@
+"""Every file in ``conf/`` composes and passes the check that ``kd-train`` makes."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+from kd_lightning.cli._hydra_main import config_directory, run_hydra
+from kd_lightning.cli.train import check_job
+
+CONF = config_directory()
+OPTIONS = sorted(
+    f"{path.parent.relative_to(CONF).as_posix()}={path.stem}"
+    for path in CONF.rglob("*.yaml")
+    if path.parent != CONF and not path.stem.startswith("_")
+)
+NEEDED_BESIDE = {"student=custom": ["student._target_=kd_lightning.models.mlp.MLP"]}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    return tmp_path
+
+
+def test_the_groups_of_the_design_are_there():
+    groups = {option.partition("=")[0] for option in OPTIONS}
+    assert {"data", "task", "teacher", "student", "method", "optimizer", "scheduler", "trainer", "logger"} <= groups
+    assert {"callbacks", "sweep", "launcher", "debug", "paths", "hydra"} <= groups
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_of_every_group_can_be_run(option, folder, capfd):
+    group, _, name = option.partition("=")
+    if "timm" in name and importlib.util.find_spec("timm") is None:
+        pytest.skip("timm is not installed")
+    jobs = []
+    argv = [option, *NEEDED_BESIDE.get(option, []), "hydra.output_subdir=null", "run_dir=run", "sweep_dir=sweep"]
+    if group in ("sweep", "launcher", "experiment"):
+        argv.append("hydra/launcher=basic")
+    code = run_hydra(jobs.append, "train", argv, check=check_job)
+    assert code == 0, capfd.readouterr().err
+    assert jobs, "no job was composed"
+
+
+def test_the_top_level_files_compose_as_they_are(folder):
+    for path in CONF.glob("*.yaml"):
+        assert run_hydra(lambda cfg: None, path.stem, ["--cfg", "job"]) == 0
+
+
+def test_the_files_of_a_checkout_are_those_at_its_top():
+    assert Path(__file__).parents[2] / "conf" == CONF or CONF.parent.name == "kd_lightning"
