@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from kd_lightning.report import metrics
-from kd_lightning.report.collect import Cell, Study
 from kd_lightning.report.factors import Factor, format_value
 from kd_lightning.report.grid import Panel, Plan, plan
+from kd_lightning.report.study import Cell, Study
 from kd_lightning.report.theme import ACCENT, ALONE, ALONE_BAND, MUTED, Spec, axis, colours, escape, layout, translucent
+
+MAX_BARRED = 4
+"""Lines that may all carry error bars; of more lines, only the chosen configuration's does."""
 
 
 def against_spec(study: Study, metric: str, x: str | None = None, y: str | None = None) -> Spec:
@@ -25,6 +28,7 @@ def against_spec(study: Study, metric: str, x: str | None = None, y: str | None 
     panel = _panel_of_chosen(study, layout_)
     names = [f"{lines.short} = {format_value(value)}" for value in lines.values] if lines else ["distilled"]
     shades = colours(len(names), ordered=lines is None or lines.is_numeric)
+    chosen_row = next((i for i, row in enumerate(panel.cells) if study.chosen in row), 0)
     data: list[Spec] = []
     for row, (name, colour) in enumerate(zip(names, shades, strict=True)):
         found = [(i, cell.spread(metric)) for i, cell in enumerate(panel.cells[row]) if cell]
@@ -45,6 +49,7 @@ def against_spec(study: Study, metric: str, x: str | None = None, y: str | None 
                     "thickness": 1.2,
                     "width": 0,
                     "color": colour,
+                    "visible": len(names) <= MAX_BARRED or row == chosen_row,
                 },
                 "line": {"color": colour, "width": 1.8},
                 "marker": {"size": 8, "color": colour},

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 
 from kd_lightning.report import curves, learning, scatter
 from kd_lightning.report import heatmap as heatmaps
-from kd_lightning.report.collect import Study, collect
+from kd_lightning.report.collect import collect
+from kd_lightning.report.study import Study
 from kd_lightning.report.theme import Spec, darkened, layout
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
-from kd_lightning.report.collect import Cell, Study
 from kd_lightning.report.factors import Factor, format_value
+from kd_lightning.report.study import Cell, Study
 
 MAX_PANELS = 12
 

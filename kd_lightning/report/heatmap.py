@@ -7,9 +7,9 @@ better and red is worse, whichever direction the metric has; a dot marks a 95 % 
 from __future__ import annotations
 
 from kd_lightning.report import metrics
-from kd_lightning.report.collect import Cell, Study
 from kd_lightning.report.factors import Factor, format_value
 from kd_lightning.report.grid import Panel, Plan, plan
+from kd_lightning.report.study import Cell, Study
 from kd_lightning.report.theme import ACCENT, INK, MUTED, NEUTRAL, WORSE, Spec, axis, escape, ink_on, layout
 
 

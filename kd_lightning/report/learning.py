@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from kd_lightning.report import metrics
-from kd_lightning.report.collect import Study
 from kd_lightning.report.reading import Run
 from kd_lightning.report.statistics import spread
+from kd_lightning.report.study import Study
 from kd_lightning.report.theme import ALONE, ALONE_BAND, COMPARED, Spec, axis, escape, layout, translucent
 
 MAX_POINTS = 60

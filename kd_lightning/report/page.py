@@ -13,11 +13,12 @@ from functools import lru_cache
 from pathlib import Path
 
 from kd_lightning.report import summary
-from kd_lightning.report.collect import Study, collect
+from kd_lightning.report.collect import collect
 from kd_lightning.report.factors import format_value
 from kd_lightning.report.payload import payload, to_json
 from kd_lightning.report.picture import heatmap_png
 from kd_lightning.report.reading import RunReader
+from kd_lightning.report.study import Study
 
 ASSETS = Path(__file__).parent / "assets"
 SCRIPTS = ("charts.js", "table.js", "report.js")

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from kd_lightning.report import curves, grid, heatmap, learning, metrics, scatter, summary, theme
-from kd_lightning.report.collect import Study
+from kd_lightning.report import curves, grid, heatmap, learning, metrics, remarks, scatter, summary, theme
 from kd_lightning.report.factors import format_value
+from kd_lightning.report.study import Study
 
 BUDGET = 950_000
 """Bytes of JSON beyond which further pairs of keys and curves are left out (never the figures themselves)."""
@@ -74,10 +74,10 @@ def _study(study: Study, metric: str | None, room: _Room) -> dict[str, Any]:
         "prices": {name: {p: scatter.price_spec(study, name, p) for p in scatter.prices(study)} for name in names},
         "rows": summary.rows(study),
         "shown": learning.default_shown(study),
-        "problems": summary.problems(study),
-        "notes": summary.notes(study),
-        "best": summary.best_command(study),
-        "rerun": summary.rerun_command(study),
+        "problems": remarks.problems(study),
+        "notes": remarks.notes(study),
+        "best": remarks.best_command(study),
+        "rerun": remarks.rerun_command(study),
     }
     room.take(content)
     content["learning"] = {}
@@ -110,12 +110,14 @@ def _view(study: Study, metric: str, pair: tuple | None) -> dict[str, Any]:
 
 
 def _held(study: Study, pair: tuple) -> str:
-    """Which values the line chart holds the remaining keys at."""
+    """What the line chart shows: its error bars, and the values at which it holds the remaining keys."""
+    lines = pair[1].values if pair[1] else ()
+    bars = "error bars: ± std" + (" (of the chosen line)" if len(lines) > curves.MAX_BARRED else "")
     rest = [factor for factor in study.factors if factor not in pair]
     if not rest or study.chosen is None:
-        return ""
+        return bars
     values = dict(zip((factor.key for factor in study.factors), study.chosen.params, strict=True))
-    return "at " + ", ".join(f"{factor.short} = {format_value(values[factor.key])}" for factor in rest)
+    return f"{bars}; at " + ", ".join(f"{factor.short} = {format_value(values[factor.key])}" for factor in rest)
 
 
 def _pair_name(pair: tuple | None) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from kd_lightning.report import metrics
-from kd_lightning.report.collect import Cell, Study
 from kd_lightning.report.factors import format_value
 from kd_lightning.report.grid import plan
+from kd_lightning.report.study import Cell, Study
 from kd_lightning.report.theme import ACCENT, ALONE, CARD, INK, MUTED, TEACHER, Spec, axis, colours, escape, layout
 
 FIDELITY = ("test/agreement", "test/kl_teacher", "test/rmse_teacher", "test/ari_teacher")

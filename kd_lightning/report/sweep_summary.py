@@ -12,10 +12,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from kd_lightning.report import metrics, summary
-from kd_lightning.report.collect import Study, collect
-from kd_lightning.report.picture import heatmap_png
+from kd_lightning.report import metrics, remarks, summary
+from kd_lightning.report.collect import collect
+from kd_lightning.report.picture import THUMBNAIL, heatmap_png
 from kd_lightning.report.scatter import fidelity_metric
+from kd_lightning.report.study import Study
 
 RUN_NAME = "00_sweep"
 _MARK = ".kd_lightning_sweep"
@@ -62,7 +63,7 @@ def leaderboard_markdown(study: Study, limit: int = 50) -> str:
         name = (row["label"] or "distilled").replace("|", "\\|")
         label = f"**{name}** (chosen)" if row["chosen"] else name
         lines.append("| " + " | ".join([label, *figures, said, row["runs"]]) + " |")
-    return "\n".join([*lines, "", *(f"- {note}" for note in summary.notes(study))])
+    return "\n".join([*lines, "", *(f"- {note}" for note in remarks.notes(study))])
 
 
 def _figure(metric: str, stats: dict | None) -> str:
@@ -98,7 +99,7 @@ def _pictures(study: Study, several: bool) -> list:
     for metric in dict.fromkeys((study.val_metric, study.test_metric, fidelity_metric(study))):
         if metric not in study.metrics or not study.cells:
             continue
-        png = heatmap_png(study, metric)
+        png = heatmap_png(study, metric, size=THUMBNAIL)
         width, height = Image.open(io.BytesIO(png)).size
         image = summary_pb2.Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=png)
         tag = _tag("heatmap_" + metric.replace("/", "_"), study, several)

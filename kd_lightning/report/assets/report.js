@@ -122,11 +122,12 @@
     const now = study(), view = now.views[state.metric][state.pair];
     const [first] = (view.title || "").split(" × ");
     get("against-title").textContent = now.factors.length ? state.metric + " against " + first.charAt(0).toLowerCase() + first.slice(1) : view.title;
-    get("against-note").textContent = now.factors.length ? ["error bars: ± std", view.held].filter(Boolean).join("; ") : view.held;
+    get("against-note").textContent = view.held;
     const other = state.metric.split("/").pop().replace("val_", "");
     get("fidelity-title").textContent = "Fidelity against " + (other === "acc" || other === "agreement" ? "accuracy" : other);
     get("price-title").textContent = (state.price === "latency_ms" ? "Latency" : "Size") + " against " + (other === "acc" ? "accuracy" : other);
-    KD.draw(get("against"), view.against);
+    const beside = view.heatmaps.length === 1 ? Math.max(336, Math.min(480, view.heatmaps[0].layout.height)) : 336;
+    KD.draw(get("against"), { data: view.against.data, layout: { ...view.against.layout, height: beside } });
     KD.draw(get("fidelity"), now.fidelity[state.metric]);
     KD.draw(get("price"), (now.prices[state.metric] || {})[state.price]);
   }
