@@ -18,38 +18,29 @@ from typing import Any
 
 HParam = bool | int | float | str
 
-_LEFT_OUT = frozenset(
-    [
-        "callbacks",
-        "checkpoint",
-        "debug",
-        "experiment",
-        "hydra",
-        "launcher",
-        "log_every_n_steps",
-        "logger",
-        "max_fused",
-        "name",
-        "paths",
-        "pictures",
-        "sweep",
-    ]
+_LEFT_OUT = re.compile(  # where and how a run runs, and what is shown of it
+    r"^(baseline|callbacks|checkpoint|compile|debug|experiment|hydra|launcher|log_every_n_steps|logger|max_fused|name"
+    r"|paths|pictures|sweep|teacher\.cache_\w+|trainer\.(accelerator|devices))$"
+    r"|(^|[._])(seed|dir|path|root|num_threads|prefetch|timeout|cache|eval_batch_size)$"
 )
-_LEFT_OUT_ENDINGS = re.compile(r"(^|[._])(seed|dir|path|root|num_threads|prefetch|timeout|cache)$")
 _SEED_IN_NAME = re.compile(r"(^|_)s_*\d+$")
 
 
 def hyperparameters(config: Mapping[str, Any]) -> dict[str, HParam]:
     """The settings that decide a run's result, flat: ``{"method.temperature": 4.0, "student": "MLP", …}``.
 
-    Left out: None (HParams has no such value), the seed (runs that differ in it are one configuration), directories and
-    how fast things go, and values of a loss term that repeat one of its method. A ``_target_`` gives its node the class
-    name as value; a list becomes its text.
+    Left out: None (HParams has no such value) and "auto", the seed (runs that differ in it are one configuration),
+    directories and how fast things go, and values of a loss term that repeat one of its method. A ``_target_`` gives
+    its node the class name as value, a method the names of its terms in use; a list becomes its text.
     """
     flat: dict[str, HParam] = {}
     for key, value in config.items():
-        if key not in _LEFT_OUT:
-            _flatten(key, value, flat)
+        _flatten(key, value, flat)
+    method = config.get("method")
+    if isinstance(method, Mapping) and isinstance(method.get("weights"), Mapping):
+        flat["method"] = (
+            "+".join(term for term, weight in method["weights"].items() if weight and term != "task") or "none"
+        )
     return {key: value for key, value in sorted(flat.items()) if not _repeats(key, value, flat)}
 
 
@@ -135,7 +126,7 @@ def _write(writer: Any, tag: str, data: Any) -> None:
 
 
 def _flatten(key: str, value: Any, flat: dict[str, HParam]) -> None:
-    if value is None or _LEFT_OUT_ENDINGS.search(key):
+    if value is None or value == "auto" or _LEFT_OUT.search(key):
         return
     if isinstance(value, Mapping):
         for name, item in value.items():

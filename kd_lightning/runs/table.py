@@ -218,10 +218,10 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
     notes = []
     if own is not None and alone is not None:
         gain = own - alone
-        unit = f"{100 * gain:+.1f} points" if metric in PERCENT else f"{gain:+.4g}"
-        note = f"distilled against alone: {unit} of {metric_name(metric)} (one seed)"
+        amount = f"{100 * gain:+.1f} points" if metric in PERCENT else f"{gain:+.4g} {metric}"
+        note = f"distilled against alone: {amount} (one seed)"
         if teacher is not None and sign * (teacher - alone) > 0:
-            note += f", {100 * (own - alone) / (teacher - alone):.0f} % of the gap to the teacher"
+            note += f", {100 * (own - alone) / (teacher - alone):.0f} % of the teacher's lead"
         notes.append(note)
     return notes
 

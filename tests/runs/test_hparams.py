@@ -28,7 +28,7 @@ CONFIG = {
     "compile": False,
     "early_stopping": {"patience": None, "min_delta": 0.0},
     "data": {"_target_": "kd_lightning.data.digits.Digits", "batch_size": 64, "seed": 3, "num_threads": 2},
-    "student": {"_target_": "kd_lightning.models.mlp.MLP", "widths": [32, 32]},
+    "student": {"_target_": "kd_lightning.models.mlp.MLP", "widths": [32, 32], "num_classes": "auto"},
     "method": {
         "_target_": "kd_lightning.method.Method",
         "temperature": 4.0,
@@ -59,11 +59,10 @@ def make_run(directory, temperature: float, seed: int, status: str = "finished")
 
 def test_hyperparameters_are_the_settings_that_decide_the_result():
     assert hyperparameters(CONFIG) == {
-        "compile": False,
         "data": "Digits",
         "data.batch_size": 64,
         "early_stopping.min_delta": 0.0,
-        "method": "Method",
+        "method": "kd",
         "method.temperature": 4.0,
         "method.terms.kd": "SoftTargetLoss",
         "method.weights.kd": 0.9,
@@ -71,6 +70,12 @@ def test_hyperparameters_are_the_settings_that_decide_the_result():
         "student": "MLP",
         "student.widths": "[32, 32]",
     }
+
+
+def test_a_method_without_a_term_in_use_is_none():
+    changed = config(4.0, 0)
+    changed["method"]["weights"] = {"task": 1.0, "kd": 0.0}
+    assert hyperparameters(changed)["method"] == "none"
 
 
 def test_a_term_whose_temperature_is_not_the_methods_keeps_it():

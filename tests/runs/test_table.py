@@ -46,9 +46,7 @@ def test_the_table_has_teacher_student_alone_and_distilled_student():
     assert table.rows[0] == ["teacher", "92.9 %", NONE, "151,306", "605.2 kB", "0.21 ms"]
     assert table.rows[1] == ["student alone", "79.2 %", "81.0 %", "1,930", "7.7 kB", "0.04 ms"]
     assert table.rows[2] == ["distilled student", "85.4 %", "90.0 %", "1,930", "7.7 kB", "0.04 ms"]
-    assert table.notes == [
-        "distilled against alone: +6.2 points of accuracy (one seed), 45 % of the gap to the teacher"
-    ]
+    assert table.notes == ["distilled against alone: +6.2 points (one seed), 45 % of the teacher's lead"]
 
 
 def test_what_a_run_does_not_know_is_left_out():
@@ -68,7 +66,7 @@ def test_a_metric_that_is_better_when_smaller_is_shown_as_it_is():
     table = result_table(regression)
     assert table.header[1] == "rmse"
     assert [row[1] for row in table.rows] == ["2", "3", "2.5"]
-    assert table.notes == ["distilled against alone: -0.5 of rmse (one seed), 50 % of the gap to the teacher"]
+    assert table.notes == ["distilled against alone: -0.5 rmse (one seed), 50 % of the teacher's lead"]
 
 
 def test_without_a_terminal_lines_are_plain_and_aligned():
