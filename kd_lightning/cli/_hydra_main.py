@@ -167,6 +167,7 @@ def _multirun(
     if check is not None:
         for job in _jobs_to_check(_task_overrides(cfg), params):
             _check_job(check, hydra.config_loader.load_sweep_config(cfg, job))
+    HydraConfig.instance().set_config(cfg)  # the sweep's directory may refer to ${hydra:...}
     hydra.multirun(config_name=config_name, task_function=task_function, overrides=overrides)
 
 

@@ -118,12 +118,10 @@ def _rank(key: str) -> tuple[int, str]:
 
 def _labels(keys: list[str]) -> list[str]:
     """Shortest labels that differ: the last component, with its parents where two would be alike."""
-    paths = [[_text(part) for part in re.split(r"[./@]", key)] for key in keys]
-    short = [
-        _NUMBERS.get(path[-1], (path[-1],))[0] if path[-1] != "seed" or len(path) == 1 else "seed" for path in paths
-    ]
+    paths = [re.split(r"[./@]", key) for key in keys]
+    short = ["seed" if path[1:] and path[-1] == "seed" else _NUMBERS.get(path[-1], path[-1:])[0] for path in paths]
     return [
-        label if short.count(label) == 1 and path[0] != "teacher" else "-".join([*path[:-1], label])
+        _text(label) if short.count(label) == 1 and path[0] != "teacher" else "-".join(map(_text, [*path[:-1], label]))
         for path, label in zip(paths, short, strict=True)
     ]
 

@@ -1,0 +1,162 @@
+"""The fingerprint of a configuration: the same for the same computation, another for any other."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+
+import pytest
+from omegaconf import OmegaConf
+
+from kd_lightning.config.fingerprint import config_fingerprint, teacher_fingerprint
+
+CONFIG = {
+    "name": "digits",
+    "seed": 0,
+    "run_dir": "outputs/a",
+    "max_fused": None,
+    "baseline": True,
+    "log_every_n_steps": 10,
+    "pictures": {"every_n_epochs": 5, "samples": 6},
+    "paths": {"data_dir": "data"},
+    "data": {"_target_": "x.Digits", "root": "data", "download": True, "batch_size": 64, "num_threads": 2, "seed": 0},
+    "task": {"_target_": "x.Classification"},
+    "student": {"_target_": "x.MLP", "hidden": [32]},
+    "teacher": {
+        "name": "cnn",
+        "model": {"_target_": "x.CNN", "channels": [32, 64]},
+        "checkpoint": None,
+        "train": {"max_epochs": 5, "seed": 0, "optimizer": {"_target_": "torch.optim.SGD", "lr": 0.05}},
+        "data": {},
+        "precision": "32",
+        "cache": "auto",
+    },
+    "method": {"temperature": 4.0, "weights": {"task": 0.1, "kd": 0.9}},
+    "trainer": {"max_epochs": 3, "accelerator": "auto"},
+}
+
+
+def changed(key: str, value) -> dict:
+    config = copy.deepcopy(CONFIG)
+    *parents, last = key.split(".")
+    node = config
+    for parent in parents:
+        node = node[parent]
+    node[last] = value
+    return config
+
+
+def test_it_is_the_same_in_every_process_and_version_of_python():
+    code = "import json, sys; from kd_lightning.config.fingerprint import config_fingerprint as f"
+    elsewhere = subprocess.run(
+        [sys.executable, "-c", f"{code}; print(f(json.load(sys.stdin)))"],
+        input=json.dumps(dict(reversed(CONFIG.items()))),
+        env={"PYTHONHASHSEED": "7", "PATH": "/usr/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert elsewhere.stdout.strip() == config_fingerprint(CONFIG)
+    # computed with Python 3.11; a change of this value makes every finished run of every user run again
+    assert config_fingerprint(CONFIG) == "ba09a2b98e43c1d22c310adaccbc7aa185661b749c67e381b95b661adc3d84ab"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("method.temperature", 4),
+        ("name", "other"),
+        ("run_dir", "elsewhere"),
+        ("baseline", False),
+        ("max_fused", 3),
+        ("log_every_n_steps", 1),
+        ("pictures.samples", 1),
+        ("paths.data_dir", "/mnt"),
+        ("data.root", "/mnt"),
+        ("data.num_threads", 8),
+        ("teacher.name", "big"),
+        ("teacher.cache", "off"),
+        ("trainer.accelerator", "gpu"),
+    ],
+)
+def test_what_does_not_change_the_result_does_not_change_it(key, value):
+    assert config_fingerprint(changed(key, value)) == config_fingerprint(CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed", 1),
+        ("method.temperature", 4.5),
+        ("method.weights.kd", 0.90001),
+        ("student.hidden", [33]),
+        ("student.hidden", "[32]"),
+        ("data.batch_size", 32),
+        ("trainer.max_epochs", 4),
+        ("teacher.train.seed", 1),
+        ("teacher.precision", "bf16"),
+        ("task._target_", "x.Regression"),
+    ],
+)
+def test_what_changes_the_result_changes_it(key, value):
+    assert config_fingerprint(changed(key, value)) != config_fingerprint(CONFIG)
+
+
+def test_the_folder_of_ones_own_pictures_counts():
+    own, other = copy.deepcopy(CONFIG), copy.deepcopy(CONFIG)
+    for config, root in ((own, "cats"), (other, "dogs")):
+        del config["data"]["download"]
+        config["data"]["root"] = root
+    assert config_fingerprint(own) != config_fingerprint(other)
+
+
+def test_a_composed_config_and_its_plain_form_agree():
+    plain = changed("data.seed", "${seed}")
+    plain["run_dir"] = "${hydra:runtime.output_dir}"  # unknown outside of a job, and not looked at
+    assert config_fingerprint(OmegaConf.create(plain)) == config_fingerprint(CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed", 1),
+        ("method.temperature", 2),
+        ("student.hidden", [1]),
+        ("teacher.cache", "off"),
+        ("trainer.max_epochs", 9),
+    ],
+)
+def test_a_teacher_does_not_depend_on_its_student(key, value):
+    assert teacher_fingerprint(changed(key, value), "abc") == teacher_fingerprint(CONFIG, "abc")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("teacher.train.seed", 1),
+        ("teacher.train.optimizer.lr", 0.1),
+        ("teacher.model.channels", [32, 65]),
+        ("teacher.data", {"train_size": 100}),
+        ("data.batch_size", 32),
+    ],
+)
+def test_a_teacher_depends_on_all_that_made_it(key, value):
+    assert teacher_fingerprint(changed(key, value), "abc") != teacher_fingerprint(CONFIG, "abc")
+
+
+def test_other_data_make_another_teacher():
+    assert teacher_fingerprint(CONFIG, "abc") != teacher_fingerprint(CONFIG, "abd")
+
+
+def test_a_checkpoint_counts_by_content_not_by_place(tmp_path):
+    for name, content in (("a.ckpt", b"1"), ("b.ckpt", b"1"), ("c.ckpt", b"2")):
+        (tmp_path / name).write_bytes(content)
+    a, b, c = (teacher_fingerprint(changed("teacher.checkpoint", str(tmp_path / f"{n}.ckpt")), "abc") for n in "abc")
+    assert a == b != c
+
+
+def test_the_teachers_own_run_counts_as_a_whole():
+    own = changed("teacher", None)
+    assert teacher_fingerprint(own, "abc") != teacher_fingerprint({**own, "seed": 1}, "abc")
