@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from kd_lightning.errors import UserError
 from kd_lightning.runs.hparams import hyperparameters, session_group, write_session_end, write_session_start
@@ -82,7 +82,6 @@ def build_loggers(
 def wandb_logger(project: str, name: str, save_dir: str, group: str | None = None, offline: bool = False) -> Logger:
     """Lightning's W&B logger with a W&B run of its own: members of a group train in one process at once."""
     import wandb
-    from pytorch_lightning.loggers import WandbLogger
 
     Path(save_dir).mkdir(parents=True, exist_ok=True)
     mode = "offline" if offline else None
@@ -131,6 +130,8 @@ def log_end(
                 logger.log_text("result", table, step)
             write_session_end(logger.experiment, status)
         logger.finalize("success" if status == "finished" else "failed")
+        if isinstance(logger, WandbLogger):  # Lightning leaves it open until the process ends, which trains other runs
+            logger.experiment.finish(exit_code=0 if status == "finished" else 1)
 
 
 def remove_event_files(run_dir: str | os.PathLike) -> None:

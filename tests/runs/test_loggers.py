@@ -53,6 +53,38 @@ def test_a_missing_extra_is_one_line_that_says_what_to_install(name, tmp_path):
     assert "\n" not in str(error.value)
 
 
+def test_wandb_keeps_the_runs_of_one_process_apart(tmp_path, monkeypatch):
+    wandb = pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    nodes = node("wandb")
+    nodes["wandb"].update(project="p", offline=True)
+    groups = [build_loggers(tmp_path / name, nodes, instantiate) for name in ("a_s0", "a_s1")]
+    assert [loggers[1].experiment.name for loggers in groups] == ["a_s0", "a_s1"]
+    for i, loggers in enumerate(groups):
+        log_start(loggers, f"a_s{i}", {"method": {"temperature": 4.0}})
+        loggers[1].log_metrics({"val/acc": i / 4}, 1)
+    assert [loggers[1].experiment.summary["val/acc"] for loggers in groups] == [0.0, 0.25]
+    for loggers in groups:
+        log_end(loggers, "finished", {"test/acc": 0.5}, 2)
+    assert wandb.run is None
+    assert all(list((tmp_path / name / "wandb").glob("offline-run-*/*.wandb")) for name in ("a_s0", "a_s1"))
+
+
+def test_mlflow_stores_parameters_and_final_metrics(tmp_path):
+    pytest.importorskip("mlflow")
+    pytest.importorskip("sqlalchemy")
+    nodes = node("mlflow")
+    nodes["mlflow"].update(experiment_name="e", tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
+    loggers = build_loggers(tmp_path / "a_s0", nodes, instantiate)
+    log_start(loggers, "a_s0", {"method": {"temperature": 4.0}})
+    log_end(loggers, "finished", {"test/acc": 0.5}, 2)
+    client = loggers[1].experiment
+    (run,) = client.search_runs([client.get_experiment_by_name("e").experiment_id])
+    assert (run.info.run_name, run.info.status) == ("a_s0", "FINISHED")
+    assert run.data.params == {"method.temperature": "4.0"}
+    assert run.data.metrics == {"test/acc": 0.5}
+
+
 def test_an_unknown_tensorboard_option_is_a_user_error(tmp_path):
     with pytest.raises(UserError, match=r"logger\.tensorboard: unknown option"):
         build_loggers(tmp_path, {"tensorboard": {"flush_seconds": 3}}, instantiate)
