@@ -18,7 +18,7 @@ from kd_lightning.models.small_cnn import SmallCNN
 from kd_lightning.taps import Taps
 
 METHODS = sorted((Path(__file__).resolve().parents[1] / "conf" / "method").glob("*.yaml"), key=lambda path: path.stem)
-ON_MAPS = {"attention", "nst"}  # need a convolutional student
+ON_MAPS = {"attention", "nst", "review", "vid"}  # need a convolutional student
 # What to tap in the CIFAR ResNets, by the layer that a method taps in the small networks.
 RESNET_LAYERS = {"hidden": "pool", "blocks.0": "layer1", "blocks.1": "layer2"}
 
@@ -77,7 +77,7 @@ def test_it_learns_with_cifar_networks_once_their_layers_are_named(path):
 @pytest.mark.parametrize("path", METHODS, ids=lambda path: path.stem)
 def test_it_names_its_paper_and_shares_one_temperature(path):
     text = path.read_text()
-    assert path.stem == "none" or re.search(r"arXiv:\d{4}\.\d{4,5}", text.splitlines()[0])
+    assert path.stem == "none" or re.search(r"arXiv:\d{4}\.\d{4,5}|\(CVPR\)", text.splitlines()[0])
     assert re.findall(r"^    temperature: (.*)$", text, re.MULTILINE) == ["${method.temperature}"] * text.count(
         "    temperature:"
     )
