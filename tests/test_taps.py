@@ -191,6 +191,15 @@ def test_a_compiled_model_gives_the_same_features_and_gradients_without_graph_br
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-3, atol=1e-4)
 
 
+def test_a_model_compiled_in_place_gives_its_features_too():
+    torch._dynamo.reset()
+    model = small_cnn().eval()
+    taps = Taps(model, LAYERS)
+    expected = features_by_hand(model, pictures())
+    model.compile(backend="aot_eager")
+    torch.testing.assert_close(taps(model, pictures()).features, expected)
+
+
 def test_names_are_those_of_the_model_inside_a_compiled_one():
     torch._dynamo.reset()
     model = small_cnn()
