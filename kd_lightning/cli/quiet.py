@@ -12,6 +12,8 @@ def quiet() -> None:
     Lightning counts the loader's workers and the lists of modules in eval mode; here loading is threaded and the
     teacher is in eval mode on purpose.
     """
+    import pytorch_lightning  # noqa: F401  (its import sets the level of its own logger)
+
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     for text in (

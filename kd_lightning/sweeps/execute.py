@@ -14,6 +14,8 @@ from kd_lightning.runs.result_file import read_result, write_result
 from kd_lightning.runs.spec import ALONE, RunSpec
 from kd_lightning.sweeps.group import Group
 from kd_lightning.sweeps.memory import members_that_fit
+from kd_lightning.teachers.cache import open_or_write_cache
+from kd_lightning.teachers.evaluation_memo import EvaluationMemo
 from kd_lightning.teachers.registry import obtain_teacher
 
 log = logging.getLogger(__name__)
@@ -130,7 +132,9 @@ def train_group(
     for start in range(0, len(specs), size):
         part = specs[start : start + size]
         shown = display([spec.name for spec in part]) if display else None
-        group = Group(part, datamodule, teacher, info, None, shown.update if shown else None, log_file)
+        answers = EvaluationMemo(teacher) if teacher is not None else None
+        training = training_teacher(part, teacher, datamodule)
+        group = Group(part, datamodule, answers, info, training, shown.update if shown else None, log_file)
         if shown is None:
             results.extend(group.run())
         else:
@@ -138,6 +142,26 @@ def train_group(
                 results.extend(group.run())
     warn_about_teacher(results, build_task(config), datamodule)
     return results
+
+
+def training_teacher(specs: Sequence[RunSpec], teacher: Any, datamodule: Any) -> Any:
+    """Who answers for training batches: the teacher, or its stored outputs where that pays."""
+    config = specs[0].config
+    if teacher is None or all(spec.role == ALONE for spec in specs):
+        return teacher
+    node = config["teacher"]
+    return open_or_write_cache(
+        teacher,
+        datamodule,
+        node.get("cache", "auto"),
+        directory=config["paths"]["cache_dir"],
+        epochs=config["trainer"].get("max_epochs"),
+        precision=node.get("cache_precision", "fp16"),
+        top_k=node.get("cache_top_k"),
+        limit_gb=node.get("cache_limit_gb"),
+        needs_features=bool(teacher_layers(specs)),
+        announce=log.info,
+    )
 
 
 def teacher_layers(specs: Sequence[RunSpec]) -> set[str]:
@@ -168,11 +192,12 @@ def link_baselines(specs: Sequence[RunSpec], results: Mapping[Path, Result]) -> 
 
 def with_baselines(specs: Sequence[RunSpec]) -> list[RunSpec]:
     """The specs and, before them, each student alone that they want to be compared with, once."""
+    wanted = {spec.fingerprint: spec for spec in specs if spec.role == ALONE}  # method=none as a job of its own
     alone: dict[str, RunSpec] = {}
     out = []
     for spec in specs:
         if spec.baseline is not None:
-            same = alone.setdefault(spec.baseline.fingerprint, spec.baseline)
+            same = wanted.get(spec.baseline.fingerprint) or alone.setdefault(spec.baseline.fingerprint, spec.baseline)
             spec = replace(spec, baseline=same)
         out.append(spec)
     return [*alone.values(), *out]

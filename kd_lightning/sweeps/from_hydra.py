@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ def spec_from_hydra(cfg: DictConfig, run_dir: str | Path | None = None) -> RunSp
     in_sweep = hydra.mode == RunMode.MULTIRUN
     base = run_dir.parent if in_sweep else run_dir
     role = DISTILLED if wants_teacher(config) else ALONE
+    wants_baseline = role == DISTILLED and bool(config.get("baseline"))
     return RunSpec(
         run_dir.name,
         run_dir,
@@ -40,7 +42,7 @@ def spec_from_hydra(cfg: DictConfig, run_dir: str | Path | None = None) -> RunSp
         config_fingerprint(config),
         overrides,
         role,
-        baseline_spec(config, base, overrides, in_sweep) if role == DISTILLED and config.get("baseline") else None,
+        baseline_spec(config, base, overrides, swept_of_job() if in_sweep else []) if wants_baseline else None,
     )
 
 
@@ -57,16 +59,28 @@ def wants_teacher(config: dict[str, Any]) -> bool:
     return any(value for name, value in weights.items() if name != "task")
 
 
-def baseline_spec(config: dict[str, Any], base: Path, overrides: tuple[str, ...], in_sweep: bool) -> RunSpec:
-    """The same student, data, seed and optimization without the teacher's terms."""
+def baseline_spec(config: dict[str, Any], base: Path, overrides: tuple[str, ...], swept: list[str]) -> RunSpec:
+    """The same student, data, seed and optimization without the teacher's terms.
+
+    Args:
+        config: of the distilled run.
+        base: directory that the student alone gets its own directory in.
+        overrides: of the distilled run.
+        swept: keys that the sweep varies: the name tells apart what differs beside the method (seed, student …).
+    """
     alone = copy.deepcopy(config)
     alone["method"] = copy.deepcopy(ALONE_METHOD)
     alone["baseline"] = False
     kept = tuple(o for o in overrides if not o.lstrip("+~").startswith("method"))
-    # in a sweep the name tells apart what the sweep varies beside the method: seed, student, learning rate …
-    suffix = run_name([o for o in kept if not o.startswith(("run_dir", "sweep_dir"))]) if in_sweep else ""
-    name = "student_alone" + (f"_{suffix}" if suffix not in ("", "run") else "")
+    suffix = run_name(kept, [key for key in swept if not key.startswith("method")]) if swept else "run"
+    name = "student_alone" + (f"_{suffix}" if suffix != "run" else "")
     return RunSpec(name, base / name, alone, config_fingerprint(alone), (*kept, "method=none"), ALONE)
+
+
+def swept_of_job() -> list[str]:
+    """Keys that the sweep of the current job varies: those that name its directory."""
+    subdir = OmegaConf.to_container(HydraConfig.get().sweep, resolve=False)["subdir"]
+    return re.findall(r'"([^"]+)"', str(subdir))
 
 
 def other_run_in(spec: RunSpec) -> bool:

@@ -21,12 +21,13 @@ from kd_lightning.runs.checkpoint import load_checkpoint
 from kd_lightning.runs.fast_forward import FastForward
 from kd_lightning.runs.interrupt import graceful
 from kd_lightning.runs.latency import latency_ms, parameters_count, state_bytes
-from kd_lightning.runs.loggers import build_loggers
+from kd_lightning.runs.loggers import build_loggers, log_end, log_start
 from kd_lightning.runs.provenance import commits, host, versions
 from kd_lightning.runs.result_file import write_result
 from kd_lightning.runs.run_recorder import RunRecorder
 from kd_lightning.runs.sample_pictures import sample_picture
 from kd_lightning.runs.spec import Progress, RunSpec
+from kd_lightning.runs.table import result_markdown
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ class Group:
         datamodule: their data, set up.
         teacher: answers for them all, or None.
         teacher_info: what their results say of the teacher, or None.
-        training_teacher: made from ``(teacher, passes)`` where a cache shall answer for training batches; None: none.
+        training_teacher: answers for training batches in its place (stored outputs); None: the teacher itself.
         show: progress display, called as ``show(name, **what)``.
         log_file: name of a file in each run's directory that log messages go to as well.
     """
@@ -93,7 +94,7 @@ class Group:
             return self._results()
         finally:
             for recorder in self.recorders:
-                recorder.close()
+                recorder.close()  # where the results were not reached
             for lock in self._locks:
                 lock.release()
 
@@ -121,7 +122,9 @@ class Group:
             progress[len(self.members) - 1] = place
             if place.step:
                 log.info("%s continues after step %d (epoch %d)", spec.name, place.step, place.epoch)
-            recorder.loggers = build_loggers(spec.run_dir, spec.config.get("logger"), resume_step=place.step or None)
+            nodes = spec.config.get("logger")
+            recorder.loggers = build_loggers(spec.run_dir, nodes, instantiate, place.step or None)
+            log_start(recorder.loggers, spec.name, spec.config)
         return progress
 
     def _recorder(self, spec: RunSpec, datamodule: Any) -> RunRecorder:
@@ -217,6 +220,9 @@ class Group:
                 write_result(spec.result_path, result)
             except OSError as error:
                 log.error("%s: result.json could not be written (%s); start the run again", spec.run_dir, error)
+            final = {**result["metrics"], **{f"cost/{k}": v for k, v in result["cost"].items()}}
+            log_end(recorder.loggers, recorder.status, final, recorder.step, result_markdown(result))
+            recorder.loggers = []
             results.append(result)
         return results
 

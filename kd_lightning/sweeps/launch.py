@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import logging
 import shlex
 import sys
@@ -15,10 +16,11 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup_globals
 from hydra.types import HydraContext
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from kd_lightning.cli.quiet import quiet
 from kd_lightning.errors import RunInterrupted, RunsFailed
-from kd_lightning.runs.result_file import read_result, write_result
+from kd_lightning.runs.atomic import write_atomically
 from kd_lightning.runs.spec import RunSpec
 from kd_lightning.sweeps.execute import Result, execute, finished_result, with_baselines
 from kd_lightning.sweeps.from_hydra import other_run_in, spec_from_hydra
@@ -36,6 +38,7 @@ def launch_fused(
     Raises:
         RunInterrupted: a signal asked to stop; the sweep continues when it is started again in the same directory.
     """
+    quiet()
     setup_globals()
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     sweep_dir = Path(str(config.hydra.sweep.dir)).resolve()
@@ -76,7 +79,7 @@ def prepare_job(context: HydraContext, job_config: DictConfig, sweep_dir: Path) 
     if finished_result(spec) is not None:
         job = JobReturn(overrides=list(spec.overrides), cfg=task_config, hydra_cfg=job_config, task_name="kd-train")
         return spec, job
-    with open_dict(job_config):
+    with read_write(job_config.hydra), open_dict(job_config.hydra):
         job_config.hydra.sweep.subdir = spec.run_dir.name
     job = run_job(
         hydra_context=context,
@@ -102,7 +105,7 @@ def job_return(job: JobReturn, result: Result) -> JobReturn:
 def write_sweep_file(sweep_dir: Path, config: DictConfig, specs: Sequence[RunSpec]) -> None:
     """``sweep.json``: which runs are expected; runs that an earlier start of the sweep expected stay listed."""
     path = sweep_dir / "sweep.json"
-    old = read_result(path, strict=False) or {}
+    old = read_sweep_file(path)
     params = OmegaConf.to_container(config.hydra.sweeper.get("params") or OmegaConf.create({}))
     swept = swept_keys(list(config.hydra.overrides.task), params)
     runs = {run["name"]: run for run in old.get("runs", [])}
@@ -116,7 +119,16 @@ def write_sweep_file(sweep_dir: Path, config: DictConfig, specs: Sequence[RunSpe
         "swept": sorted({*old.get("swept", []), *swept}),
         "runs": list(runs.values()),
     }
-    write_result(path, content)
+    write_atomically(path, json.dumps(content, indent=1))
+
+
+def read_sweep_file(path: Path) -> dict[str, Any]:
+    """What an earlier start of the sweep wrote; empty if there was none, or if it is damaged (it is made anew)."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def command_line() -> str:
