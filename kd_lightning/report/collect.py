@@ -83,7 +83,7 @@ def _with_expected(runs: list[Run], plan: dict[str, Any]) -> list[Run]:
 
 
 def _group(runs: Sequence[Run]) -> dict[tuple, list[Run]]:
-    """Runs by (task, metric, mode, data set); those too early to know join the one with the same data, or the first."""
+    """Runs by (task, metric, mode, data); those too early to know join the one with the same data, or the first."""
     groups: dict[tuple, list[Run]] = {}
     undecided = []
     for run in runs:
@@ -98,12 +98,24 @@ def _group(runs: Sequence[Run]) -> dict[tuple, list[Run]]:
 
 
 def _data_name(run: Run) -> str:
-    named = run.config.get("data.name") or run.override_values.get("data")
-    return str(named or str(run.config.get("data._target_") or "").rsplit(".", 1)[-1])
+    """What tells data sets apart: the classes that make them, and a directory of images by its path."""
+    config = {key: str(value) for key, value in run.config.items() if key.startswith("data.")}
+    parts = [config[key] for key in sorted(config) if key.endswith("_target_") and ".augment" not in key]
+    parts += [config["data.root"]] if "data.root" in config and "data.train_dir" in config else []
+    return " ".join(parts)
+
+
+def _data_label(runs: Sequence[Run]) -> str:
+    """The data set as the user calls it: the option of the config group, or else its class."""
+    for run in runs:
+        named = run.override_values.get("data") or run.choices.get("data") or run.config.get("data.name")
+        if named:
+            return str(named)
+    return next((key.rsplit(".", 1)[-1] for run in runs if (key := _data_name(run))), "")
 
 
 def _study(key: tuple, runs: list[Run], declared: list[str], commands: list[str], folders, teachers) -> Study:
-    task, metric, mode, data = key
+    task, metric, mode, _ = key
     distilled = [run for run in runs if run.role == "distilled"] or runs
     references = [run for run in runs if run.role == "alone" and run not in distilled]
     factors = find_factors(distilled, declared)
@@ -116,7 +128,7 @@ def _study(key: tuple, runs: list[Run], declared: list[str], commands: list[str]
     title = " + ".join(dict.fromkeys(folder.resolve().name for folder in folders))
     return Study(
         title=title,
-        data=data,
+        data=_data_label(runs),
         task=task,
         metric=metric,
         higher=higher_is_better(metric, metric, mode),

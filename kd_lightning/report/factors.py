@@ -55,13 +55,13 @@ def is_seed(key: str) -> bool:
 
 
 def value_of(run: Run, key: str) -> Any:
-    """The run's value of ``key``: from its configuration, for a config group (``method``) from its override."""
+    """The run's value of ``key``: from its configuration; for a config group (``method``) the option's name."""
     if key in run.config:
         return _comparable(run.config[key])
     overrides = run.override_values
     if key in overrides:
         return _comparable(overrides[key])
-    return _comparable(run.config.get(f"{key}.name", MISSING))
+    return _comparable(run.choices.get(key, run.config.get(f"{key}.name", MISSING)))
 
 
 def replicate_of(run: Run) -> tuple:

@@ -36,7 +36,7 @@ def axes(study: Study) -> list[tuple[Factor, Factor | None]]:
 
 
 def plan(study: Study, x: str | None = None, y: str | None = None) -> Plan | None:
-    """Lay the study's cells out over the keys ``x`` and ``y`` (config keys; None chooses). None if nothing is swept."""
+    """Lay the cells out over the keys ``x`` and ``y`` (config keys; None chooses). None: nothing swept or finished."""
     if not study.factors:
         return None
     default_x, default_y = axes(study)[0]
@@ -62,4 +62,4 @@ def plan(study: Study, x: str | None = None, y: str | None = None) -> Plan | Non
             continue
         title = ", ".join(f"{f.short} = {format_value(v)}" for f, v in zip(rest, values, strict=True))
         panels.append(Panel(title, grid))
-    return Plan(first, second, panels, left_out)
+    return Plan(first, second, panels, left_out) if panels else None

@@ -57,8 +57,11 @@ def write_report(
     _replace(target, render(studies, metric).encode())
     stem = "" if target.name == "report.html" else f"{target.stem}-"
     _replace(target.with_name(f"{stem}leaderboard.csv"), leaderboard_csv(studies).encode())
-    if studies[0].cells:
-        _replace(target.with_name(f"{stem}heatmap.png"), heatmap_png(studies[0], metric))
+    for number, study in enumerate(studies):
+        if study.cells:
+            suffix = f"-{study.data or number}" if number else ""
+            picture = heatmap_png(study, metric if metric in study.metrics else None)
+            _replace(target.with_name(f"{stem}heatmap{suffix}.png"), picture)
     return target
 
 

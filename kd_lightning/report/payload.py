@@ -23,12 +23,14 @@ BUDGET = 950_000
 def payload(studies: Sequence[Study], metric: str | None = None) -> dict[str, Any]:
     """The page's content; ``metric`` is selected at first where a study has it."""
     room = _Room(BUDGET)
+    names = [" · ".join(part for part in (study.data, study.task) if part) or study.title for study in studies]
+    names = [f"{n} · {s.metric}" if names.count(n) > 1 else n for n, s in zip(names, studies, strict=True)]
     return {
         "generated": datetime.now().isoformat(sep=" ", timespec="minutes"),
         "dark": theme.DARK,
         "compared": list(theme.COMPARED),
         "alone": {"line": theme.ALONE, "band": theme.ALONE_BAND},
-        "studies": [_study(study, metric, room) for study in studies],
+        "studies": [{**_study(study, metric, room), "name": name} for study, name in zip(studies, names, strict=True)],
     }
 
 
@@ -60,7 +62,6 @@ def _study(study: Study, metric: str | None, room: _Room) -> dict[str, Any]:
     views = {name: [_view(study, name, pairs[0])] for name in names}
     content: dict[str, Any] = {
         "title": study.title,
-        "name": " · ".join(part for part in (study.data, study.task) if part) or study.title,
         "headline": summary.headline(study),
         "complete": study.counts["finished"] == len(study.runs),
         "metrics": [{"id": name, "high": study.prefers_high(name), "unit": metrics.unit(name)} for name in names],

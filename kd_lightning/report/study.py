@@ -100,14 +100,14 @@ class Study:
     def chosen(self) -> Cell | None:
         """The configuration with the best mean of the monitored metric on validation data, never on test.
 
-        Only configurations with as many finished seeds as the fullest one compete: one lucky seed must not win while
-        others are still missing.
+        Only configurations with as many figures as the fullest one compete: one lucky seed must not win while others
+        are missing or have diverged.
         """
-        candidates = [cell for cell in self.cells if cell.spread(self.val_metric)]
-        full = max((len(cell.runs) for cell in candidates), default=0)
-        candidates = [cell for cell in candidates if len(cell.runs) == full]
         sign = 1.0 if self.higher else -1.0
-        return max(candidates, key=lambda cell: sign * cell.spread(self.val_metric).mean, default=None)
+        scores = [(cell, summary) for cell in self.cells if (summary := cell.spread(self.val_metric))]
+        full = max((summary.n for _, summary in scores), default=0)
+        scores = [(sign * summary.mean, cell) for cell, summary in scores if summary.n == full]
+        return max(scores, key=lambda score: score[0], default=(None, None))[1]
 
     def teachers(self, cells: Iterable[Cell] | None = None) -> list[dict[str, Any]]:
         """The distinct teachers of the given cells (of all, by default), as ``result.json`` describes them."""

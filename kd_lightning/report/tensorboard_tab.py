@@ -81,13 +81,16 @@ class DistillationTab(base_plugin.TBPlugin):
 
 
 def _local_directories(context: base_plugin.TBContext) -> list[Path]:
-    """The directories of ``--logdir`` or ``--logdir_spec`` (``name:path,name:path``) that exist on this machine."""
+    """The directories of ``--logdir`` or ``--logdir_spec`` (``name:path,name:path``) on this machine.
+
+    They needn't exist yet: TensorBoard may be started before the first run.
+    """
     flags = context.flags
     texts = [context.logdir or getattr(flags, "logdir", "") or ""]
     spec = getattr(flags, "logdir_spec", "") or ""
     texts += [part.partition(":")[2] or part for part in spec.split(",")]
     paths = [Path(text).expanduser() for text in texts if text and "://" not in text]
-    return list(dict.fromkeys(path for path in paths if path.is_dir()))
+    return list(dict.fromkeys(paths))
 
 
 def _file_answer(name: str) -> Callable[[Any], tuple[str, str, int]]:
