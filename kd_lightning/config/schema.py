@@ -126,7 +126,8 @@ PLAIN: dict[str, Rule] = {
     "teacher.compile": Rule("flag"),
     "teacher.cache": Rule("text"),
     "teacher.cache_precision": Rule("text", choices=("fp16", "bf16", "fp32")),
-    "teacher.cache_limit_gb": Rule("number", above=0),
+    "teacher.cache_limit_gb": Rule("number", null=True, above=0),
+    "teacher.cache_top_k": Rule("integer", null=True, low=1),
 }
 """Keys by their dotted name. A key that is a prefix of others is a mapping with just those keys."""
 
