@@ -180,7 +180,6 @@ RANGES: dict[str, Rule] = {
     "max_steps": Rule("integer", low=-1),
     "accumulate_grad_batches": _COUNT,
     "gradient_clip_val": Rule("number", null=True, above=0),
-    "overfit_batches": Rule("number", low=0),
 }
 """Ranges of arguments that mean the same wherever they stand, by the last component of the key."""
 
@@ -189,5 +188,6 @@ TRAINER_ELSEWHERE = {
     "callbacks": "the group callbacks (+callbacks.NAME=...)",
     "default_root_dir": "run_dir",
     "log_every_n_steps": "the top-level key log_every_n_steps",
+    "overfit_batches": "data.train_size=NUMBER (debug=overfit does)",
 }
 """Arguments of Lightning's Trainer that have their own place in our configuration."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -146,6 +145,10 @@ class RunRecorder(Recorder):
             "fingerprint": self.spec.fingerprint,
         }
         save_checkpoint(self.spec.last_checkpoint, content)
+        for logger in self.loggers:  # so that a killed run's event files know the same steps as its checkpoint
+            flush = getattr(logger, "flush", None)
+            if flush is not None:
+                flush()
 
     def diverged(self, step: int, terms: list[str]) -> None:
         kept = f"; {self.spec.last_checkpoint} holds the state before" if self.spec.last_checkpoint.exists() else ""
@@ -204,8 +207,3 @@ class RunRecorder(Recorder):
             add_image = getattr(logger.experiment, "add_image", None)
             if add_image is not None:
                 add_image("val/samples", picture, step, dataformats="HWC")
-
-
-def run_files(run_dir: Path) -> list[Path]:
-    """Files of a run that a second attempt replaces."""
-    return [run_dir / "result.json", run_dir / "metrics.jsonl", *sorted((run_dir / "checkpoints").glob("*.ckpt"))]

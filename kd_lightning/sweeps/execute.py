@@ -134,7 +134,7 @@ def train_group(
         shown = display([spec.name for spec in part]) if display else None
         answers = EvaluationMemo(teacher) if teacher is not None else None
         training = training_teacher(part, teacher, datamodule)
-        group = Group(part, datamodule, answers, info, training, shown.update if shown else None, log_file)
+        group = Group(part, datamodule, answers, info, training, shown, log_file)
         if shown is None:
             results.extend(group.run())
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 from filelock import FileLock, Timeout
 
 from kd_lightning.batch import Batch
+from kd_lightning.callbacks.progress import GroupProgress
 from kd_lightning.config.build import build_member, instantiate, trainer_arguments
 from kd_lightning.distiller import Distiller
 from kd_lightning.errors import RunInterrupted, UserError
@@ -21,7 +22,7 @@ from kd_lightning.runs.checkpoint import load_checkpoint
 from kd_lightning.runs.fast_forward import FastForward
 from kd_lightning.runs.interrupt import graceful
 from kd_lightning.runs.latency import latency_ms, parameters_count, state_bytes
-from kd_lightning.runs.loggers import build_loggers, log_end, log_start
+from kd_lightning.runs.loggers import build_loggers, log_end, log_start, remove_event_files
 from kd_lightning.runs.provenance import commits, host, versions
 from kd_lightning.runs.result_file import write_result
 from kd_lightning.runs.run_recorder import RunRecorder
@@ -43,7 +44,7 @@ class Group:
         teacher: answers for them all, or None.
         teacher_info: what their results say of the teacher, or None.
         training_teacher: answers for training batches in its place (stored outputs); None: the teacher itself.
-        show: progress display, called as ``show(name, **what)``.
+        shown: progress display, told by ``shown.update(name, **what)`` and a callback of the Trainer; None: none.
         log_file: name of a file in each run's directory that log messages go to as well.
     """
 
@@ -54,7 +55,7 @@ class Group:
         teacher: Any = None,
         teacher_info: dict[str, Any] | None = None,
         training_teacher: Any = None,
-        show: Callable[..., None] | None = None,
+        shown: GroupProgress | None = None,
         log_file: str | None = None,
     ) -> None:
         self.specs = list(specs)
@@ -63,7 +64,7 @@ class Group:
         self.teacher = teacher
         self.teacher_info = teacher_info
         self.training_teacher = training_teacher
-        self.show = show
+        self.shown = shown
         self.log_file = log_file
         self.started = datetime.now(timezone.utc)
         self.members: list[Member] = []
@@ -120,7 +121,9 @@ class Group:
                 continue
             self.members.append(member)
             progress[len(self.members) - 1] = place
-            if place.step:
+            if not place.step:
+                remove_event_files(spec.run_dir)  # of an attempt that got nowhere: TensorBoard would show both as one
+            else:
                 log.info("%s continues after step %d (epoch %d)", spec.name, place.step, place.epoch)
             nodes = spec.config.get("logger")
             recorder.loggers = build_loggers(spec.run_dir, nodes, instantiate, place.step or None)
@@ -140,7 +143,7 @@ class Group:
             task=task,
             loader_state=lambda: self._train_loader.state_dict(),
             draw=draw if spec.config["pictures"]["every_n_epochs"] else None,
-            report=self.show,
+            report=self.shown.update if self.shown else None,
         )
 
     # -- training and testing ------------------------------------------------------------------------------------
@@ -156,7 +159,7 @@ class Group:
         self._distiller = distiller
         callbacks = list((instantiate(self.config["callbacks"], "callbacks") or {}).values())
         arguments = trainer_arguments(self.config)
-        arguments["callbacks"] = [FastForward(place), *callbacks]
+        arguments["callbacks"] = [FastForward(place), *([self.shown] if self.shown else []), *callbacks]
         arguments["logger"] = recorders[0].loggers if callbacks and len(indices) == 1 else False
         trainer = pl.Trainer(
             **arguments,

@@ -9,9 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
-from kd_lightning.callbacks.progress import GroupProgress
+from kd_lightning.callbacks.progress import GroupProgress, SteadyConsole
 from kd_lightning.runs.spec import ALONE, RunSpec
 from kd_lightning.runs.table import result_table, sweep_table
 
@@ -23,10 +21,10 @@ def display(names: Sequence[str]) -> GroupProgress:
     return GroupProgress(list(names))
 
 
-def say_run(result: dict[str, Any], run_dir: Path, output_dir: Path, console: Console | None = None) -> None:
+def say_run(result: dict[str, Any], run_dir: Path, output_dir: Path, console: SteadyConsole | None = None) -> None:
     """The table of a single run: teacher, student alone, distilled student; where its files are; what to look at."""
-    console = console or Console()
-    console.print(result_table(result))
+    console = console or SteadyConsole()
+    console.print(result_table(result), soft_wrap=True)
     console.print(f"files        {shown(run_dir)}", soft_wrap=True, highlight=False)
     console.print(f"TensorBoard  {tensorboard_command(run_dir)}", soft_wrap=True, highlight=False)
     console.print(f"evaluate     kd-evaluate {shlex.quote(shown(run_dir))}", soft_wrap=True, highlight=False)
@@ -34,11 +32,11 @@ def say_run(result: dict[str, Any], run_dir: Path, output_dir: Path, console: Co
 
 def say_sweep(sweep_dir: Path, specs: Sequence[RunSpec], results: Sequence[dict[str, Any]]) -> None:
     """The closing table of a sweep: what finished, what failed, and the command that runs again what did not."""
-    console = Console()
+    console = SteadyConsole()
     again = ""
     if any(result["status"] != "finished" for result in results):
         again = rerun_command(sweep_dir)
-    console.print(sweep_table(list(results), rerun=again))
+    console.print(sweep_table(list(results), rerun=again), soft_wrap=True)
     console.print(f"report       {shown(sweep_dir / 'report.html')}", soft_wrap=True, highlight=False)
     console.print(f"TensorBoard  {tensorboard_command(sweep_dir)}", soft_wrap=True, highlight=False)
     alone = sum(spec.role == ALONE for spec in specs)
