@@ -107,14 +107,15 @@ class CropFlip:
         ]
         return torch.cat([part.to(images.dtype) for part in parts])
 
-    def gather(self, padded: Tensor, indices: Tensor, seed: int, view: int) -> Tensor:
+    def gather(self, padded: Tensor, indices: Tensor, seed: int, view: int, draws_of: Tensor | None = None) -> Tensor:
         """One view of the samples at ``indices``, shape (N,): pixels (N, C, H, W) in the dtype of ``padded``.
 
-        ``padded`` is what :meth:`pad` returned, of shape (M, C, H + 2p, W + 2p).
+        ``padded`` is what :meth:`pad` returned, of shape (M, C, H + 2p, W + 2p). ``draws_of``, shape (N,): the samples
+        whose random numbers are used, if they are not those at the same places in ``padded``.
         """
         p, (_, c, hp, wp) = self.crop_padding, padded.shape
         h, w, shifts = hp - 2 * p, wp - 2 * p, 2 * p + 1
-        bits = hash_bits(seed, view, indices, 1)[:, 0]
+        bits = hash_bits(seed, view, indices if draws_of is None else draws_of, 1)[:, 0]
         starts = indices * (c * hp * wp)
         if p:
             down, right = np.divmod(integers(bits, shifts * shifts), shifts)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -65,9 +65,9 @@ class ImageFolderData(DistillationDataModule):
         resize: int = 256,
         mean: Sequence[float] = (0.485, 0.456, 0.406),
         std: Sequence[float] = (0.229, 0.224, 0.225),
-        decode: str = "full",
+        decode: Literal["full", "scaled"] = "full",
         normalize_on_device: bool = False,
-        on_bad_image: str = "error",
+        on_bad_image: Literal["error", "skip"] = "error",
         max_pixels: int = MAX_PIXELS,
         cache_dir: str = "outputs/cache",
         **settings: Any,
