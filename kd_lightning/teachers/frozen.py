@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -130,10 +131,11 @@ class FrozenTeacher:
 
     def cache_parts(self) -> dict[str, Any]:
         """Everything but the inputs that the outputs depend on: part of the key under which outputs are cached."""
+        described = re.sub(r"0x[0-9a-f]+", "", repr(self.module))  # memory addresses differ from process to process
         scale_shift = self._scale_shift and [[float(f"{v:.6g}") for v in part.tolist()] for part in self._scale_shift]
         return {
             "weights": self._fingerprint,
-            "architecture": hashlib.sha256(repr(self.module).encode()).hexdigest()[:16],
+            "architecture": hashlib.sha256(described.encode()).hexdigest()[:16],
             "precision": self.precision,
             "input_scale_shift": scale_shift,
         }
@@ -144,6 +146,11 @@ class FrozenTeacher:
         if self._scale_shift is not None:
             self._scale_shift = tuple(v.to(device) for v in self._scale_shift)
         return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where the module is (the CPU if it has no tensors)."""
+        return next((t.device for _, t in state_tensors(self.module)), torch.device("cpu"))
 
     @property
     def parameters_count(self) -> int:

@@ -253,6 +253,7 @@ def test_precision_is_the_teachers_own_under_the_trainers_autocast():
 def test_channels_last_reaches_weights_and_activations():
     teacher = FrozenTeacher(network(), channels_last=True, taps={"hint": "0"})
     answer = teacher(batch())
+    assert teacher.prepare(batch().inputs).is_contiguous(memory_format=torch.channels_last)
     assert answer.features["hint"].is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(answer.logits, FrozenTeacher(network())(batch()).logits, rtol=1e-4, atol=1e-5)
 
