@@ -17,7 +17,10 @@ OPTIONS = sorted(
     for path in CONF.rglob("*.yaml")
     if path.parent != CONF and not path.stem.startswith("_")
 )
-NEEDED_BESIDE = {"student=custom": ["student._target_=kd_lightning.models.mlp.MLP", "+student.hidden=[8]"]}
+NEEDED_BESIDE = {
+    "student=custom": ["student._target_=kd_lightning.models.mlp.MLP", "+student.hidden=[8]"],
+    "data=dataset": ["data.train._target_=torchvision.datasets.FakeData"],
+}
 
 
 @pytest.fixture
