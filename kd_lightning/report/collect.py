@@ -46,10 +46,24 @@ def collect(directories: Sequence[Path | str] | Path | str, reader: RunReader | 
     if not runs:
         where = ", ".join(str(folder) for folder in folders)
         raise UserError(f"no run in {where}: expected result.json or metrics.jsonl in it or up to three levels below")
+    runs += _named_references(runs, reader)
     teachers = [run for run in runs if run.role == "teacher"]
     groups = _group([run for run in runs if run.role != "teacher"] or teachers)
     studies = [_study(key, group, declared, commands, folders, teachers) for key, group in groups.items()]
     return sorted(studies, key=lambda study: -len(study.runs))
+
+
+def _named_references(runs: Sequence[Run], reader: RunReader) -> list[Run]:
+    """Students alone that results name and that lie elsewhere, as for a single run."""
+    known = {run.path.resolve() for run in runs}
+    found: dict[Path, Run] = {}
+    for run in runs:
+        path = Path(str(run.baseline.get("run_dir") or ""))
+        place = path.resolve()
+        if path.name and place not in known and place not in found and is_run(path):
+            reference = reader.read(path)
+            found[place] = replace(reference, role="alone")
+    return list(found.values())
 
 
 def _plans(folder: Path, runs: Sequence[Run]) -> list[dict[str, Any]]:

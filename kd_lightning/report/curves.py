@@ -72,9 +72,9 @@ def pairs_spec(study: Study, metric: str) -> Spec:
     scale = metrics.scale(metric)
     data = []
     for cell in study.cells:
-        alone = {key: run.metrics[metric] for key, run in cell.references.items() if metric in run.metrics}
         for key, value in cell.values(metric).items():
-            points = [(0, alone[key])] if key in alone else []
+            alone = cell.reference(key, metric)
+            points = [] if alone is None else [(0, alone)]
             points.append((1, value))
             data.append(
                 {

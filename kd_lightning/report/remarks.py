@@ -59,11 +59,12 @@ def notes(study: Study) -> list[str]:
         said.append(f"Chosen by the mean of {study.val_metric}; test figures took no part in the choice.")
     gains = [gain for cell in study.cells if (gain := cell.gain(study.test_metric))]
     if any(gain.low is not None for gain in gains):
-        chance = f": about {0.05 * count:.1f} of them would exclude zero by chance alone" if count > 1 else ""
-        said.append(
-            f"{count} configuration{'s' if count != 1 else ''} compared. Intervals are 95 %, Student's t on differences"
-            f" paired by seed, uncorrected for the number of comparisons{chance}."
-        )
+        said.append("Intervals are 95 %: Student's t on the differences to the student alone, paired by seed.")
+        if count > 1:
+            said[-1] += (
+                f" {count} configurations are compared and the intervals are uncorrected for that:"
+                f" about {0.05 * count:.1f} of them would exclude zero by chance alone."
+            )
     if n == 1:
         said.append("One seed each: no spread and no interval can be given, and a difference may be luck.")
     elif 1 < n <= 5:
@@ -73,7 +74,7 @@ def notes(study: Study) -> list[str]:
         said.append(
             f"{short} configuration{'s have' if short > 1 else ' has'} fewer than {n} seeds: not in the choice."
         )
-    if any(gain.pairing == "one reference" for gain in gains):
+    if any(gain.pairing == "one reference" and gain.low is not None for gain in gains):
         said.append("The student alone is a single run: its own spread is not in the intervals.")
     if any(gain.pairing == "none" for gain in gains):
         said.append("Some configurations share no seed with the student alone: their difference has no interval.")

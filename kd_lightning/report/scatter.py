@@ -37,7 +37,7 @@ def fidelity_spec(study: Study, metric: str) -> Spec | None:
             for value in key.values
             if (cells := [cell for cell in study.cells if cell.params[place] == value])
         ]
-    shades = colours(len(groups), ordered=key is None or key.is_numeric)
+    shades = [ACCENT] if key is None else colours(len(groups), key.is_numeric)
     data = [
         _marks(name, cells, fidelity, metric, {"color": colour, "size": 9, "opacity": 0.85})
         for (name, cells), colour in zip(groups, shades, strict=True)

@@ -40,6 +40,12 @@ class Cell:
         named = {str(run.baseline): _named_reference(run, metric) for run in self.runs.values()}
         return spread(mine) if mine else spread([value for value in named.values() if value is not None])
 
+    def reference(self, replicate: tuple, metric: str) -> float | None:
+        """The student alone of one replicate: its own run, or where there is none the one that the result names."""
+        if self.references:
+            return self.references[replicate].metrics.get(metric) if replicate in self.references else None
+        return _named_reference(self.runs[replicate], metric)
+
     def gain(self, metric: str) -> Gain | None:
         """Difference to the student alone, with a 95 % interval where pairs allow one."""
         if metric not in self._gains:
@@ -50,7 +56,7 @@ class Cell:
         references = {k: run.metrics[metric] for k, run in self.references.items() if metric in run.metrics}
         if references:
             return paired_gain(self.values(metric), references)
-        pairs = [(value, _named_reference(self.runs[key], metric)) for key, value in self.values(metric).items()]
+        pairs = [(value, self.reference(key, metric)) for key, value in self.values(metric).items()]
         differences = [value - reference for value, reference in pairs if reference is not None]
         return interval(differences, "one reference") if differences else None
 

@@ -1,4 +1,4 @@
-"""A real headless Chromium, driven over the DevTools protocol by two pipes: no port, no driver program, no dependency."""
+"""A real headless Chromium, driven over the DevTools protocol by two pipes: no port, no driver, no dependency."""
 
 from __future__ import annotations
 
@@ -17,10 +17,19 @@ from typing import Any
 BINARY = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 _FLAGS = (
-    "--headless=new --no-sandbox --disable-gpu --no-first-run --no-default-browser-check --disable-background-networking "
-    "--disable-component-update --disable-sync --disable-extensions --disable-dev-shm-usage --hide-scrollbars "
-    "--mute-audio --disable-features=Translate,OptimizationHints --remote-debugging-pipe"
-).split()
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--no-default-browser-check",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-extensions",
+    "--hide-scrollbars",
+    "--remote-debugging-pipe",
+)
 
 
 class Chromium:
@@ -122,7 +131,9 @@ class Page:
 
     def size(self, width: int, height: int, phone: bool = False) -> None:
         factor = 2 if phone else 1
-        self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=factor, mobile=phone)
+        self.send(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=factor, mobile=phone
+        )
 
     def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression (a promise is awaited)."""
@@ -161,7 +172,9 @@ class Page:
                 details = params["exceptionDetails"]
                 found.append(f"exception: {details.get('exception', {}).get('description') or details['text']}")
             elif event["method"] == "Runtime.consoleAPICalled" and params["type"] in ("error", "assert", "warning"):
-                found.append(f"console.{params['type']}: {[a.get('value', a.get('description')) for a in params['args']]}")
+                found.append(
+                    f"console.{params['type']}: {[a.get('value', a.get('description')) for a in params['args']]}"
+                )
             elif event["method"] == "Log.entryAdded" and params["entry"]["level"] == "error":
                 found.append(f"log: {params['entry']['text']} {params['entry'].get('url', '')}")
         return found

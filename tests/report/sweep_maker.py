@@ -1,7 +1,7 @@
-"""Writes sweep directories in the exact format that ``kd-train`` leaves, with plausible figures, for the report's tests.
+"""Writes sweep directories in the format that ``kd-train`` leaves, with plausible figures, for the report's tests.
 
 The figures come from a fixed formula plus seeded noise: accuracy rises with temperature, imitates the teacher more at a
-higher kd weight, and a seed's luck is shared by the student alone and the distilled student (which is why pairs are used).
+higher kd weight, and a seed's luck is shared by the student alone and the distilled student (hence the pairs).
 """
 
 from __future__ import annotations
