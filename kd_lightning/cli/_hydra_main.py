@@ -165,7 +165,7 @@ def _multirun(
         overrides.append("hydra.sweep.subdir='${kd_run_name:${hydra.overrides.task},[" + keys + "]}'")
         cfg = _compose(hydra, config_name, overrides, RunMode.MULTIRUN)
     if check is not None:
-        for job in _jobs_to_check(_task_overrides(cfg), params):
+        for job in _jobs_to_check(hydra, _task_overrides(cfg), params):
             _check_job(check, hydra.config_loader.load_sweep_config(cfg, job))
     HydraConfig.instance().set_config(cfg)  # the sweep's directory may refer to ${hydra:...}
     hydra.multirun(config_name=config_name, task_function=task_function, overrides=overrides)
@@ -183,7 +183,7 @@ def _task_overrides(cfg: DictConfig) -> list[str]:
     return [str(override) for override in OmegaConf.to_container(cfg.hydra.overrides.task, resolve=False)]
 
 
-def _jobs_to_check(task_overrides: list[str], params: Any) -> list[list[str]]:
+def _jobs_to_check(hydra: Hydra, task_overrides: list[str], params: Any) -> list[list[str]]:
     """Jobs in which each value of the sweep appears at least once: the sum, not the product, of the numbers of values.
 
     Values that a sweeper chooses itself (ranges of Optuna and the like) are checked when their job starts.
@@ -192,7 +192,7 @@ def _jobs_to_check(task_overrides: list[str], params: Any) -> list[list[str]]:
 
     lines = [f"{key}={value}" for key, value in params.items()] + task_overrides
     values: dict[str, list[str]] = {}
-    for override in OverridesParser.create().parse_overrides(lines):
+    for override in OverridesParser.create(hydra.config_loader).parse_overrides(lines):
         key = override.get_key_element()
         if not override.is_sweep_override():
             values[key] = [f"{key}={override.get_value_element_as_str()}"] if not override.is_delete() else [key]

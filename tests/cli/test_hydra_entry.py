@@ -123,6 +123,13 @@ def test_runs_of_a_sweep_are_named_by_what_varies(folder, capsys):
     assert {path.name for path in (folder / "sweep").iterdir() if path.is_dir()} == {name for name, *_ in seen}
 
 
+def test_ranges_and_patterns_are_expanded_for_the_check_too(folder):
+    checked, done = [], []
+    argv = ["-m", ONE_BY_ONE, "seed=range(2)", "method=glob(log*)", "sweep_dir=sweep"]
+    code = run_hydra(lambda cfg: done.append(cfg.seed), "train", argv, check=lambda cfg, _: checked.append(cfg.seed))
+    assert (code, checked, done) == (0, [0, 1], [0, 1])
+
+
 def test_a_shipped_grid_needs_no_flag(folder):
     seeds = []
     assert run_hydra(lambda cfg: seeds.append(cfg.seed), "train", ["sweep=seeds", ONE_BY_ONE, "sweep_dir=sweep"]) == 0
