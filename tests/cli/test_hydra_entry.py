@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
-import time
 
 import pytest
 from hydra.core.hydra_config import HydraConfig
@@ -46,12 +46,13 @@ def test_a_question_is_answered_within_a_second_without_torch(argv, says, tmp_pa
         "assert code == 0 and not heavy, (code, heavy)"
     )
     seconds = []
-    for _ in range(3):  # the machine may be busy: the quickest of three counts
-        start = time.perf_counter()
+    for _ in range(3):  # the machine may be busy: the processor's time counts, and the quickest of three
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         answer = python(code, tmp_path, COMP_LINE="kd-train method.", COMP_POINT="16")
-        seconds.append(time.perf_counter() - start)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         assert says in answer.stdout
-    assert min(seconds) < 1.0, seconds
+    assert min(seconds) < 1, seconds
     assert not list(tmp_path.iterdir())
 
 
