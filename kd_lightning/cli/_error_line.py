@@ -32,6 +32,9 @@ def report_error(error: BaseException, known: Known) -> int:
     if isinstance(error, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
         return 130
+    if isinstance(error, BrokenPipeError) and not _in_job(error):  # kd-train --help | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     if isinstance(error, RunInterrupted):
         print(one_line(str(error)) or "interrupted", file=sys.stderr)
         return 130
