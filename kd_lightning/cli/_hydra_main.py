@@ -127,6 +127,7 @@ def _dispatch(
         multirun = args.multirun or hydra.get_mode(config_name, args.overrides) == RunMode.MULTIRUN
         run = _multirun if multirun else _run
         run(hydra, config_name, list(args.overrides), task_function, check)
+    sys.stdout.flush()  # here a reader that has closed its end can still be answered in good order
     return 0
 
 
