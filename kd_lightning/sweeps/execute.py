@@ -15,7 +15,6 @@ from kd_lightning.runs.spec import ALONE, RunSpec
 from kd_lightning.sweeps.group import Group
 from kd_lightning.sweeps.memory import members_that_fit
 from kd_lightning.teachers.cache import open_or_write_cache
-from kd_lightning.teachers.evaluation_memo import EvaluationMemo
 from kd_lightning.teachers.registry import obtain_teacher
 
 log = logging.getLogger(__name__)
@@ -132,9 +131,8 @@ def train_group(
     for start in range(0, len(specs), size):
         part = specs[start : start + size]
         shown = display([spec.name for spec in part]) if display else None
-        answers = EvaluationMemo(teacher) if teacher is not None else None
         training = training_teacher(part, teacher, datamodule)
-        group = Group(part, datamodule, answers, info, training, shown, log_file)
+        group = Group(part, datamodule, teacher, info, training, shown, log_file)
         if shown is None:
             results.extend(group.run())
         else:

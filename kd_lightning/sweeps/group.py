@@ -29,6 +29,7 @@ from kd_lightning.runs.run_recorder import RunRecorder
 from kd_lightning.runs.sample_pictures import sample_picture
 from kd_lightning.runs.spec import Progress, RunSpec
 from kd_lightning.runs.table import result_markdown
+from kd_lightning.teachers.evaluation_memo import EvaluationMemo
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ class Group:
         self.config = self.specs[0].config
         self.datamodule = datamodule
         self.teacher = teacher
+        self.answers = None if teacher is None else EvaluationMemo(teacher)  # evaluation shows the same batches again
         self.teacher_info = teacher_info
         self.training_teacher = training_teacher
         self.shown = shown
@@ -150,10 +152,10 @@ class Group:
     def _fit_and_test(self, indices: Sequence[int], place: Progress) -> None:
         recorders = [self.recorders[i] for i in indices]
         distiller = Distiller(
-            self.teacher,
+            self.answers,
             [self.members[i] for i in indices],
             recorders,
-            self.training_teacher,
+            self.training_teacher or self.teacher,
             log_every_n_steps=int(self.config["log_every_n_steps"]),
         )
         self._distiller = distiller
