@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from kd_lightning.data.module import DistillationDataModule
-from kd_lightning.data.sample_data import GatheredSamples, SampleData, check_pair, read_targets
+from kd_lightning.data.sample_data import GatheredSamples, SampleData, check_pair, read_item, read_targets
 from kd_lightning.data.split import count_of, keep_first, stratified_order
 from kd_lightning.errors import UserError
 
@@ -105,7 +105,11 @@ class DatasetData(DistillationDataModule):
             raise UserError(f"data.labelled={self.labelled} is more than the {len(rows)} training samples: lower it")
         train_data = _samples(train, rows, "the training data", self.labelled, self.augment, self.seed)
         digest = hashlib.blake2b(repr((len(train), self.labelled, self.sample_shape)).encode(), digest_size=16)
-        for part in (rows, targets, *(torch.as_tensor(train[i][0]) for i in rows[:_HASHED_SAMPLES].tolist())):
+        for part in (
+            rows,
+            targets,
+            *(torch.as_tensor(read_item(train, i, "data.train")[0]) for i in rows[:_HASHED_SAMPLES].tolist()),
+        ):
             digest.update(part.contiguous().numpy().tobytes())
         return train_data, val_data, digest.hexdigest()
 
@@ -132,7 +136,7 @@ class DatasetData(DistillationDataModule):
 
     def _train_targets(self) -> Tensor:
         if self._targets is None:
-            self._targets = read_targets(self._sets["train"])
+            self._targets = read_targets(self._sets["train"], "data.train")
         return self._targets
 
     def _check_classes(self, targets: Tensor) -> None:

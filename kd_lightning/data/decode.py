@@ -111,7 +111,7 @@ def _decode_pillow(data: bytes, name: str, max_pixels: int) -> np.ndarray:
             if image.mode.startswith("I"):  # 16 bits a pixel: Pillow's convert() would clip them at 255
                 pixels = np.repeat((np.asarray(image).astype(np.int64) >> 8).astype(np.uint8)[..., None], 3, axis=2)
             else:
-                pixels = np.asarray(image.convert("RGB"))
+                pixels = np.array(image.convert("RGB"))  # a copy: torch wants to be able to write
     except UnidentifiedImageError as error:
         raise ImageError(f"{name} is not an image (or of an unknown format); {_FIX}") from error
     except Image.DecompressionBombError as error:

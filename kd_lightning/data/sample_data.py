@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from kd_lightning.batch import UNLABELLED
+from kd_lightning.data._loader_errors import describe
 from kd_lightning.data.augment import CropFlip
 from kd_lightning.errors import UserError
 
@@ -56,12 +57,8 @@ class SampleData(Dataset):
     def describe(self, index: int) -> str:
         """How an error message calls a sample: by its file, where the user's data set can tell one."""
         row = int(self.rows[index])
-        if hasattr(self.dataset, "describe"):
-            return self.dataset.describe(row)
-        samples = getattr(self.dataset, "samples", None)
-        if isinstance(samples, list) and isinstance(samples[row], tuple) and isinstance(samples[row][0], str):
-            return samples[row][0]
-        return f"sample {index}, item {row} of {self.name}"
+        told = describe(self.dataset, row)
+        return told if told != f"sample {row}" else f"sample {index}, item {row} of {self.name}"
 
     def allocate(self, n: int) -> Any:
         """Places for ``n`` samples."""
@@ -116,7 +113,7 @@ def check_pair(dataset: Any, key: str) -> tuple[Tensor, Tensor]:
         )
     if len(dataset) == 0:
         raise UserError(f"{key}: {type(dataset).__name__} has no samples")
-    sample = dataset[0]
+    sample = read_item(dataset, 0, key)
     if not isinstance(sample, (tuple, list)) or len(sample) != 2:
         raise UserError(
             f"{key}: an item of {type(dataset).__name__} must be (inputs, target), got {type(sample).__name__}"
@@ -133,7 +130,18 @@ def check_pair(dataset: Any, key: str) -> tuple[Tensor, Tensor]:
     return inputs[0], target[0]
 
 
-def read_targets(dataset: Any) -> Tensor:
+def read_item(dataset: Any, row: int, key: str) -> Any:
+    """One item; what goes wrong is told with the item's position and file."""
+    try:
+        return dataset[row]
+    except Exception as error:  # whatever the user's code does
+        if isinstance(error, UserError):
+            raise
+        told = " ".join(str(error).split())
+        raise UserError(f"{key}: {describe(dataset, row)} cannot be read: {type(error).__name__}: {told}") from error
+
+
+def read_targets(dataset: Any, key: str) -> Tensor:
     """All targets, shape (N,) or (N, ...).
 
     From the data set's ``targets``, ``labels`` or ``tensors`` if they agree with its first, middle and last item (a
@@ -145,6 +153,9 @@ def read_targets(dataset: Any) -> Tensor:
         if kept is not None and not callable(kept) and len(kept) == len(dataset):
             targets = torch.as_tensor(kept)
             probed = (0, len(dataset) // 2, len(dataset) - 1)
-            if all(torch.equal(targets[i], torch.as_tensor(dataset[i][1]).to(targets.dtype)) for i in probed):
+            if all(
+                torch.equal(targets[i], torch.as_tensor(read_item(dataset, i, key)[1]).to(targets.dtype))
+                for i in probed
+            ):
                 return targets
-    return default_collate([dataset[i][1] for i in range(len(dataset))])
+    return default_collate([read_item(dataset, i, key)[1] for i in range(len(dataset))])

@@ -121,7 +121,9 @@ def test_an_unknown_orientation_changes_nothing():
 def test_the_name_of_a_file_does_not_matter(photo, tmp_path):
     path = tmp_path / "really_a_png.jpg"
     path.write_bytes(encoded(photo, "PNG"))
-    assert np.array_equal(read_image(path)[0], np.asarray(photo))
+    pixels, _ = read_image(path)
+    assert np.array_equal(pixels, np.asarray(photo))
+    assert pixels.flags.writeable  # torch warns of arrays that are not
 
 
 def png(width: int, height: int, depth: int, kind: int, rows: bytes) -> bytes:

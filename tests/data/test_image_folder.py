@@ -1,0 +1,223 @@
+"""Directories of images by class: finding, splitting, and every way to get them wrong."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from kd_lightning.data.image_folder import ImageFolderData
+from kd_lightning.data.module import read_samples
+from kd_lightning.errors import UserError
+
+COLOURS = {"blue": (0, 0, 255), "green": (0, 255, 0), "red": (255, 0, 0)}
+
+
+def write_class(directory, colour, n, size=(40, 30)):
+    directory.mkdir(parents=True, exist_ok=True)
+    for k in range(n):
+        noise = np.random.RandomState(k).randint(-9, 9, (*size, 3))
+        pixels = np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(directory / f"{k:03}.{'png' if k % 3 else 'jpg'}")
+
+
+@pytest.fixture
+def root(tmp_path):
+    for name, colour in COLOURS.items():
+        write_class(tmp_path / "images" / "train" / name, colour, 12)
+        write_class(tmp_path / "images" / "test" / name, colour, 4)
+    return tmp_path / "images"
+
+
+def folder(root, **settings):
+    options = {"image_size": 16, "resize": 18, "batch_size": 6, "eval_batch_size": 8, "val_size": 9}
+    return ImageFolderData(str(root), cache_dir=str(root.parent / "cache"), **{**options, **settings})
+
+
+def classes_shown(inputs, module):
+    pixels = inputs * torch.tensor(module.std).view(3, 1, 1) + torch.tensor(module.mean).view(3, 1, 1)
+    return 2 - pixels.mean(dim=(2, 3)).argmax(dim=1)  # channels are red, green, blue; classes sorted by name
+
+
+@pytest.mark.parametrize("augment", [False, True, {"scale": [0.5, 1.0], "flip": False}])
+def test_pictures_come_with_their_own_class(root, augment):
+    module = folder(root, augment=augment)
+    assert module.class_names == ["blue", "green", "red"]
+    assert module.num_classes == 3
+    assert module.train_samples == 27
+    assert module.in_features == 3 * 16 * 16
+    for loader, n in ((module.train_dataloader(), 24), (module.val_dataloader(), 9), (module.test_dataloader(), 12)):
+        batches = list(loader)
+        assert sum(len(b.inputs) for b in batches) == n
+        for batch in batches:
+            assert torch.equal(classes_shown(batch.inputs, module), batch.target)
+
+
+def test_validation_may_have_a_folder_and_train_a_size(root):
+    os.rename(root / "test", root / "val")
+    module = folder(root, val_dir="val", test_dir="val", train_size=9)
+    module.setup()
+    assert module.train_samples == 9
+    assert module._train.targets.bincount().tolist() == [3, 3, 3]
+    assert len(module._val) == 12
+
+
+def test_without_split_folders_the_test_images_are_split_off_and_fixed(root):
+    one = folder(root / "train", train_dir=None, test_size=0.25)
+    two = folder(root / "train", train_dir=None, test_size=0.25, split_seed=3, seed=4, val_size=5)
+    one.setup()
+    two.setup()
+    assert one.build_test().files == two.build_test().files
+    assert len(one.build_test()) == 9
+    everything = [*one._train.files, *one._val.files, *one.build_test().files]
+    assert len(set(everything)) == len(everything) == 36
+    assert one._val.files != two._val.files
+
+
+def test_labels_are_hidden(root):
+    module = folder(root, labelled=6)
+    module.setup()
+    assert module._train.targets[:6].bincount().tolist() == [2, 2, 2]
+    assert (module._train.targets[6:] == -1).all()
+
+
+def test_bytes_become_the_same_inputs_on_the_device(root):
+    module = folder(root, augment=True, normalize_on_device=True)
+    for batch in module.train_dataloader():
+        assert batch.inputs.dtype == torch.uint8
+        moved = module.on_after_batch_transfer(batch, 0)
+        inputs, target = read_samples(module.train_views_dataset, batch.index, batch.view)
+        assert torch.equal(moved.inputs, inputs)
+        assert torch.equal(moved.target, target)
+    batch = next(iter(module.val_dataloader()))
+    assert batch.inputs.dtype == torch.float32
+    assert module.on_after_batch_transfer(batch, 0) is batch
+
+
+def test_fingerprints_tell_content_and_views_apart(root):
+    base = folder(root, augment=True).data_fingerprint()
+    assert folder(root, batch_size=3, seed=8).data_fingerprint() == base
+    different = [folder(root, split_seed=1), folder(root, train_size=6), folder(root, labelled=6)]
+    write_class(root / "train" / "red", (250, 5, 5), 12)
+    digests = {base, folder(root).data_fingerprint(), *(m.data_fingerprint() for m in different)}
+    assert len(digests) == 5
+    views = [
+        {},
+        {"augment": True},
+        {"augment": True, "seed": 1},
+        {"augment": True, "views": 3},
+        {"augment": {"flip": False}},
+        {"decode": "scaled"},
+        {"resize": 20},
+    ]
+    assert len({folder(root, **settings).view_fingerprint() for settings in views}) == 7
+
+
+def test_unreadable_images_stop_the_run_and_are_named(root):
+    (root / "train" / "green" / "001.png").write_bytes(b"")
+    module = folder(root, batch_size=27)
+    with pytest.raises(UserError, match=r"green/001\.png is empty"):
+        list(module.train_dataloader()), list(module.val_dataloader())
+
+
+def test_unreadable_images_are_skipped_and_counted(root, caplog):
+    (root / "train" / "green" / "001.png").write_bytes(b"")
+    (root / "train" / "red" / "000.jpg").write_bytes((root / "train" / "red" / "000.jpg").read_bytes()[:300])
+    (root / "test" / "red" / "000.jpg").write_bytes(b"hello")
+    module = folder(root, on_bad_image="skip")
+    with caplog.at_level(logging.WARNING):
+        module.setup()
+    assert "skipping 2 of 36 images, the first: " in caplog.text
+    assert "green/001.png is empty" in caplog.text
+    assert module.train_samples == 25
+    list(module.train_dataloader())
+    assert sum(len(b.inputs) for b in module.test_dataloader()) == 11
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        module.teardown("fit")
+    assert "3 unreadable images were skipped" in caplog.text
+
+
+def test_the_check_is_remembered_until_a_file_changes(root, monkeypatch):
+    from kd_lightning.data import image_files
+
+    (root / "train" / "green" / "001.png").write_bytes(b"")
+    assert folder(root, on_bad_image="skip").train_samples == 26
+    decoded = []
+    original = image_files.read_image
+    monkeypatch.setattr(image_files, "read_image", lambda file, **kw: decoded.append(file) or original(file, **kw))
+    assert folder(root, on_bad_image="skip").train_samples == 26
+    assert not decoded
+    write_class(root / "train" / "green", COLOURS["green"], 12, size=(20, 20))
+    assert folder(root, on_bad_image="skip").train_samples == 27
+    assert len(decoded) == 36
+
+
+def test_all_images_unreadable_is_told(root):
+    for file in (root / "train").glob("*/*"):
+        file.write_bytes(b"")
+    with pytest.raises(UserError, match=r"none of the 36 images can be read, the first: .*blue/000\.jpg is empty"):
+        folder(root, on_bad_image="skip").setup()
+
+
+def empty_class(root):
+    for file in (root / "train" / "red").iterdir():
+        file.unlink()
+    (root / "train" / "red" / "notes.txt").write_text("no image")
+
+
+def only_class(root):
+    for name in ("blue", "green"):
+        os.rename(root / "train" / name, root.parent / name)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda root: os.rename(root, root.parent / "away"), r"data\.root.*there is no directory .*images/train"),
+        (lambda root: os.rename(root / "train", root.parent / "t"), r"data\.train_dir: there is no directory"),
+        (lambda root: [os.rename(d, root.parent / d.name) for d in (root / "train").iterdir()], r"has no folders"),
+        (empty_class, r"train/red has no images"),
+        (only_class, r"single class folder 'red'"),
+    ],
+)
+def test_directories_that_hold_no_classes_are_told_in_one_line(root, spoil, told):
+    spoil(root)
+    with pytest.raises(UserError, match=told) as caught:
+        folder(root).setup()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_test_class_that_training_lacks_is_told(root):
+    write_class(root / "test" / "aqua", (0, 255, 255), 1)
+    with pytest.raises(UserError, match=r"data\.test_dir: .*test/aqua is a class that the training images do not have"):
+        folder(root).test_dataloader()
+
+
+def test_a_test_split_may_lack_a_class_without_shifting_the_numbers(root):
+    os.rename(root / "test" / "blue", root.parent / "blue")
+    module = folder(root)
+    batches = list(module.test_dataloader())
+    assert set(torch.cat([b.target for b in batches]).tolist()) == {1, 2}
+    assert all(torch.equal(classes_shown(b.inputs, module), b.target) for b in batches)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"decode": "half"}, r"data\.decode must be full or scaled"),
+        ({"on_bad_image": "ignore"}, r"data\.on_bad_image must be error or skip"),
+        ({"test_size": 1}, r"data\.test_size"),
+        ({"std": [1, 1]}, r"data\.mean and data\.std"),
+        ({"std": [1, 1, 0]}, r"data\.mean and data\.std"),
+        ({"resize": 8}, r"data\.resize=8"),
+        ({"augment": {"crop_padding": 4}}, r"no key 'crop_padding'"),
+    ],
+)
+def test_wrong_settings_are_told(root, settings, told):
+    with pytest.raises(UserError, match=told):
+        folder(root, **settings)
