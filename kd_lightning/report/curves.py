@@ -27,7 +27,7 @@ def against_spec(study: Study, metric: str, x: str | None = None, y: str | None 
     factor, lines = layout_.x, layout_.y
     panel = _panel_of_chosen(study, layout_)
     names = [f"{lines.short} = {format_value(value)}" for value in lines.values] if lines else ["distilled"]
-    shades = colours(len(names), ordered=lines is None or lines.is_numeric)
+    shades = colours(len(names), lines.is_numeric) if lines else [ACCENT]
     chosen_row = next((i for i, row in enumerate(panel.cells) if study.chosen in row), 0)
     data: list[Spec] = []
     for row, (name, colour) in enumerate(zip(names, shades, strict=True)):
@@ -35,7 +35,7 @@ def against_spec(study: Study, metric: str, x: str | None = None, y: str | None 
         found = [(i, summary) for i, summary in found if summary is not None]
         if not found:
             continue
-        shift = (row - (len(names) - 1) / 2) * (0.016 if len(names) < 8 else 0.008)
+        shift = (row - (len(names) - 1) / 2) * 0.016 if len(names) <= MAX_BARRED else 0.0
         data.append(
             {
                 "type": "scatter",

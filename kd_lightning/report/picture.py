@@ -33,8 +33,8 @@ class Size:
 
 PAPER = Size(scale=2, width=116, height=58, left=84, top=82, mean=16, small=11, wordy=True)
 """For papers and chats: sharp on dense screens."""
-THUMBNAIL = Size(scale=1, width=68, height=48, left=64, top=36, mean=15, small=11, wordy=False)
-"""For TensorBoard's image cards, which shrink anything larger without smoothing."""
+THUMBNAIL = Size(scale=1, width=56, height=48, left=58, top=36, mean=15, small=12, wordy=False)
+"""For TensorBoard's image cards, about 290 pixels wide, which shrink anything larger without smoothing."""
 
 
 def heatmap_png(
@@ -48,7 +48,7 @@ def heatmap_png(
     )
     columns = max((len(row) for _, grid in grids for row in grid), default=1)
     heights = [len(grid) * size.height + BOTTOM + (24 if title else 0) for title, grid in grids]
-    width = size.left + max(columns * size.width, 420 if size.wordy else 240) + 20
+    width = size.left + max(columns * size.width, 420 if size.wordy else 216) + (20 if size.wordy else 8)
     image = Image.new("RGB", (width * size.scale, (size.top + sum(heights)) * size.scale), BACKGROUND)
     pen = _Pen(image, size)
     pen.text(16, 12, f"{study.title}: {metric}{' [%]' if metrics.unit(metric) else ''}", 15, INK, bold=True)
@@ -122,9 +122,10 @@ def _draw_cell(pen: _Pen, study: Study, metric: str, cell: Cell | None, left: fl
     pen.text(start + pen.width(said["mean"], size.mean, True), centre - 6 - lift, spread, size.small, ink)
     if said["difference"]:
         text = said["difference"] + (" vs alone" if size.wordy else "")
-        pen.text(middle - (5 if said["mark"] else 0), centre + 5, text, size.small, ink, anchor="middle")
+        bold = not size.wordy  # so that a sign outlives TensorBoard's shrinking
+        pen.text(middle - (5 if said["mark"] else 0), centre + 5, text, size.small, ink, bold, "middle")
         if said["mark"]:
-            pen.dot(middle + pen.width(text, size.small) / 2 + 4, centre + 12, 3, ink)
+            pen.dot(middle + pen.width(text, size.small, bold) / 2 + 3, centre + 12, 3, ink)
 
 
 class _Pen:

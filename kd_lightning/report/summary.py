@@ -21,7 +21,8 @@ def headline(study: Study) -> str:
     seeds = max((cell.expected for cell in study.cells), default=0)
     parts = [f"{len(factor.values)} {_plural(factor)}" for factor in study.factors]
     parts += [f"{seeds} seed{'s' if seeds != 1 else ''}"] if seeds else []
-    seconds = sum(run.cost.get("seconds") or 0 for run in study.runs)
+    # runs that trained together each took the group's time
+    seconds = sum((run.cost.get("seconds") or 0) / (run.cost.get("fused") or 1) for run in study.runs)
     said = [f"{done}/{total} runs finished", " \u00d7 ".join(parts), study.data, f"{_duration(seconds)} of training"]
     return " · ".join(part for part in said if part)
 

@@ -143,7 +143,7 @@ class Page:
             raise RuntimeError(f"{expression}: {details.get('exception', {}).get('description') or details['text']}")
         return answer["result"].get("value")
 
-    def wait_for(self, expression: str, timeout: float = 30.0) -> Any:
+    def wait_for(self, expression: str, timeout: float = 60.0) -> Any:
         """Poll until the expression is truthy, and return its value."""
         until = time.monotonic() + timeout
         while time.monotonic() < until:

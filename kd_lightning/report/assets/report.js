@@ -72,6 +72,9 @@
     get("learning-card").hidden = !tags.length;
     get("fidelity-card").hidden = !now.fidelity[state.metric];
     get("price-card").hidden = !prices.length;
+    get("against-card").hidden = !views[state.pair].against.data.length;
+    get("board-card").hidden = !now.rows.length;
+    get("best-card").hidden = !now.best;
 
     drawCards(now);
     drawHeatmaps(); drawLearning(); drawCharts(); drawBoard();
