@@ -99,7 +99,7 @@ def _draw_grid(pen: _Pen, study: Study, metric: str, layout: Plan | None, title:
             anchor="middle",
         )
         if layout.y:
-            pen.sideways(14, top + len(rows) * pen.size.height / 2, layout.y.label, 12, MUTED)
+            pen.sideways(14 if pen.size.wordy else 2, top + len(rows) * pen.size.height / 2, layout.y.label, 12, MUTED)
 
 
 def _draw_cell(pen: _Pen, study: Study, metric: str, cell: Cell | None, left: float, top: float, limits) -> None:
