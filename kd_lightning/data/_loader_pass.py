@@ -43,7 +43,7 @@ class Pass:
     """Delivers the batches of one epoch that are not delivered yet, and owns the pool that makes them.
 
     The pool's threads start with the pass and end with it, however it ends. The window, that is batches submitted and
-    not delivered, never exceeds ``prefetch``.
+    not delivered, never exceeds ``prefetch`` (None: what the reader thinks good, once it knows how large a batch is).
 
     Args:
         dataset, reader: what is read, and how.
@@ -61,7 +61,7 @@ class Pass:
         position: Position,
         batch_size: int,
         num_threads: int,
-        prefetch: int,
+        prefetch: int | None,
         in_order: bool,
         timeout: float | None,
     ) -> None:
@@ -70,7 +70,7 @@ class Pass:
         # A stream's batches get their numbers when they are read.
         self.numbers = iter(lambda: None, 0) if total is None else position.remaining(total)
         self.more = True
-        self.group = 1  # grows to reader.group: the first batch shall come at once
+        self.group = 1  # grows to reader.group: the first batches shall come at once
         self.window = 0
         self.coming: set[Batch] = set()  # submitted and not arrived
         self.arrived: dict[int | None, Batch] = {}  # arrived and not delivered, by number, in order of arrival
@@ -105,10 +105,11 @@ class Pass:
 
     def _top_up(self) -> None:
         """Submit as many batches as the window has room for."""
-        while self.more and self.window < self.prefetch:
-            # A group waits until the window has room for all of it, unless there is nothing else to wait for.
-            group = min(self.group, self.prefetch)
-            if self.prefetch - self.window < group and self.window:
+        while self.more:
+            limit = self.prefetch or self.reader.window
+            group = min(self.group, limit)
+            # A group waits until the window has room for all of it, so that threads do not get crumbs.
+            if limit - self.window < group:
                 return
             chunks: list[Chunk] = []
             for _ in range(group):
@@ -127,7 +128,7 @@ class Pass:
                     chunks += parts
             if chunks:
                 self.pool.submit(self.shared.run, chunks)
-            self.group = min(self.group * 2, self.reader.group, max(1, self.prefetch // 2))
+            self.group = min(self.group * 2, self.reader.group, max(1, limit // 2))
 
     def _batch(self, number: int | None) -> Batch:
         start = 0 if number is None else number * self.batch_size

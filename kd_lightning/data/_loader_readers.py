@@ -21,19 +21,21 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch.utils.data import IterableDataset, Subset, default_collate
 
 from kd_lightning.batch import Batch as OutBatch
-from kd_lightning.data._loader_memory import pinned
+from kd_lightning.data._loader_memory import part, pinned, size_of
 from kd_lightning.data._loader_tasks import Batch, Chunk, Shared, Stop
 from kd_lightning.errors import UserError
 
-GROUPED_SAMPLES = 1024
+_GROUPED_SAMPLES = 1024  # above this, a vectorised call gains nothing by being larger
+_GROUPED_BYTES = 8 << 20  # and below this it stays in the processor's cache
 END = object()
 
 
 class Reader:
-    """Reads chunks in pool threads. ``group``: batches a task; ``chunk``: samples a chunk."""
+    """Reads chunks in pool threads. ``chunk``: samples a chunk; ``group``: batches a task."""
 
     def __init__(
         self,
@@ -46,10 +48,15 @@ class Reader:
     ) -> None:
         self.view, self.as_batch, self.pin = view, as_batch, pin
         self.collate = collate or default_collate
-        self.group, self.chunk = 1, batch_size
+        self.chunk = batch_size
+        self.group = 1
+        self.window = max(3, num_threads + 1)  # batches to read ahead if the user does not say
 
     def prepare(self, dataset: Any, batch: Batch) -> None:
         """Runs in the consumer, before the batch's tasks are given to the pool."""
+
+    def read_group(self, dataset: Any, batches: list[Batch]) -> None:
+        """Runs once before the chunks of a task that has several batches are read."""
 
     def read(self, dataset: Any, chunk: Chunk, shared: Shared) -> None:
         """Read the chunk; raise what the data set raises."""
@@ -74,14 +81,31 @@ class Reader:
 
 
 class GatherReader(Reader):
-    """``dataset.gather(indices, view) -> (inputs, target)``: one vectorised call a batch."""
+    """``dataset.gather(indices, view) -> (inputs, target)``: a vectorised call for several batches.
+
+    How many batches are gathered together is decided when the size of the first one is known. They are slices of the
+    memory that the call returned, which lives as long as the last of them.
+    """
 
     def __init__(self, batch_size: int, num_threads: int, **rest: Any) -> None:
         super().__init__(batch_size, num_threads, **rest)
-        self.group = min(16, max(1, GROUPED_SAMPLES // batch_size))
+        self.batch_size, self.window = batch_size, 4
+
+    def read_group(self, dataset: Any, batches: list[Batch]) -> None:
+        together = dataset.gather(torch.cat([batch.indices for batch in batches]), self.view)
+        start = 0
+        for batch in batches:
+            end = start + len(batch.indices)
+            batch.buffers = [part(field, start, end) for field in together]
+            start = end
 
     def read(self, dataset: Any, chunk: Chunk, shared: Shared) -> None:
-        chunk.batch.buffers = dataset.gather(chunk.batch.indices, self.view)
+        batch = chunk.batch
+        if batch.buffers is None:
+            batch.buffers = dataset.gather(batch.indices, self.view)
+            self.group = min(_GROUPED_SAMPLES // self.batch_size, _GROUPED_BYTES // max(1, size_of(batch.buffers)))
+            self.group = max(1, self.group)
+            self.window = 4 * self.group
 
     def result(self, dataset: Any, batch: Batch) -> Any:
         return list(batch.buffers)
@@ -200,7 +224,8 @@ def has_getitems(dataset: Any) -> bool:
 
 def is_stream(dataset: Any) -> bool:
     """An iterable data set: no sample has a position."""
-    return isinstance(dataset, IterableDataset) or not hasattr(dataset, "__getitem__")
+    by_position = ("gather", "fill", "__getitems__", "__getitem__")
+    return isinstance(dataset, IterableDataset) or not any(hasattr(dataset, name) for name in by_position)
 
 
 def choose_reader(dataset: Any, collate: Callable[[list], Any] | None) -> type[Reader]:

@@ -8,6 +8,7 @@ serialises the reading of the user's iterator: see ``_loader_readers.StreamReade
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 import weakref
@@ -99,6 +100,11 @@ class Shared:
     def run(self, chunks: list[Chunk]) -> None:
         """The task: read some chunks. Batches that they complete arrive together, so the consumer wakes once a task."""
         finished = []
+        if len(chunks) > 1 and not self.stopped:
+            chunks[0].begun = chunks[0].sample_since = time.monotonic()
+            # Each chunk that is not read by this meets the error again in read(), as an error of its own batch.
+            with contextlib.suppress(BaseException):
+                self.reader.read_group(self.dataset_here(), [chunk.batch for chunk in chunks])
         for chunk in chunks:
             if self.stopped:
                 return

@@ -11,7 +11,7 @@ import torch
 
 from kd_lightning.data._loader_errors import LoaderTimeout, SampleError
 from kd_lightning.data._loader_pass import Pass, Position
-from kd_lightning.data._loader_readers import GatherReader, StreamReader, choose_reader, is_stream
+from kd_lightning.data._loader_readers import StreamReader, choose_reader, is_stream
 from kd_lightning.data._loader_state import load_position, save_position
 from kd_lightning.data.sampling import distributed_place, epoch_sampler
 from kd_lightning.errors import UserError
@@ -61,8 +61,8 @@ class ThreadedLoader:
         seed: of the order, >= 0.
         drop_last: leave out the last batch if it is smaller.
         num_threads: None: what the machine offers, see :func:`default_threads`.
-        prefetch: bound on the batches that are read or waiting to be delivered, >= 1. None: 3 and more than there are
-            threads, or enough groups of batches for data in memory.
+        prefetch: bound on the batches that are being read or wait to be delivered, >= 1. None: 3 and more than there
+            are threads; with ``gather`` four groups of batches, at most some 32 MiB if that is more than 4 batches.
         order: ``"input"``, or ``"completion"``: whichever batch is ready first (each batch holds the same samples).
         timeout: seconds to wait for a batch before a LoaderTimeout names the sample that hangs. None: for ever.
         collate_fn: makes a batch of a list of samples; None: as DataLoader does.
@@ -74,7 +74,8 @@ class ThreadedLoader:
         pin_memory: None: where there is a CUDA device.
 
     A data set may offer, each optional:
-        ``gather(indices, view) -> (inputs, target)``: a whole batch at once, vectorised (data in memory).
+        ``gather(indices, view) -> (inputs, target)``: any number of samples at once, vectorised (data in memory). Each
+        sample depends on its own index and on the view, not on the others: batches are gathered several at a time.
         ``allocate(n) -> buffers``, ``fill(buffers, start, indices, view, stop)``, ``finish(buffers, indices, view)
         -> (inputs, target)``: samples written from position ``start`` on into memory of the batch. ``fill`` runs in
         several threads at once, on disjoint positions; it calls ``stop()`` once before each sample and returns at once
@@ -130,7 +131,7 @@ class ThreadedLoader:
         self.order, self.timeout, self.collate_fn, self.as_batch = order, timeout, collate_fn, as_batch
         self.views, self.pin_memory = views, pin_memory
         self.reader = choose_reader(dataset, collate_fn)
-        self.prefetch = prefetch or self._default_prefetch()
+        self.prefetch = prefetch
         length = 0 if is_stream(dataset) else len(dataset)
         self.sampler = epoch_sampler(
             length, shuffle, sampler, seed=seed, rank=rank, num_replicas=num_replicas, pad_shards=pad_shards,
@@ -139,11 +140,6 @@ class ThreadedLoader:
         self._position = Position()
         self._resume: Position | None = None
         self._passes: weakref.WeakSet[Pass] = weakref.WeakSet()
-
-    def _default_prefetch(self) -> int:
-        if self.reader is GatherReader:
-            return 4 * self.reader(self.batch_size, self.num_threads).group
-        return max(3, self.num_threads + 1)
 
     @property
     def epoch(self) -> int:
