@@ -18,7 +18,7 @@ class FashionMnistData(DistillationDataModule):
     Args:
         root: directory for downloads; the four IDX files (plain or .gz) are looked for in it, in torchvision's
             ``FashionMNIST/raw`` and in ``fashion-mnist`` below it.
-        existing: other directories to look in before anything is downloaded (Debian's ``dataset-fashion-mnist``).
+        existing: other directories to look in before anything is downloaded. None: :attr:`usual_directories`.
         download: fetch what is not found, with torchvision.
         settings: those of :class:`~kd_lightning.data.module.DistillationDataModule`.
     """
@@ -32,16 +32,18 @@ class FashionMnistData(DistillationDataModule):
     default_augment = {"crop_padding": 2, "flip": True}
     torchvision_name = "FashionMNIST"
     folder_name = "fashion-mnist"
+    usual_directories: Sequence[str] = ("/usr/share/datasets/fashion-mnist",)  # Debian's dataset-fashion-mnist
 
     def __init__(
         self,
         root: str = "data",
-        existing: Sequence[str] = ("/usr/share/datasets/fashion-mnist",),
+        existing: Sequence[str] | None = None,
         download: bool = True,
         **settings,
     ) -> None:
         super().__init__(**settings)
-        self.root, self.existing, self.download = Path(root), [Path(path) for path in existing], download
+        self.root, self.download = Path(root), download
+        self.existing = [Path(path) for path in (self.usual_directories if existing is None else existing)]
 
     @property
     def raw_dir(self) -> Path:

@@ -106,6 +106,11 @@ class ImageFolderData(DistillationDataModule):
         """Number of class folders."""
         return len(self.class_names)
 
+    def prepare_data(self) -> None:
+        """Find the unreadable images, if they are to be skipped (in a distributed run: one process for all)."""
+        if self.on_bad_image == "skip":
+            self._kept(*self._pool(test=False))
+
     def make_augment(self, augment: bool | Mapping[str, Any]) -> RandomResizedCrop | None:
         """The random crop from its settings; None: training sees what evaluation would see."""
         if not augment and not isinstance(augment, Mapping):
@@ -186,7 +191,7 @@ class ImageFolderData(DistillationDataModule):
         if self.on_bad_image == "error":
             return files, targets
         bad = unreadable(files, self._loading["num_threads"], self.max_pixels, self.cache_dir)
-        if bad:
+        if not bad.keys() <= self.skipped.keys():
             self.skipped |= bad
             _log.warning("skipping %d of %d images, the first: %s", len(bad), len(files), _first(bad))
         keep = [i for i, file in enumerate(files) if file not in bad]

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from kd_lightning.data.fashion_mnist import FashionMnistData
 
 
 class MnistData(FashionMnistData):
-    """MNIST: (N, 1, 28, 28), 10 classes, 60,000 training and 10,000 test samples, in Fashion-MNIST's format.
+    """MNIST: (N, 1, 28, 28), 10 classes, 60,000 training and 10,000 test samples.
 
-    Args:
-        root, existing, download: as for :class:`~kd_lightning.data.fashion_mnist.FashionMnistData`, with
-            ``MNIST/raw`` and ``mnist`` below ``root``.
-        settings: those of :class:`~kd_lightning.data.module.DistillationDataModule`.
+    Fashion-MNIST was made in its format: the settings are those of
+    :class:`~kd_lightning.data.fashion_mnist.FashionMnistData`, with ``MNIST/raw`` and ``mnist`` below ``root``.
     """
 
     class_names = [str(digit) for digit in range(10)]
@@ -22,12 +18,4 @@ class MnistData(FashionMnistData):
     default_augment = {"crop_padding": 2, "flip": False}
     torchvision_name = "MNIST"
     folder_name = "mnist"
-
-    def __init__(
-        self,
-        root: str = "data",
-        existing: Sequence[str] = ("/usr/share/datasets/mnist",),
-        download: bool = True,
-        **settings,
-    ) -> None:
-        super().__init__(root=root, existing=existing, download=download, **settings)
+    usual_directories = ("/usr/share/datasets/mnist",)

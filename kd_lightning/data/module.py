@@ -169,40 +169,22 @@ class DistillationDataModule(LightningDataModule):
 
     def train_dataloader(self) -> ThreadedLoader:
         """Shuffled, augmented batches."""
-        return ThreadedLoader(
-            self.train_dataset(),
-            batch_size=self.batch_size,
-            shuffle=True,
-            seed=self.seed,
-            drop_last=self.drop_last,
-            views=self.views,
-            as_batch=True,
-            **self._loading,
-        )
+        dataset = self.train_dataset()
+        return self._loader(dataset, self.batch_size, shuffle=True, drop_last=self.drop_last, views=self.views)
 
     def val_dataloader(self) -> ThreadedLoader:
         """The validation samples in a fixed order, each once."""
         self.setup("validate")
-        return self._eval_loader(self._val)
+        return self._loader(self._val, self.eval_batch_size, views=1, pad_shards=False)
 
     def test_dataloader(self) -> ThreadedLoader:
         """The test samples in a fixed order, each once."""
         if self._test is None:
             self._test = self.build_test()
-        return self._eval_loader(self._test)
+        return self._loader(self._test, self.eval_batch_size, views=1, pad_shards=False)
 
-    def _eval_loader(self, dataset: Dataset) -> ThreadedLoader:
-        return ThreadedLoader(
-            dataset,
-            batch_size=self.eval_batch_size,
-            shuffle=False,
-            seed=self.seed,
-            drop_last=False,
-            views=1,
-            as_batch=True,
-            pad_shards=False,
-            **self._loading,
-        )
+    def _loader(self, dataset: Dataset, batch_size: int, **options: Any) -> ThreadedLoader:
+        return ThreadedLoader(dataset, batch_size, seed=self.seed, as_batch=True, **options, **self._loading)
 
     def example_batch(self) -> Batch:
         """Two validation samples, to infer shapes from."""

@@ -115,3 +115,10 @@ def test_debians_package_is_read_and_normalised(tmp_path):
     assert targets.bincount().tolist() == [6000] * 10
     assert abs(float(images.float().mean() / 255) - module.mean[0]) < 1e-3
     assert abs(float((images / 255).std()) - module.std[0]) < 1e-3
+
+
+def test_each_data_set_has_directories_of_its_own():
+    mnist, fashion = MnistData(), FashionMnistData()
+    assert mnist.existing == [Path("/usr/share/datasets/mnist")]
+    assert fashion.existing == [DEBIAN]
+    assert mnist.raw_dir != fashion.raw_dir
