@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from kd_lightning.callbacks.progress import GroupProgress, SteadyConsole
+from kd_lightning.report.page import write_report
+from kd_lightning.report.reading import RunReader
+from kd_lightning.report.sweep_summary import write_sweep_summary
 from kd_lightning.runs.spec import ALONE, RunSpec
 from kd_lightning.runs.table import result_table, sweep_table
 
 log = logging.getLogger(__name__)
+_reader = RunReader()  # keeps what it has read: most runs of a sweep do not change between two reports
 
 
 def display(names: Sequence[str]) -> GroupProgress:
@@ -45,15 +49,13 @@ def say_sweep(sweep_dir: Path, specs: Sequence[RunSpec], results: Sequence[dict[
 
 
 def refresh_report(sweep_dir: Path, final: bool = False) -> None:
-    """Write the sweep's report; a fault in it is told and never ends a sweep."""
+    """Write the sweep's report and its ``00_sweep`` run, at most every ten seconds until the ``final`` one.
+
+    A fault in a report is told and never ends a sweep.
+    """
     try:
-        from kd_lightning.report.page import write_report
-
-        write_report([sweep_dir])
-        if final:
-            from kd_lightning.report.sweep_summary import write_sweep_summary
-
-            write_sweep_summary(sweep_dir)
+        write_report([sweep_dir], min_interval=0 if final else 10, reader=_reader)
+        write_sweep_summary(sweep_dir)
     except Exception as error:
         log.warning("the report of %s could not be written: %s: %s", sweep_dir, type(error).__name__, error)
 
