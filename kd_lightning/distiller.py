@@ -34,8 +34,8 @@ class Distiller(pl.LightningModule):
         training_teacher: answers for training batches in the teacher's place, for example a cache of its outputs.
         log_every_n_steps: losses are logged as means over blocks of so many steps.
 
-    One optimizer step of every member counts as one ``global_step``. A member that fails, diverges or stops early leaves
-    the group; the others go on unchanged.
+    One optimizer step of every member counts as one ``global_step``. A member that fails, diverges or stops early
+    leaves the group; the others go on unchanged.
     """
 
     automatic_optimization = False
@@ -122,12 +122,13 @@ class Distiller(pl.LightningModule):
             self.trainer.should_stop = True
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if self.interrupted and not self.trainer.is_last_batch:
-            self._save_all(batch_idx + 1)
-            raise RunInterrupted(f"stopped after step {self.global_step}")
+        if self.trainer.is_last_batch or (batch_idx + 1) % self.members[0].accumulate:
+            return  # the end of the epoch saves; a gradient that is half accumulated could not be saved
         every = self.recorders[0].checkpoint_every_n_steps
-        if every and (batch_idx + 1) % every == 0 and not self.trainer.is_last_batch:
+        if self.interrupted or (every and self.global_step % every == 0):
             self._save_all(batch_idx + 1)
+        if self.interrupted:
+            raise RunInterrupted(f"stopped after step {self.global_step}")
 
     def on_train_epoch_end(self) -> None:
         for i in self.active:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from omegaconf import DictConfig
@@ -15,10 +16,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def check_job(cfg: DictConfig, overrides: Sequence[str]) -> None:
-    """Stop before any data is touched if the configuration cannot be meant."""
+    """Stop before any data is touched if the configuration cannot be meant, or its directory holds another run."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
     from kd_lightning.config.check import check
 
     check(cfg, list(overrides))
+    if HydraConfig.get().mode == RunMode.RUN and os.path.exists(cfg.run_dir):
+        from kd_lightning.sweeps.from_hydra import spec_from_hydra
+        from kd_lightning.sweeps.outcome import refuse_other_run
+
+        refuse_other_run(spec_from_hydra(cfg, cfg.run_dir))
 
 
 def train(cfg: DictConfig) -> float | None:

@@ -90,7 +90,8 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], where: str) ->
     shaped = [k for k in own if k in weights and own[k].shape != getattr(weights[k], "shape", None)]
     if missing or unexpected or shaped:
         problem = (
-            f"{shaped[0]} has shape {tuple(getattr(weights[shaped[0]], 'shape', ()))}, expected {tuple(own[shaped[0]].shape)}"
+            f"{shaped[0]} has shape {tuple(getattr(weights[shaped[0]], 'shape', ()))}, "
+            f"expected {tuple(own[shaped[0]].shape)}"
             if shaped
             else f"{missing[0]} is missing"
             if missing

@@ -12,11 +12,12 @@ from omegaconf import OmegaConf
 from kd_lightning.config.build import build_datamodule, build_member, trainer_arguments
 from kd_lightning.distiller import Distiller
 from kd_lightning.errors import UserError
-from kd_lightning.runs.checkpoint import load_checkpoint
+from kd_lightning.runs.checkpoint import load_checkpoint, load_weights
 from kd_lightning.runs.recorder import Recorder
 from kd_lightning.runs.result_file import read_result
 
 Metrics = dict[str, float]
+TESTING = ("accelerator", "precision", "limit_test_batches")  # the Trainer's arguments that a test depends on
 
 
 class Kept(Recorder):
@@ -42,15 +43,20 @@ def evaluate_run(run_dir: Path, overrides: Sequence[str] = ()) -> tuple[Metrics,
     Returns:
         The test metrics measured now, and those of ``result.json``, both as ``test/<name>``.
     """
+    from kd_lightning.runs.result_content import spec_of_result
     from kd_lightning.sweeps.execute import teacher_layers
-    from kd_lightning.sweeps.group import spec_of_result
     from kd_lightning.teachers.registry import obtain_teacher
 
     result = read_result(run_dir / "result.json")
     if result is None:
         raise UserError(f"{run_dir}: holds no result.json; give the directory of a finished run")
+    if result["status"] != "finished":
+        raise UserError(f"{run_dir}: the run {result['status']}; only a finished one has figures to compare with")
     config = OmegaConf.merge(OmegaConf.create(result["config"]), OmegaConf.from_dotlist(list(overrides)))
     spec = spec_of_result({**result, "config": OmegaConf.to_container(config)}, run_dir)
+    stored_in = Path((result["teacher"] or {}).get("run_dir") or "")
+    if stored_in.is_absolute() and stored_in.is_dir():  # the configuration's own path may be relative to elsewhere
+        spec.config["paths"]["teacher_dir"] = str(stored_in.parent)
     datamodule = build_datamodule(spec.config)
 
     def never(_: Any) -> Any:
@@ -60,10 +66,11 @@ def evaluate_run(run_dir: Path, overrides: Sequence[str] = ()) -> tuple[Metrics,
     example = datamodule.example_batch()
     output = None if teacher is None else teacher(example)
     member = build_member(spec.config, datamodule, example, output, spec.name)
-    member.load_state_dict(load_checkpoint(spec.best_checkpoint, "run_dir")["state_dict"])
+    weights = load_checkpoint(spec.best_checkpoint, "run_dir")["state_dict"]
+    load_weights(member, weights, f"run_dir={spec.best_checkpoint}")
     kept = Kept()
     trainer = pl.Trainer(
-        **{k: v for k, v in trainer_arguments(spec.config).items() if k in ("accelerator", "precision")},
+        **{k: v for k, v in trainer_arguments(spec.config).items() if k in TESTING},
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

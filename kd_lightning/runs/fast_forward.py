@@ -10,8 +10,8 @@ from kd_lightning.runs.spec import Progress
 class FastForward(pl.Callback):
     """Sets the Trainer's counters of epochs, batches and optimizer steps at the start of ``fit``.
 
-    Lightning's own ``ckpt_path`` does this from one checkpoint of the whole module; members of a group have one each, and
-    they all stand at the same place.
+    Lightning's own ``ckpt_path`` does this from one checkpoint of the whole module; members of a group have one each,
+    and they all stand at the same place.
 
     Args:
         progress: that place.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +20,11 @@ from kd_lightning.runs.spec import Progress, RunSpec
 
 if TYPE_CHECKING:
     from kd_lightning.member import Member
+
+log = logging.getLogger(__name__)
+
+KEPT = ("status", "best", "best_epoch", "best_step", "best_metrics", "stale", "epoch", "step", "seconds")
+"""Attributes of a recorder that a run continues with."""
 
 
 class RunRecorder(Recorder):
@@ -49,6 +55,7 @@ class RunRecorder(Recorder):
         self.loggers = list(loggers)
         self.status = "running"
         self.error: str | None = None
+        self.mistake: UserError | None = None
         self.best: float | None = None
         self.best_epoch = self.best_step = -1
         self.best_metrics: dict[str, float] = {}
@@ -122,6 +129,7 @@ class RunRecorder(Recorder):
         self.epoch, self.step = epoch + 1, step
         if self._patience is not None and self.stale >= self._patience:
             self.status = "stopped"
+            self.save(member, epoch + 1, 0, step)
         self._report(self.spec.name, epoch=epoch + 1, metrics={f"val/{self.monitor}": value}, best=self.best)
 
     def tested(self, metrics: dict[str, float]) -> None:
@@ -132,12 +140,11 @@ class RunRecorder(Recorder):
 
     def save(self, member: Member, epoch: int, batch: int, step: int) -> None:
         self._clock()
-        keep = ("best", "best_epoch", "best_step", "best_metrics", "stale", "epoch", "step", "seconds")
         self.epoch, self.step = epoch, step
         content = {
             "state_dict": member.weights(),
             "training": member.training_state(),
-            "recorder": {name: getattr(self, name) for name in keep},
+            "recorder": {name: getattr(self, name) for name in KEPT},
             "loader": self._loader_state() if batch and self._loader_state else None,
             "epoch": epoch,
             "batch": batch,
@@ -152,13 +159,22 @@ class RunRecorder(Recorder):
 
     def diverged(self, step: int, terms: list[str]) -> None:
         kept = f"; {self.spec.last_checkpoint} holds the state before" if self.spec.last_checkpoint.exists() else ""
-        self._end(
-            "diverged", f"not finite since step {step}: {', '.join(terms)}{kept}; lower optimizer.lr or the weight"
-        )
+        advice = "lower optimizer.lr or the term's weight"
+        self._end("diverged", f"not finite since step {step}: {', '.join(terms)}{kept}; {advice}")
+        log.error("%s diverged: %s", self.spec.name, self.error)
 
     def failed(self, error: Exception) -> None:
-        text = " ".join(str(error).split()) or type(error).__name__
-        self._end("failed", text if isinstance(error, UserError) else f"{type(error).__name__}: {text}")
+        if isinstance(error, OSError) and error.errno is not None:
+            where = error.filename or self.spec.run_dir
+            error = UserError(f"{where}: {error.strerror}; the last checkpoint is kept: mend that and start again")
+        if isinstance(error, UserError):
+            self.mistake = error
+            self._end("failed", " ".join(str(error).split()))
+            log.error("%s failed: %s", self.spec.name, self.error)
+        else:
+            text = " ".join(str(error).split())
+            self._end("failed", f"{type(error).__name__}: {text}" if text else type(error).__name__)
+            log.error("%s failed: %s", self.spec.name, self.error, exc_info=error)
 
     # -- the end -------------------------------------------------------------------------------------------------
     def finish(self) -> None:

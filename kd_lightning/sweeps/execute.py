@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from kd_lightning.config.build import build_datamodule, build_task
 from kd_lightning.errors import RunInterrupted, UserError
-from kd_lightning.runs.result_file import read_result, write_result
+from kd_lightning.runs.interrupt import stoppable
 from kd_lightning.runs.spec import ALONE, RunSpec
-from kd_lightning.sweeps.group import Group
+from kd_lightning.sweeps.group import Group, held
 from kd_lightning.sweeps.memory import members_that_fit
+from kd_lightning.sweeps.outcome import (
+    Result,
+    failed_result,
+    finished_result,
+    link_baselines,
+    pending,
+    refuse_other_run,
+    warn_about_teacher,
+)
 from kd_lightning.teachers.cache import open_or_write_cache
+from kd_lightning.teachers.evaluation_memo import EvaluationMemo
 from kd_lightning.teachers.registry import obtain_teacher
 
 log = logging.getLogger(__name__)
 
-Result = dict[str, Any]
+Display = Callable[[Sequence[str]], Any]
 
 
 def execute(
@@ -27,7 +38,7 @@ def execute(
     *,
     fuse: bool = True,
     finished: Callable[[Sequence[Result]], None] | None = None,
-    display: Callable[[Sequence[str]], Any] | None = None,
+    display: Display | None = None,
     log_file: str | None = None,
 ) -> list[Result]:
     """Compute the runs that have no result yet.
@@ -35,69 +46,139 @@ def execute(
     Args:
         specs: the wanted runs; those of role "alone" serve the others as baseline.
         fuse: train runs that agree in data, task, teacher and trainer in lockstep.
-        finished: told of the results of each group as soon as they are written.
+        finished: told of the results of runs that trained together as soon as they are written.
         display: makes a progress display (a context manager with ``update``) for a list of run names.
         log_file: name of the log file in each run's directory.
 
     Returns:
         One result a spec, in order; a run that failed has status "failed" and never keeps others from running.
         After an interruption the runs that were not finished are "interrupted".
+
+    Raises:
+        UserError: one mistake of the user's (data, teacher, directory) stops every run that was left to do.
     """
     results: dict[Path, Result] = {}
     todo = []
     for spec in specs:
         done = finished_result(spec)
         if done is None:
+            refuse_other_run(spec)
             todo.append(spec)
         else:
             log.info("%s is finished already: %s", spec.name, spec.run_dir)
             results[spec.run_dir] = done
-    interrupted = False
-    for group in grouped(todo, fuse):
-        if interrupted:
-            results |= {spec.run_dir: pending(spec, "interrupted", None) for spec in group}
-            continue
-        try:
-            made = train_group(group, display, log_file)
-        except RunInterrupted as error:
-            log.warning("%s", error)
-            interrupted = True
-            made = [read_result(spec.result_path) or pending(spec, "interrupted", None) for spec in group]
-        except Exception as error:
-            if isinstance(error, UserError) and len(specs) == 1:
-                raise
-            log.error(
-                "%s: %s", ", ".join(spec.name for spec in group), error, exc_info=not isinstance(error, UserError)
-            )
-            made = [read_failed(spec, error) for spec in group]
-        results |= {spec.run_dir: result for spec, result in zip(group, made, strict=True)}
-        link_baselines(group, results)
-        if finished is not None:
-            finished(made)
-    return [results[spec.run_dir] for spec in specs]
+    groups = grouped(todo, fuse)
+    try:
+        with stoppable():
+            for group in groups:
+                with failing_alone(group, results, only=len(groups) == 1):
+                    shared = Shared(group, log_file, display)
+                    parts = shared.parts()
+                    for part in parts:
+                        with failing_alone(part, results, only=len(groups) == len(parts) == 1):
+                            results |= shared.train(part)
+                            link_baselines(specs, results)
+                        if finished is not None:
+                            finished([results[spec.run_dir] for spec in part])
+                    warn_about_teacher(group, results, build_task(shared.config), shared.datamodule.num_classes)
+            link_baselines(specs, results)
+    except (RunInterrupted, KeyboardInterrupt) as error:
+        log.warning("%s", error if isinstance(error, RunInterrupted) else "stopped")
+    return [results.get(s.run_dir) or finished_result(s) or pending(s, "interrupted") for s in specs]
 
 
-def finished_result(spec: RunSpec) -> Result | None:
-    """The stored result, if it is of this very configuration and complete."""
-    result = read_result(spec.result_path, strict=False)
-    if result is None or result.get("fingerprint") != spec.fingerprint or result.get("status") != "finished":
-        return None
-    return result
+@contextlib.contextmanager
+def failing_alone(specs: Sequence[RunSpec], results: dict[Path, Result], only: bool) -> Iterator[None]:
+    """What goes wrong inside is these runs' failure; a mistake of the user's is raised if they are the only ones."""
+    try:
+        yield
+    except RunInterrupted:
+        raise
+    except Exception as error:
+        if only and isinstance(error, UserError):
+            raise
+        left = [spec for spec in specs if spec.run_dir not in results]
+        log.error("%s: %s", ", ".join(s.name for s in left), error, exc_info=not isinstance(error, UserError))
+        results |= {spec.run_dir: failed_result(spec, error) for spec in left}
+
+
+class Shared:
+    """What the runs of a group have in common: the data, the teacher, and its stored outputs.
+
+    Args:
+        specs: the runs.
+        log_file: name of the log file in each run's directory.
+        display: see :func:`execute`.
+
+    Raises:
+        UserError: the data or the teacher cannot be had.
+        RunInterrupted: a signal asked to stop while the teacher was trained.
+    """
+
+    def __init__(self, specs: Sequence[RunSpec], log_file: str | None, display: Display | None) -> None:
+        self.specs, self.config = list(specs), specs[0].config
+        self.log_file, self.display = log_file, display
+        self.datamodule = build_datamodule(self.config)
+        self.teacher, self.teacher_info = obtain_teacher(
+            self.config, self.datamodule, teacher_layers(specs), lambda spec: train_alone(spec, log_file, display)
+        )
+        self.answers = EvaluationMemo(self.teacher) if self.teacher is not None else None
+        self.training = training_teacher(specs, self.teacher, self.datamodule)
+
+    def parts(self) -> list[list[RunSpec]]:
+        """The runs in parts that fit into memory together."""
+        size = members_that_fit(self.specs, self.datamodule) if len(self.specs) > 1 else 1
+        return [self.specs[start : start + size] for start in range(0, len(self.specs), size)]
+
+    def train(self, part: Sequence[RunSpec]) -> dict[Path, Result]:
+        """Train some of the runs side by side.
+
+        A run whose directory another process holds is left to that process, and fails here.
+        """
+        results: dict[Path, Result] = {}
+        with contextlib.ExitStack() as stack:
+            mine = []
+            for spec in part:
+                try:
+                    stack.enter_context(held(spec))
+                except UserError as error:
+                    if len(self.specs) == 1:
+                        raise
+                    log.error("%s", error)
+                    results[spec.run_dir] = pending(spec, "failed", str(error))
+                    continue
+                done = finished_result(spec)  # by another process, in the meantime
+                if done is None:
+                    mine.append(spec)
+                else:
+                    results[spec.run_dir] = done
+            if mine:
+                shown = self.display([spec.name for spec in mine]) if self.display else None
+                group = Group(
+                    mine, self.datamodule, self.answers, self.teacher_info, self.training, shown, self.log_file
+                )
+                with shown or contextlib.nullcontext():
+                    made = group.run()
+                results |= {spec.run_dir: result for spec, result in zip(mine, made, strict=True)}
+        return {spec.run_dir: results[spec.run_dir] for spec in part}
+
+
+def train_alone(spec: RunSpec, log_file: str | None, display: Display | None) -> Result:
+    """Train one run, for example a teacher, by itself."""
+    return Shared([spec], log_file, display).train([spec])[spec.run_dir]
 
 
 def grouped(specs: Sequence[RunSpec], fuse: bool) -> list[list[RunSpec]]:
-    """The specs in groups that can train in lockstep, as large as memory allows."""
-    groups: dict[str, list[RunSpec]] = {}
+    """The specs in groups that can train in lockstep."""
+    groups: dict[Any, list[RunSpec]] = {}
     for number, spec in enumerate(specs):
         reason = alone_because(spec) if fuse else "launcher=local"
         if reason and fuse and len(specs) > 1:
             log.info("%s runs alone: %s", spec.name, reason)
-        groups.setdefault(spec.group_key if not reason else f"{number}", []).append(spec)
-    parts = []
-    for members in groups.values():
-        size = members[0].config.get("max_fused") or len(members)
-        parts.extend(members[start : start + size] for start in range(0, len(members), size))
-    return parts
+        # Stored outputs are rounded and hold no features, so whether a group reads them must not depend on its company.
+        key = number if reason else (spec.group_key, bool(teacher_layers([spec])))
+        groups.setdefault(key, []).append(spec)
+    return list(groups.values())
 
 
 def alone_because(spec: RunSpec) -> str | None:
@@ -113,33 +194,6 @@ def alone_because(spec: RunSpec) -> str | None:
     if str(trainer.get("precision", "32-true")).endswith("-true") and trainer["precision"] != "32-true":
         return f"its precision is the whole module's (trainer.precision={trainer['precision']})"
     return None
-
-
-def train_group(
-    specs: Sequence[RunSpec], display: Callable[[Sequence[str]], Any] | None, log_file: str | None
-) -> list[Result]:
-    """Data, teacher, students: train one group to its end, in parts if memory asks for it."""
-    config = specs[0].config
-    datamodule = build_datamodule(config)
-
-    def train(spec: RunSpec) -> Result:
-        return train_group([spec], display, log_file)[0]
-
-    teacher, info = obtain_teacher(config, datamodule, teacher_layers(specs), train)
-    results = []
-    size = members_that_fit(specs, datamodule) if len(specs) > 1 else 1
-    for start in range(0, len(specs), size):
-        part = specs[start : start + size]
-        shown = display([spec.name for spec in part]) if display else None
-        training = training_teacher(part, teacher, datamodule)
-        group = Group(part, datamodule, teacher, info, training, shown, log_file)
-        if shown is None:
-            results.extend(group.run())
-        else:
-            with shown:
-                results.extend(group.run())
-    warn_about_teacher(results, build_task(config), datamodule)
-    return results
 
 
 def training_teacher(specs: Sequence[RunSpec], teacher: Any, datamodule: Any) -> Any:
@@ -171,23 +225,6 @@ def teacher_layers(specs: Sequence[RunSpec]) -> set[str]:
     return layers
 
 
-def link_baselines(specs: Sequence[RunSpec], results: Mapping[Path, Result]) -> None:
-    """Tell each distilled run's result about the student alone with the same seed, if there is one."""
-    for spec in specs:
-        result, baseline = results[spec.run_dir], spec.baseline
-        if baseline is None or result["status"] != "finished":
-            continue
-        alone = finished_result(baseline)
-        if alone is None:
-            continue
-        metric = alone["monitor"]["metric"]
-        entry = {k: alone["metrics"].get(k) for k in (f"test/{metric}", "test/agreement", f"best/val_{metric}")}
-        entry |= {"run_dir": str(baseline.run_dir), "student": alone["student"]}
-        if result["baseline"] != entry:
-            result["baseline"] = entry
-            write_result(spec.result_path, result)
-
-
 def with_baselines(specs: Sequence[RunSpec]) -> list[RunSpec]:
     """The specs and, before them, each student alone that they want to be compared with, once."""
     wanted = {spec.fingerprint: spec for spec in specs if spec.role == ALONE}  # method=none as a job of its own
@@ -199,64 +236,3 @@ def with_baselines(specs: Sequence[RunSpec]) -> list[RunSpec]:
             spec = replace(spec, baseline=same)
         out.append(spec)
     return [*alone.values(), *out]
-
-
-def warn_about_teacher(results: Sequence[Result], task: Any, datamodule: Any) -> None:
-    """Say loudly what a teacher does that no student should learn from."""
-    taught = [r for r in results if r["teacher"] is not None]
-    if not taught or not hasattr(task, "chance"):
-        return
-    metric = f"val/{task.monitor}"
-    value = taught[0]["teacher"].get(metric)
-    if value is None:
-        return
-    sign = 1 if task.mode == "max" else -1
-    name = taught[0]["teacher"]["name"]
-    if sign * value <= sign * task.chance(datamodule.num_classes) * 1.2:
-        log.warning(
-            "WARNING: the teacher %s is no better than chance (%s %.3f): check its checkpoint, its normalization "
-            "(teacher.normalization) and that its classes are numbered as the data's",
-            name, metric, value,
-        )  # fmt: skip
-        return
-    alone = [r["metrics"].get(f"best/val_{task.monitor}") for r in taught if r["role"] == ALONE]
-    better = [a for a in alone if a is not None and sign * a > sign * value]
-    if better:
-        log.warning(
-            "WARNING: the student alone (%s %.3f) beats the teacher %s (%.3f): train the teacher longer "
-            "(teacher.train.max_epochs) or choose a larger one",
-            metric, max(better, key=lambda a: sign * a), name, value,
-        )  # fmt: skip
-
-
-def pending(spec: RunSpec, status: str, error: str | None) -> Result:
-    """What is said of a run that has no result file."""
-    return {
-        "status": status,
-        "name": spec.name,
-        "role": spec.role,
-        "fingerprint": spec.fingerprint,
-        "seed": spec.seed,
-        "overrides": list(spec.overrides),
-        "metrics": {},
-        "teacher": None,
-        "baseline": None,
-        "student": None,
-        "error": error,
-        "run_dir": str(spec.run_dir),
-        "config": spec.config,
-    }
-
-
-def read_failed(spec: RunSpec, error: Exception) -> Result:
-    """The result of a run whose group could not be trained: from disk, or made and written now."""
-    stored = read_result(spec.result_path, strict=False)
-    if stored is not None and stored.get("fingerprint") == spec.fingerprint:
-        return stored
-    text = " ".join(str(error).split()) or type(error).__name__
-    result = pending(spec, "failed", text if isinstance(error, UserError) else f"{type(error).__name__}: {text}")
-    try:
-        write_result(spec.result_path, result)
-    except OSError as problem:
-        log.error("%s: result.json could not be written (%s)", spec.run_dir, problem)
-    return result

@@ -12,7 +12,6 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from kd_lightning.config.fingerprint import config_fingerprint
-from kd_lightning.runs.result_file import read_result
 from kd_lightning.runs.spec import ALONE, DISTILLED, RunSpec
 from kd_lightning.sweeps.names import run_name
 from kd_lightning.teachers.alone import ALONE_METHOD
@@ -81,9 +80,3 @@ def swept_of_job() -> list[str]:
     """Keys that the sweep of the current job varies: those that name its directory."""
     subdir = OmegaConf.to_container(HydraConfig.get().sweep, resolve=False)["subdir"]
     return re.findall(r'"([^"]+)"', str(subdir))
-
-
-def other_run_in(spec: RunSpec) -> bool:
-    """Whether the directory holds a run with another configuration."""
-    result = read_result(spec.result_path, strict=False)
-    return result is not None and result.get("fingerprint") != spec.fingerprint

@@ -7,7 +7,7 @@ import json
 import logging
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -22,9 +22,10 @@ from kd_lightning.cli.quiet import quiet
 from kd_lightning.errors import RunInterrupted, RunsFailed
 from kd_lightning.runs.atomic import write_atomically
 from kd_lightning.runs.spec import RunSpec
-from kd_lightning.sweeps.execute import Result, execute, finished_result, with_baselines
-from kd_lightning.sweeps.from_hydra import other_run_in, spec_from_hydra
+from kd_lightning.sweeps.execute import execute, with_baselines
+from kd_lightning.sweeps.from_hydra import spec_from_hydra
 from kd_lightning.sweeps.names import swept_keys
+from kd_lightning.sweeps.outcome import Result, finished_result, other_run_in
 from kd_lightning.sweeps.present import display, refresh_report, say_sweep, shown
 
 log = logging.getLogger(__name__)
@@ -43,12 +44,13 @@ def launch_fused(
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     sweep_dir = Path(str(config.hydra.sweep.dir)).resolve()
     sweep_dir.mkdir(parents=True, exist_ok=True)
+    known = {run["fingerprint"]: run["name"] for run in read_sweep_file(sweep_dir)["runs"]}
     jobs = []
     for offset, overrides in enumerate(job_overrides):
         job_config = context.config_loader.load_sweep_config(config, list(overrides))
         with open_dict(job_config):
             job_config.hydra.job.id = job_config.hydra.job.num = initial_job_idx + offset
-        jobs.append(prepare_job(context, job_config, sweep_dir))
+        jobs.append(prepare_job(context, job_config, sweep_dir, known))
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     specs = with_baselines([spec for spec, _ in jobs])
     write_sweep_file(sweep_dir, config, specs)
@@ -64,18 +66,25 @@ def launch_fused(
     return [job_return(job, by_dir[spec.run_dir]) for spec, job in jobs]
 
 
-def prepare_job(context: HydraContext, job_config: DictConfig, sweep_dir: Path) -> tuple[RunSpec, JobReturn]:
-    """The job's RunSpec and its directory with ``.hydra`` in it; a finished run is left as it is."""
+def prepare_job(
+    context: HydraContext, job_config: DictConfig, sweep_dir: Path, known: Mapping[str, str]
+) -> tuple[RunSpec, JobReturn]:
+    """The job's RunSpec and its directory with ``.hydra`` in it; a finished run is left as it is.
+
+    Args:
+        context: Hydra's.
+        job_config: composed for the job.
+        sweep_dir: where all runs of the sweep are.
+        known: names of runs that an earlier start of the sweep expected, by fingerprint.
+    """
     HydraConfig.instance().set_config(job_config)
     subdir = str(OmegaConf.select(job_config, "hydra.sweep.subdir"))
     task_config = copy.deepcopy(job_config)
     with open_dict(task_config):
         del task_config["hydra"]
-    spec = spec_from_hydra(task_config, sweep_dir / subdir)
-    if other_run_in(spec):
-        # same overrides, but something else in the configuration changed: both results stay
-        name = f"{spec.name}-{spec.fingerprint[:6]}"
-        spec = replace(spec, name=name, run_dir=spec.run_dir.with_name(name))
+    spec = settled(spec_from_hydra(task_config, sweep_dir / subdir), known)
+    if spec.baseline is not None:
+        spec = replace(spec, baseline=settled(spec.baseline, known))
     if finished_result(spec) is not None:
         job = JobReturn(overrides=list(spec.overrides), cfg=task_config, hydra_cfg=job_config, task_name="kd-train")
         return spec, job
@@ -91,6 +100,20 @@ def prepare_job(context: HydraContext, job_config: DictConfig, sweep_dir: Path) 
     return spec, job
 
 
+def settled(spec: RunSpec, known: Mapping[str, str]) -> RunSpec:
+    """The spec in the directory that is its own, whatever the sweep was called with before.
+
+    The fingerprint decides: a run that the sweep knows by another name (other keys were swept then) keeps that name,
+    and a name that belongs to another configuration gets the fingerprint added, so that both results stay.
+    """
+    name = known.get(spec.fingerprint, spec.name)
+    spec = replace(spec, name=name, run_dir=spec.run_dir.with_name(name))
+    if other_run_in(spec):
+        name = f"{spec.name}-{spec.fingerprint[:6]}"
+        spec = replace(spec, name=name, run_dir=spec.run_dir.with_name(name))
+    return spec
+
+
 def job_return(job: JobReturn, result: Result) -> JobReturn:
     """Hydra's record of a job: the best validation metric (what an optimizing sweeper wants), or the failure."""
     if result["status"] == "finished":
@@ -104,11 +127,10 @@ def job_return(job: JobReturn, result: Result) -> JobReturn:
 
 def write_sweep_file(sweep_dir: Path, config: DictConfig, specs: Sequence[RunSpec]) -> None:
     """``sweep.json``: which runs are expected; runs that an earlier start of the sweep expected stay listed."""
-    path = sweep_dir / "sweep.json"
-    old = read_sweep_file(path)
+    old = read_sweep_file(sweep_dir)
     params = OmegaConf.to_container(config.hydra.sweeper.get("params") or OmegaConf.create({}))
     swept = swept_keys(list(config.hydra.overrides.task), params)
-    runs = {run["name"]: run for run in old.get("runs", [])}
+    runs = {run["name"]: run for run in old["runs"]}
     for spec in specs:
         entry = {"name": spec.name, "overrides": list(spec.overrides), "fingerprint": spec.fingerprint}
         runs[spec.name] = {**entry, "role": spec.role}
@@ -119,16 +141,16 @@ def write_sweep_file(sweep_dir: Path, config: DictConfig, specs: Sequence[RunSpe
         "swept": sorted({*old.get("swept", []), *swept}),
         "runs": list(runs.values()),
     }
-    write_atomically(path, json.dumps(content, indent=1))
+    write_atomically(sweep_dir / "sweep.json", json.dumps(content, indent=1))
 
 
-def read_sweep_file(path: Path) -> dict[str, Any]:
-    """What an earlier start of the sweep wrote; empty if there was none, or if it is damaged (it is made anew)."""
+def read_sweep_file(sweep_dir: Path) -> dict[str, Any]:
+    """What an earlier start of the sweep wrote; no runs if there was none, or if it is damaged (it is made anew)."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads((sweep_dir / "sweep.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+        content = None
+    return {"runs": [], **content} if isinstance(content, dict) else {"runs": []}
 
 
 def command_line() -> str:

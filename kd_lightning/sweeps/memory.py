@@ -22,7 +22,7 @@ SHARE = 0.5  # of free memory that members may take; activations live one member
 
 
 def free_memory() -> int:
-    """Free bytes: of the GPU where there is one, else of main memory (including what the page cache would give back)."""
+    """Free bytes: of the GPU where there is one, else of main memory (with what the page cache would give back)."""
     if torch.cuda.is_available():
         return torch.cuda.mem_get_info()[0]
     try:
@@ -34,7 +34,7 @@ def free_memory() -> int:
 
 
 def members_that_fit(specs: Sequence[RunSpec], datamodule: Any) -> int:
-    """Members to train at once: ``max_fused`` if it is given, else as many as half the free memory holds, at least 1."""
+    """Members to train at once: ``max_fused`` if given, else as many as half the free memory holds, at least 1."""
     given = specs[0].config.get("max_fused")
     if given:
         return int(given)

@@ -51,7 +51,7 @@ def obtain_teacher(
         result, run_dir = trained_once(config, datamodule, train)
         content = load_checkpoint(run_dir / "checkpoints" / "best.ckpt", "teacher")
         load_weights(model, model_weights(content), f"{run_dir}/checkpoints/best.ckpt")
-        info["run_dir"] = str(run_dir)
+        info["run_dir"] = str(run_dir.resolve())
         info["test/" + result["monitor"]["metric"]] = result["metrics"].get("test/" + result["monitor"]["metric"])
         info["val/" + result["monitor"]["metric"]] = result["metrics"].get("best/val_" + result["monitor"]["metric"])
     frozen = FrozenTeacher(

@@ -1,0 +1,87 @@
+"""What goes into ``result.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from kd_lightning.batch import Batch
+from kd_lightning.member import Member
+from kd_lightning.runs.latency import latency_ms, parameters_count, state_bytes
+from kd_lightning.runs.provenance import commits, host, versions
+from kd_lightning.runs.result_file import FORMAT
+from kd_lightning.runs.run_recorder import RunRecorder
+from kd_lightning.runs.spec import RunSpec
+
+
+def result_content(
+    recorder: RunRecorder,
+    member: Member | None,
+    example: Batch,
+    teacher: Mapping[str, Any] | None,
+    fused: int,
+    started: datetime,
+) -> dict[str, Any]:
+    """A run's result.
+
+    Args:
+        recorder: of the run, which has ended.
+        member: its student; None if it could not be built.
+        example: a batch to time the student on.
+        teacher: what is known of the teacher, beside how it did in this run's validation and test; None without one.
+        fused: runs that trained side by side.
+        started: when they did.
+    """
+    spec = recorder.spec
+    metrics = {f"test/{k}": v for k, v in recorder.test_metrics.items() if not k.startswith("teacher_")}
+    if recorder.best is not None:
+        metrics[f"best/val_{recorder.monitor}"] = recorder.best
+        metrics |= {"best/epoch": recorder.best_epoch, "best/step": recorder.best_step}
+    student = None
+    if member is not None:
+        student = {
+            "parameters": parameters_count(member.student),
+            "bytes": state_bytes(member.student),
+            "latency_ms": latency_ms(member.student, example.inputs) if recorder.status == "finished" else None,
+        }
+    if teacher is not None:
+        measured = {"test": recorder.test_metrics, "val": recorder.best_metrics}
+        own = f"teacher_{recorder.monitor}"
+        teacher = {**teacher, **{f"{s}/{recorder.monitor}": m[own] for s, m in measured.items() if own in m}}
+    return {
+        "format": FORMAT,
+        "status": recorder.status,
+        "name": spec.name,
+        "role": spec.role,
+        "fingerprint": spec.fingerprint,
+        "seed": spec.seed,
+        "overrides": list(spec.overrides),
+        "task": recorder.task_name,
+        "monitor": {"metric": recorder.monitor, "mode": recorder.mode},
+        "metrics": metrics,
+        "teacher": teacher,
+        "baseline": None,
+        "student": student,
+        "cost": {"seconds": recorder.seconds, "steps": recorder.step, "epochs": recorder.epoch, "fused": fused},
+        "config": spec.config,
+        "error": recorder.error,
+        "versions": versions(),
+        "commit": commits(),
+        "host": host(),
+        "started": started.isoformat(timespec="seconds"),
+        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def spec_of_result(result: Mapping[str, Any], run_dir: Path) -> RunSpec:
+    """The RunSpec that a ``result.json`` was made from."""
+    return RunSpec(
+        result["name"],
+        run_dir,
+        result["config"],
+        result["fingerprint"],
+        tuple(result["overrides"]),
+        result["role"],
+    )
