@@ -31,6 +31,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
 import kd_lightning.config.resolvers  # noqa: F401  (registers them)
+from kd_lightning.cli._compose import SweepComposer
 from kd_lightning.cli._error_line import report_error
 from kd_lightning.config.explain import leaf_keys, unknown_option
 from kd_lightning.errors import UserError
@@ -165,6 +166,7 @@ def _multirun(
         keys = ",".join(f'"{key}"' for key in swept)
         overrides.append("hydra.sweep.subdir='${kd_run_name:${hydra.overrides.task},[" + keys + "]}'")
         cfg = _compose(hydra, config_name, overrides, RunMode.MULTIRUN)
+    SweepComposer(hydra.config_loader).install()
     if check is not None:
         for job in _jobs_to_check(hydra, _task_overrides(cfg), params):
             _check_job(check, hydra.config_loader.load_sweep_config(cfg, job))
