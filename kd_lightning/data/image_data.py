@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -88,6 +89,33 @@ class ImageData(Dataset):
     def finish(self, buffers: Tensor, indices: Tensor, view: int) -> tuple[Tensor, Tensor]:
         """The batch and its targets."""
         return buffers, self.targets[indices]
+
+
+class PixelBatch(NamedTuple):
+    """Inputs on their way to a device, still bytes: ``to(device)``, which Lightning calls, makes the models' inputs.
+
+    Attributes:
+        pixels: uint8 of shape (N, 3, H, W).
+        mean, std: per channel, of pixels in [0, 1].
+    """
+
+    pixels: Tensor
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def to(self, device: torch.device | str, **options: Any) -> Tensor:
+        """The normalised inputs, float32 on ``device``. Copied asynchronously from pinned memory."""
+        options.setdefault("non_blocking", self.pixels.is_pinned())
+        return normalise(self.pixels.to(device, **options), self.mean, self.std)
+
+
+class ImagePixels(ImageData):
+    """The same images for a loader whose batches travel as bytes, see :class:`PixelBatch`."""
+
+    def finish(self, buffers: Tensor, indices: Tensor, view: int) -> tuple[PixelBatch, Tensor]:
+        """The batch, to be normalised where it is used, and its targets."""
+        pixels, targets = super().finish(buffers, indices, view)
+        return PixelBatch(pixels, tuple(self.mean), tuple(self.std)), targets
 
 
 def normalise(pixels: Tensor, mean: Sequence[float], std: Sequence[float], out: Tensor | None = None) -> Tensor:

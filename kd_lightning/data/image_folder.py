@@ -12,13 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
-from kd_lightning.batch import Batch
 from kd_lightning.data.crops import CentreCrop, RandomResizedCrop
 from kd_lightning.data.decode import MAX_PIXELS
-from kd_lightning.data.image_data import ImageData, normalise
+from kd_lightning.data.image_data import ImageData, ImagePixels
 from kd_lightning.data.image_files import class_folders, digest_files, list_images, unreadable
 from kd_lightning.data.module import DistillationDataModule
 from kd_lightning.data.split import hide_labels, keep_first, stratified_order
@@ -41,8 +39,8 @@ class ImageFolderData(DistillationDataModule):
         mean, std: of each channel, pixels in [0, 1].
         decode: ``full``, or ``scaled``: JPEGs at 1/2, 1/4 or 1/8 of their size where the crop has the pixels for it,
             see :func:`~kd_lightning.data.decode.read_image`.
-        normalize_on_device: training batches travel as bytes, a quarter of the memory, and become normalised float32
-            in ``on_after_batch_transfer``.
+        normalize_on_device: training batches travel as bytes, a quarter of the memory, and are normalised by their
+            ``to(device)``, see :class:`~kd_lightning.data.image_data.PixelBatch`.
         on_bad_image: ``error``: an unreadable image stops the run and is named; ``skip``: all images are decoded once
             before the first run, the unreadable are left out and counted.
         max_pixels: images with more pixels are unreadable (decompression bombs), >= 1.
@@ -143,17 +141,12 @@ class ImageFolderData(DistillationDataModule):
         return self._images(*self._kept(*self._pool(test=True)), self.eval_crop)
 
     def train_dataset(self) -> ImageData:
-        """What the training loader reads: bytes with ``normalize_on_device``, otherwise the normalised images."""
+        """What the training loader reads: pixels with ``normalize_on_device``, otherwise the normalised images."""
         data = self.train_views_dataset
         if not self.normalize_on_device:
             return data
-        return self._images(data.files, data.targets, data.crop, as_bytes=True)
-
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Normalise inputs that travelled as bytes."""
-        if isinstance(batch, Batch) and isinstance(batch.inputs, Tensor) and batch.inputs.dtype == torch.uint8:
-            return batch._replace(inputs=normalise(batch.inputs, self.mean, self.std))
-        return batch
+        crop, scaled = data.crop, data.scaled_decode
+        return ImagePixels(data.files, data.targets, crop, self.mean, self.std, scaled, True, self.max_pixels)
 
     def teardown(self, stage: str | None = None) -> None:
         """Say again how many images were skipped."""
@@ -199,11 +192,9 @@ class ImageFolderData(DistillationDataModule):
             raise UserError(f"data.root: none of the {len(files)} images can be read, the first: {_first(bad)}")
         return [files[i] for i in keep], targets[keep]
 
-    def _images(
-        self, files: list[str], targets: Tensor, crop: RandomResizedCrop | CentreCrop, as_bytes: bool = False
-    ) -> ImageData:
+    def _images(self, files: list[str], targets: Tensor, crop: RandomResizedCrop | CentreCrop) -> ImageData:
         scaled = self.decode == "scaled"
-        return ImageData(files, targets, crop, self.mean, self.std, scaled, as_bytes, self.max_pixels)
+        return ImageData(files, targets, crop, self.mean, self.std, scaled, max_pixels=self.max_pixels)
 
 
 def _first(bad: Mapping[str, str]) -> str:

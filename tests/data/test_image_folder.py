@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pytorch_lightning import LightningModule, Trainer
 
+from kd_lightning.batch import Batch
 from kd_lightning.data.image_folder import ImageFolderData
 from kd_lightning.data.module import read_samples
 from kd_lightning.errors import UserError
@@ -88,14 +90,36 @@ def test_labels_are_hidden(root):
 def test_bytes_become_the_same_inputs_on_the_device(root):
     module = folder(root, augment=True, normalize_on_device=True)
     for batch in module.train_dataloader():
-        assert batch.inputs.dtype == torch.uint8
-        moved = module.on_after_batch_transfer(batch, 0)
+        assert batch.size == 6
+        assert batch.inputs.pixels.dtype == torch.uint8
         inputs, target = read_samples(module.train_views_dataset, batch.index, batch.view)
-        assert torch.equal(moved.inputs, inputs)
-        assert torch.equal(moved.target, target)
-    batch = next(iter(module.val_dataloader()))
-    assert batch.inputs.dtype == torch.float32
-    assert module.on_after_batch_transfer(batch, 0) is batch
+        assert torch.equal(batch.inputs.to("cpu"), inputs)
+        assert torch.equal(batch.target, target)
+    assert next(iter(module.val_dataloader())).inputs.dtype == torch.float32
+
+
+def test_lightning_turns_bytes_into_inputs_before_a_step(root):
+    class Step(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.seen = torch.nn.Linear(16, 1), []
+
+        def training_step(self, batch):
+            self.seen.append((type(batch), batch.inputs.clone(), batch.index))
+            return self.layer(batch.inputs).mean()
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    module, step = folder(root, normalize_on_device=True), Step()
+    Trainer(
+        max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False,
+    ).fit(step, module.train_dataloader())  # fmt: skip
+    assert len(step.seen) == 4
+    for kind, inputs, index in step.seen:
+        assert kind is Batch
+        assert torch.equal(inputs, read_samples(module.train_views_dataset, index, 0)[0])
 
 
 def test_fingerprints_tell_content_and_views_apart(root):
