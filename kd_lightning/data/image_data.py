@@ -68,9 +68,11 @@ class ImageData(Dataset):
     def allocate(self, n: int) -> Tensor:
         """Memory for a batch: (n, 3, size, size)."""
         size = self.crop.size
-        if self.as_bytes:
-            return self._memory.empty((n, size, size, 3), torch.uint8).permute(0, 3, 1, 2)
-        return self._memory.empty((n, 3, size, size), torch.float32)
+        # Asked for where batches are consumed, in evaluation under inference mode; written to by threads that are not.
+        with torch.inference_mode(False):
+            if self.as_bytes:
+                return self._memory.empty((n, size, size, 3), torch.uint8).permute(0, 3, 1, 2)
+            return self._memory.empty((n, 3, size, size), torch.float32)
 
     def fill(self, buffers: Tensor, start: int, indices: Tensor, view: int, stop: Callable[[], bool]) -> None:
         """Write the samples ``indices`` at the places from ``start`` on."""

@@ -9,6 +9,7 @@ import torch
 
 from kd_lightning.data.array_data import ArrayData
 from kd_lightning.data.augment import CropFlip
+from kd_lightning.data.threaded_loader import ThreadedLoader
 
 
 def pixels(n=50, channels=3):
@@ -62,6 +63,15 @@ def test_threads_that_gather_at_once_get_what_one_gets():
     for thread in threads:
         thread.join()
     assert all(torch.equal(got[view], alone[view]) for view in range(40))
+
+
+def test_batches_can_be_consumed_in_inference_mode():
+    data = ArrayData(pixels(), torch.arange(50), scale=255, mean=[0.4] * 3, std=[0.3] * 3, augment=CropFlip(2, True))
+    loader = ThreadedLoader(data, 7, num_threads=2)
+    with torch.inference_mode():
+        inside = [inputs for inputs, _ in loader]
+    loader.set_epoch(0)
+    assert all(torch.equal(one, two[0]) for one, two in zip(inside, loader, strict=True))
 
 
 def test_an_item_is_view_0():

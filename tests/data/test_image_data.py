@@ -82,6 +82,16 @@ def test_two_batches_in_hand_are_not_the_same_memory(files):
     assert all(torch.equal(one, copy) for one, copy in kept)
 
 
+@pytest.mark.parametrize("as_bytes", [False, True])
+def test_batches_can_be_consumed_in_inference_mode(files, as_bytes):
+    dataset = data(files, as_bytes=as_bytes)
+    loader = ThreadedLoader(dataset, 6, num_threads=2)
+    with torch.inference_mode():
+        inside = [inputs for inputs, _ in loader]
+    loader.set_epoch(0)
+    assert all(torch.equal(one, two[0]) for one, two in zip(inside, loader, strict=True))
+
+
 def test_stopping_leaves_the_rest_unread(files):
     dataset, asked = data(files), []
     dataset.fill(dataset.allocate(9), 0, torch.arange(9), 0, lambda: len(asked) == 4 or asked.append(1))
