@@ -200,11 +200,8 @@ def open_or_write_cache(
             )
     except NotCacheable as error:
         return off(str(error))
-    except (
-        SampleError,
-        LoaderTimeout,
-    ):  # the data cannot be read (a timeout is an OSError too): not the cache's affair
-        raise
+    except (SampleError, LoaderTimeout):
+        raise  # the data cannot be read, which is not the cache's affair (a timeout is an OSError too)
     except OSError as error:
         return off(f"{error.filename or path} cannot be written ({error.strerror or error})")
     store = CacheStore(path)
