@@ -101,7 +101,8 @@ class Pass:
             raise StopIteration
         self.window -= 1
         self.position.deliver(batch.number)
-        return batch.result
+        result, batch.result = batch.result, None
+        return result
 
     def _top_up(self) -> None:
         """Submit as many batches as the window has room for."""

@@ -134,7 +134,8 @@ class Shared:
                 batch.error = sample_error(self.dataset, batch.number, self._listed(batch), None, error)
         else:
             batch.error = sample_error(self.dataset, batch.number, self._listed(batch), failed.at, failed.error)
-        batch.buffers = None
+        # Chunks and batch refer to each other: without this, memory would wait for the garbage collector.
+        batch.buffers, batch.chunks = None, []
 
     @staticmethod
     def _listed(batch: Batch) -> list[int] | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import pytest
 import torch
@@ -278,6 +280,20 @@ def test_the_window_bounds_what_is_read_ahead():
         next(batches)
         time.sleep(0.01)
         assert dataset.allocated <= delivered + 4
+
+
+@pytest.mark.parametrize("dataset", [Filled(80), Gathered(80), tensors])
+def test_a_batch_is_freed_when_the_consumer_drops_it_not_when_the_garbage_collector_runs(dataset):
+    gc.collect()
+    gc.disable()
+    try:
+        delivered = []
+        for x, _ in ThreadedLoader(dataset, 4, num_threads=2):
+            delivered.append(weakref.ref(x))
+        del x, _
+        assert [batch() for batch in delivered] == [None] * len(delivered)
+    finally:
+        gc.enable()
 
 
 def test_a_data_set_that_is_not_thread_safe_gets_a_copy_for_each_thread():
