@@ -50,6 +50,7 @@ class Pass:
         order: sample positions of the epoch for this process, int64 (S,); None for a stream.
         total: number of batches in the epoch; None for a stream.
         position: updated as batches are delivered.
+        name: of the threads, with a number behind it.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Pass:
         prefetch: int | None,
         in_order: bool,
         timeout: float | None,
+        name: str,
     ) -> None:
         self.reader, self.order, self.batch_size = reader, order, batch_size
         self.position, self.prefetch, self.in_order, self.timeout = position, prefetch, in_order, timeout
@@ -78,7 +80,7 @@ class Pass:
         self.waiting_for_first = True
         self.finished = False
         self.shared = Shared(dataset, reader)
-        self.pool = ThreadPoolExecutor(num_threads, "kd-loader", initializer=self.shared.enter_thread)
+        self.pool = ThreadPoolExecutor(num_threads, name, initializer=self.shared.enter_thread)
         self._abandon = weakref.finalize(self, _cancel, self.shared, self.pool)
 
     def next(self) -> Any:
@@ -206,15 +208,16 @@ class Pass:
         self._abandon()
         self.shared.arrivals.put([])  # wakes a consumer that waits in another thread
 
-    def join(self, seconds: float | None) -> None:
-        """Wait until the pool's threads have left, at most ``seconds``."""
-        deadline = None if seconds is None else time.monotonic() + seconds
-        for thread in list(self.shared.threads):
-            if thread is not threading.current_thread():
-                thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
-
 
 def _cancel(shared: Shared, pool: ThreadPoolExecutor) -> None:
     """Also the finaliser of an abandoned pass: it must not wait, and refers to nothing that refers to the pass."""
     shared.stopped = True
     pool.shutdown(wait=False, cancel_futures=True)
+
+
+def join(name: str, seconds: float | None) -> None:
+    """Wait until the threads of the passes called ``name`` have left, at most ``seconds``."""
+    deadline = None if seconds is None else time.monotonic() + seconds
+    for thread in threading.enumerate():
+        if thread.name.startswith(f"{name}_") and thread is not threading.current_thread():
+            thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))

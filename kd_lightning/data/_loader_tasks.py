@@ -79,7 +79,6 @@ class Shared:
         self.dataset, self.reader = dataset, reader
         self.stopped = False
         self.arrivals: SimpleQueue[list[Batch]] = SimpleQueue()
-        self.threads: list[threading.Thread] = []
         self._own = threading.local()
         _alive.add(self)
 
@@ -87,7 +86,6 @@ class Shared:
         """Runs first in each pool thread. Parallelism is over samples: one thread each for torch's own loops."""
         torch.get_num_threads()  # makes torch set up this thread now; its first computation would undo the next line
         torch.set_num_threads(1)
-        self.threads.append(threading.current_thread())
 
     def dataset_here(self) -> Any:
         """The data set to use in this thread: its own copy where the data set makes copies."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 
 from kd_lightning.data._loader_errors import LoaderTimeout, SampleError
-from kd_lightning.data._loader_pass import Pass, Position
+from kd_lightning.data._loader_pass import Pass, Position, join
 from kd_lightning.data._loader_readers import StreamReader, choose_reader, is_stream
 from kd_lightning.data._loader_state import load_position, save_position
 from kd_lightning.data.sampling import distributed_place, epoch_sampler
@@ -19,6 +20,7 @@ from kd_lightning.errors import UserError
 __all__ = ["LoaderTimeout", "SampleError", "ThreadedLoader", "default_threads"]
 
 _MOST_THREADS = 16
+_numbers = itertools.count()
 
 
 def default_threads() -> int:
@@ -137,6 +139,7 @@ class ThreadedLoader:
             length, shuffle, sampler, seed=seed, rank=rank, num_replicas=num_replicas, pad_shards=pad_shards,
             drop_last=drop_last,
         )  # fmt: skip
+        self._name = f"kd-loader-{next(_numbers)}"
         self._position = Position()
         self._resume: Position | None = None
         self._passes: weakref.WeakSet[Pass] = weakref.WeakSet()
@@ -181,7 +184,7 @@ class ThreadedLoader:
             total = len(order) // self.batch_size if self.drop_last else -(-len(order) // self.batch_size)
         started = Pass(
             self.dataset, self.reader(self.batch_size, self.num_threads, **options), order, total, position,
-            self.batch_size, self.num_threads, self.prefetch, self.order == "input", self.timeout,
+            self.batch_size, self.num_threads, self.prefetch, self.order == "input", self.timeout, self._name,
         )  # fmt: skip
         self._passes.add(started)
         return started
@@ -230,7 +233,7 @@ class ThreadedLoader:
         for running in list(self._passes):
             if not running.finished and running.failure is None:
                 running.fail(RuntimeError("the loader was closed while this iterator was in use"))
-            running.join(self.timeout)
+        join(self._name, self.timeout)
 
     def __enter__(self) -> ThreadedLoader:
         return self
