@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,6 @@ from kd_lightning.sweeps.outcome import (
     warn_about_teacher,
 )
 from kd_lightning.teachers.cache import open_or_write_cache
-from kd_lightning.teachers.evaluation_memo import EvaluationMemo
 from kd_lightning.teachers.registry import obtain_teacher
 
 log = logging.getLogger(__name__)
@@ -118,11 +117,11 @@ class Shared:
     def __init__(self, specs: Sequence[RunSpec], log_file: str | None, display: Display | None) -> None:
         self.specs, self.config = list(specs), specs[0].config
         self.log_file, self.display = log_file, display
+        require_one_device(self.config)
         self.datamodule = build_datamodule(self.config)
         self.teacher, self.teacher_info = obtain_teacher(
             self.config, self.datamodule, teacher_layers(specs), lambda spec: train_alone(spec, log_file, display)
         )
-        self.answers = EvaluationMemo(self.teacher) if self.teacher is not None else None
         self.training = training_teacher(specs, self.teacher, self.datamodule)
 
     def parts(self) -> list[list[RunSpec]]:
@@ -155,7 +154,7 @@ class Shared:
             if mine:
                 shown = self.display([spec.name for spec in mine]) if self.display else None
                 group = Group(
-                    mine, self.datamodule, self.answers, self.teacher_info, self.training, shown, self.log_file
+                    mine, self.datamodule, self.teacher, self.teacher_info, self.training, shown, self.log_file
                 )
                 with shown or contextlib.nullcontext():
                     made = group.run()
@@ -186,14 +185,25 @@ def alone_because(spec: RunSpec) -> str | None:
     trainer = spec.config["trainer"]
     if spec.config.get("callbacks"):
         return "it has Lightning callbacks of its own (callbacks)"
-    devices = trainer.get("devices", 1)
-    if devices not in (1, "1", "auto") or trainer.get("num_nodes", 1) != 1:
-        return f"it trains on several devices (trainer.devices={devices})"
-    if trainer.get("strategy", "auto") not in ("auto", None):
-        return f"it has a strategy of its own (trainer.strategy={trainer['strategy']})"
     if str(trainer.get("precision", "32-true")).endswith("-true") and trainer["precision"] != "32-true":
         return f"its precision is the whole module's (trainer.precision={trainer['precision']})"
     return None
+
+
+def require_one_device(config: Mapping[str, Any]) -> None:
+    """Stop where the configuration asks for data-parallel training, which these commands do not start.
+
+    Raises:
+        UserError: ``trainer.devices`` is not 1, or there are several nodes, or a strategy over several devices.
+    """
+    trainer = config["trainer"]
+    allowed = {"devices": (1, "1"), "num_nodes": (1,), "strategy": ("auto", None)}
+    for key, values in allowed.items():
+        if key in trainer and trainer[key] not in values:
+            raise UserError(
+                f"trainer.{key}={trainer[key]}: a run trains on one device here; for data-parallel training give a "
+                "Distiller to a Trainer of your own"
+            )
 
 
 def training_teacher(specs: Sequence[RunSpec], teacher: Any, datamodule: Any) -> Any:

@@ -28,6 +28,7 @@ from kd_lightning.runs.sample_pictures import sample_picture
 from kd_lightning.runs.spec import Progress, RunSpec
 from kd_lightning.runs.table import result_markdown
 from kd_lightning.sweeps.outcome import write_where_possible
+from kd_lightning.teachers.evaluation_memo import EvaluationMemo
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class Group:
     Args:
         specs: the runs, with equal ``group_key``.
         datamodule: their data, set up.
-        teacher: answers for them all, or None.
+        teacher: the live teacher, or None.
         teacher_info: what their results say of the teacher, or None.
         training_teacher: answers for training batches in its place (stored outputs); None: the teacher itself.
         shown: progress display, told by ``shown.update(name, **what)`` and a callback of the Trainer; None: none.
@@ -59,6 +60,7 @@ class Group:
         self.config = self.specs[0].config
         self.datamodule = datamodule
         self.teacher = teacher
+        self.answers = None if teacher is None else EvaluationMemo(teacher)  # evaluation shows the same batches again
         self.teacher_info = teacher_info
         self.training_teacher = training_teacher
         self.shown = shown
@@ -153,7 +155,8 @@ class Group:
         recorders = [self.recorders[i] for i in indices]
         members = [self.members[i] for i in indices]
         steps = int(self.config["log_every_n_steps"])
-        distiller = Distiller(self.teacher, members, recorders, self.training_teacher, log_every_n_steps=steps)
+        training = self.training_teacher or self.teacher
+        distiller = Distiller(self.answers, members, recorders, training, log_every_n_steps=steps)
         callbacks = list((instantiate(self.config["callbacks"], "callbacks") or {}).values())
         arguments = trainer_arguments(self.config)
         arguments["callbacks"] = [FastForward(place), *([self.shown] if self.shown else []), *callbacks]
@@ -206,7 +209,7 @@ class Group:
             finished.append((member, recorder))
         if not finished:
             return
-        tested = Distiller(self.teacher, [member for member, _ in finished], [recorder for _, recorder in finished])
+        tested = Distiller(self.answers, [member for member, _ in finished], [recorder for _, recorder in finished])
         loader = self.datamodule.test_dataloader()
         try:
             with keyboard_interrupt_kept():
