@@ -77,8 +77,11 @@ def test_a_sweep_killed_at_twenty_random_moments_ends_as_an_undisturbed_one(tmp_
     dice, kills, moments = random.Random(0), 0, []
     there = tmp_path / "killed" / "sweep"
     done: dict[str, tuple] = {}
-    for _ in range(2 * KILLS):
-        changes, moment = Changes(tmp_path / "killed"), dice.randint(1, composing + working // 5)
+    for _ in range(3 * KILLS):
+        changes, moment = (
+            Changes(tmp_path / "killed"),
+            dice.randint(1, 20 if len(done) == 12 else composing + working // 7),
+        )
         command = start(tmp_path / "killed", *SWEEP)
         while command.running and changes.look() < moment:
             time.sleep(0.003)
