@@ -1,0 +1,102 @@
+"""Every ``experiment`` runs from end to end, and a quick look at one never stands in for its teacher.
+
+``debug=fast`` takes one batch of everything. The data sets that would be downloaded are made up, in the real file format.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import struct
+from pathlib import Path
+
+import numpy as np
+import processes
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+import kd_lightning.config.resolvers  # noqa: F401  (registers them)
+from kd_lightning.cli._hydra_main import config_directory
+
+CONF = config_directory()
+EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+SMALLER = {"cifar100_resnet32x4_resnet8x4": ["data.eval_batch_size=20", "data.batch_size=8"]}
+
+pytestmark = pytest.mark.slow
+
+
+def write_idx(path: Path, values: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    head = struct.pack(f">BBBB{values.ndim}I", 0, 0, 8, values.ndim, *values.shape)
+    path.write_bytes(head + values.astype(np.uint8).tobytes())
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory) -> Path:
+    """Fashion-MNIST's and CIFAR-100's files with noise in them."""
+    folder = tmp_path_factory.mktemp("data")
+    random = np.random.default_rng(0)
+    for name, size in (("train", 7500), ("t10k", 200)):
+        raw = folder / "FashionMNIST" / "raw"
+        write_idx(raw / f"{name}-images-idx3-ubyte", random.integers(0, 256, (size, 28, 28)))
+        write_idx(raw / f"{name}-labels-idx1-ubyte", np.arange(size) % 10)
+    cifar = folder / "cifar-100-python"
+    cifar.mkdir()
+    for name, size in (("train", 1300), ("test", 200)):
+        images = random.integers(0, 256, (size, 3072)).astype(np.uint8)
+        (cifar / name).write_bytes(pickle.dumps({b"fine_labels": [k % 100 for k in range(size)], b"data": images}, 2))
+    (cifar / "meta").write_bytes(pickle.dumps({b"fine_label_names": [f"kind{k}".encode() for k in range(100)]}, 2))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("work")
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_runs_one_batch_of_everything(name, folder, data_dir):
+    done = processes.run(
+        folder, f"experiment={name}", "debug=fast", "run_dir=" + name, *SMALLER.get(name, []), KD_DATA_DIR=str(data_dir)
+    )
+    assert done.code == 0, done.text
+    result = json.loads((folder / name / "result.json").read_text())
+    assert (result["status"], result["cost"]["steps"]) == ("finished", 1)
+    assert 0 <= result["metrics"]["test/acc"] <= 1
+    assert result["teacher"]["parameters"] > result["student"]["parameters"]
+
+
+def test_a_teacher_that_saw_one_batch_is_not_taken_for_the_trained_one(folder):
+    ordinary = processes.run(folder, *processes.SMALL, "run_dir=ordinary", "baseline=false")
+    short = ["run_dir=fast", "baseline=false", "+trainer.fast_dev_run=true"]
+    limited = ["run_dir=limited", "baseline=false", "+trainer.limit_train_batches=1"]
+    for arguments in (short, limited):
+        done = processes.run(folder, *processes.SMALL, *arguments)
+        assert done.code == ordinary.code == 0, done.text
+        assert "training the teacher" in done.text
+    again = processes.run(folder, *processes.SMALL, "run_dir=again", "baseline=false", "seed=1")
+    assert "not trained again" in again.text
+    runs = [
+        json.loads((folder / name / "result.json").read_text()) for name in ("ordinary", "fast", "limited", "again")
+    ]
+    directories = [run["teacher"]["run_dir"] for run in runs]
+    assert len({*directories[:3]}) == 3
+    assert directories[3] == directories[0]
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_tells_its_command_and_where_its_figures_are_from(name):
+    text = (CONF / "experiment" / f"{name}.yaml").read_text()
+    comments = [line for line in text.splitlines() if line.startswith("#")]
+    commands = [line for line in comments if line.startswith("#   kd-train ")]
+    assert any(name in line.partition("experiment=")[2].split()[0].split(",") for line in commands)
+    assert any("est accuracy in %" in line for line in comments)
+
+
+def test_the_default_experiment_is_what_kd_train_does():
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        plain, experiment = (compose("train", overrides) for overrides in ([], ["experiment=digits"]))
+    plain, experiment = OmegaConf.to_container(plain), OmegaConf.to_container(experiment)
+    for key in ("data", "task", "teacher", "student", "method", "optimizer", "scheduler", "trainer", "seed"):
+        assert plain[key] == experiment[key], key
