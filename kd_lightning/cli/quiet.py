@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import warnings
 
 
@@ -12,6 +13,8 @@ def quiet() -> None:
     Lightning counts the loader's workers and the lists of modules in eval mode; here loading is threaded and the
     teacher is in eval mode on purpose.
     """
+    logging.raiseExceptions = False  # a log file on a full disk: the run's own message says it, once
+    threading.excepthook = _in_a_thread
     import pytorch_lightning  # noqa: F401  (its import sets the level of its own logger)
 
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric", "lightning_fabric"):
@@ -24,3 +27,11 @@ def quiet() -> None:
         ".*treespec, LeafSpec.*",
     ):
         warnings.filterwarnings("ignore", message=text)
+
+
+def _in_a_thread(args: threading.ExceptHookArgs) -> None:
+    """TensorBoard's writer cannot write: one line. Anything else in a thread: Python's own report."""
+    if isinstance(args.exc_value, OSError):
+        logging.getLogger(__name__).error("%s: %s", args.thread and args.thread.name, args.exc_value)
+    else:
+        threading.__excepthook__(args)

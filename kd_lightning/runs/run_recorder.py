@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
 import time
@@ -13,7 +14,8 @@ import torch
 from kd_lightning.batch import Batch
 from kd_lightning.errors import UserError
 from kd_lightning.outputs import ModelOutput
-from kd_lightning.runs.checkpoint import load_checkpoint, save_checkpoint
+from kd_lightning.runs.checkpoint import first_line, load_checkpoint, save_checkpoint
+from kd_lightning.runs.loggers import log_end
 from kd_lightning.runs.metrics_file import MetricsFile
 from kd_lightning.runs.recorder import Recorder
 from kd_lightning.runs.spec import Progress, RunSpec
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+DISK = frozenset((errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO))
 KEPT = ("status", "best", "best_epoch", "best_step", "best_metrics", "stale", "epoch", "step", "seconds")
 """Attributes of a recorder that a run continues with."""
 
@@ -164,9 +167,10 @@ class RunRecorder(Recorder):
         log.error("%s diverged: %s", self.spec.name, self.error)
 
     def failed(self, error: Exception) -> None:
-        if isinstance(error, OSError) and error.errno is not None:
-            where = error.filename or self.spec.run_dir
-            error = UserError(f"{where}: {error.strerror}; the last checkpoint is kept: mend that and start again")
+        disk = disk_error(error)
+        if disk is not None:
+            where = disk.filename or self.spec.run_dir
+            error = UserError(f"{where}: {disk.strerror}; the last checkpoint is kept: mend that and start again")
         if isinstance(error, UserError):
             self.mistake = error
             self._end("failed", " ".join(str(error).split()))
@@ -183,10 +187,18 @@ class RunRecorder(Recorder):
         if self.status in ("running", "stopped"):
             self.status = "finished"
 
-    def close(self) -> None:
+    def close(self, final: dict[str, Any] | None = None, table: str | None = None) -> None:
+        """Close the files and loggers; ``final`` metrics and the ``table`` of the result are told to them first.
+
+        The result is written by then: a logger that cannot write any more (full disk, lost connection) is told of and
+        changes nothing.
+        """
         self._metrics_file.close()
-        for logger in self.loggers:
-            logger.finalize("success" if self.status == "finished" else "failed")
+        loggers, self.loggers = self.loggers, []
+        try:
+            log_end(loggers, self.status, final or {}, self.step, table)
+        except Exception as error:
+            log.warning("%s: a logger could not be closed: %s", self.spec.name, first_line(error))
 
     # -- helpers -------------------------------------------------------------------------------------------------
     def _end(self, status: str, error: str) -> None:
@@ -223,3 +235,12 @@ class RunRecorder(Recorder):
             add_image = getattr(logger.experiment, "add_image", None)
             if add_image is not None:
                 add_image("val/samples", picture, step, dataformats="HWC")
+
+
+def disk_error(error: BaseException | None) -> OSError | None:
+    """The operating system's error that an error was made of, if it is one of files and disks."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in DISK:
+            return error
+        error = error.__cause__ or error.__context__
+    return None

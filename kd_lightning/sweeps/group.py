@@ -21,7 +21,7 @@ from kd_lightning.runs.checkpoint import load_checkpoint
 from kd_lightning.runs.fast_forward import FastForward
 from kd_lightning.runs.interrupt import graceful
 from kd_lightning.runs.latency import latency_ms
-from kd_lightning.runs.loggers import build_loggers, log_end, log_start, remove_event_files
+from kd_lightning.runs.loggers import build_loggers, log_start, remove_event_files
 from kd_lightning.runs.result_content import result_content
 from kd_lightning.runs.run_recorder import RunRecorder
 from kd_lightning.runs.sample_pictures import sample_picture
@@ -238,8 +238,7 @@ class Group:
             result = result_content(recorder, member, example, info, len(self.specs), self.started)
             write_where_possible(recorder.spec, result)
             final = {**result["metrics"], **{f"cost/{k}": v for k, v in result["cost"].items()}}
-            log_end(recorder.loggers, recorder.status, final, recorder.step, result_markdown(result))
-            recorder.loggers = []
+            recorder.close(final, result_markdown(result))
             results.append(result)
         return results
 
@@ -273,7 +272,8 @@ def logging_to(paths: Sequence[Path]) -> Iterator[None]:
     finally:
         for handler in handlers:
             root.removeHandler(handler)
-            handler.close()
+            with contextlib.suppress(OSError):  # full disk: the messages were on the terminal as well
+                handler.close()
 
 
 @contextlib.contextmanager

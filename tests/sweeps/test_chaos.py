@@ -80,11 +80,11 @@ def test_a_sweep_killed_at_twenty_random_moments_ends_as_an_undisturbed_one(tmp_
     for _ in range(3 * KILLS):
         changes, moment = (
             Changes(tmp_path / "killed"),
-            dice.randint(1, 20 if len(done) == 12 else composing + working // 7),
+            dice.randint(1, 20 if len(done) == 12 else composing + working // 6),
         )
         command = start(tmp_path / "killed", *SWEEP)
         while command.running and changes.look() < moment:
-            time.sleep(0.003)
+            time.sleep(0.005)
         time.sleep(dice.uniform(0, 0.02))
         command.kill()
         code = command.wait().code
