@@ -113,17 +113,17 @@ def jpeg_candidates(train: bool) -> tuple[dict[str, Candidate], str]:
     for workers in (0, 1, 2):
         pillow = peers.PillowFolder(files, targets, transform)
         found[f"DataLoader {workers} workers, Pillow"] = consume(peers.dataloader(pillow, b, workers))
-    vision = peers.TorchvisionFolder(files, targets, transform)
+    vision, decoded = peers.TorchvisionFolder(files, targets, transform), peers.OurDecode(data)
     found["DataLoader 2 workers, torchvision decode"] = consume(peers.dataloader(vision, b, 2))
-    found["DataLoader 2 workers, our decode"] = consume(peers.dataloader(data, b, 2))
+    found["DataLoader 2 workers, our decode"] = consume(peers.dataloader(decoded, b, 2))
     if peers.has("torchdata"):
-        for name, read in (("torchvision decode", vision.__getitem__), ("our decode", data.__getitem__)):
+        for name, read in (("torchvision decode", vision.__getitem__), ("our decode", decoded.__getitem__)):
             found[f"torchdata.nodes threads, {name}"] = consume(peers.torchdata_samples(read, len(files), b, t))
     if peers.has("spdl.pipeline"):
         if peers.spdl_decodes():
             reader = peers.spdl_reader(files, targets, train)
             found["SPDL, its own decode"] = consume(peers.spdl_samples(reader, len(files), b, t))
-        found["SPDL, our decode"] = consume(peers.spdl_samples(data.__getitem__, len(files), b, t))
+        found["SPDL, our decode"] = consume(peers.spdl_samples(decoded.__getitem__, len(files), b, t))
     what = "random resized crop 224, flip, normalise" if train else "resize 256, centre crop 224, normalise"
     size = sum(map(len, blobs)) / len(blobs) / 1000
     return found, f"{len(files)} JPEGs of about 500x375 ({size:.0f} kB): {what}; batch {b}"
@@ -184,15 +184,16 @@ def start_candidates() -> dict[str, Callable[[], peers.Epoch]]:
     files, t, b = jpeg_folder(), threads(), JPEG_BATCH
     targets = torch.arange(len(files)) % 10
     data = ImageData(files, targets, RandomResizedCrop(224, seed=0), peers.MEAN, peers.STD)
+    decoded = peers.OurDecode(data)
     found = {"ours, float32": lambda: peers.ours(data, b, t)}
     for workers in (0, 1, 2):
-        found[f"DataLoader {workers} workers, our decode"] = lambda w=workers: peers.dataloader(data, b, w, False)
+        found[f"DataLoader {workers} workers, our decode"] = lambda w=workers: peers.dataloader(decoded, b, w, False)
     if peers.has("torchdata"):
         found["torchdata.nodes threads, our decode"] = lambda: peers.torchdata_samples(
-            data.__getitem__, len(data), b, t
+            decoded.__getitem__, len(data), b, t
         )
     if peers.has("spdl.pipeline"):
-        found["SPDL, our decode"] = lambda: peers.spdl_samples(data.__getitem__, len(data), b, t)
+        found["SPDL, our decode"] = lambda: peers.spdl_samples(decoded.__getitem__, len(data), b, t)
     return found
 
 

@@ -18,7 +18,7 @@ IMAGES = 768
 
 def jpeg_folder() -> list[str]:
     """Synthetic photographs (noise of all scales, some 60 kB), written once into the temporary directory."""
-    folder = Path(tempfile.gettempdir()) / f"kd-loader-benchmark-{IMAGES}b"
+    folder = Path(tempfile.gettempdir()) / f"kd-loader-benchmark-{IMAGES}c"
     files = [str(folder / f"{i:05d}.jpg") for i in range(IMAGES)]
     if not (folder / "complete").exists():
         folder.mkdir(exist_ok=True)
@@ -26,11 +26,11 @@ def jpeg_folder() -> list[str]:
         for i, file in enumerate(files):
             height, width = ((375, 500), (500, 375), (333, 500))[i % 3]
             image = torch.full((1, 3, height, width), 128.0)
-            for scale, strength in ((4, 60), (16, 40), (64, 15), (375, 3)):
+            for scale, strength in ((4, 60), (16, 40), (64, 25), (375, 9)):
                 noise = torch.randn(1, 3, scale, scale, generator=generator)
                 image += strength * F.interpolate(noise, (height, width), mode="bicubic")
             pixels = image.clamp(0, 255).byte()[0].permute(1, 2, 0).contiguous().numpy()
-            Path(file).write_bytes(simplejpeg.encode_jpeg(pixels, quality=90))
+            Path(file).write_bytes(simplejpeg.encode_jpeg(pixels, quality=90, colorsubsampling="420"))
         (folder / "complete").touch()
     return files
 

@@ -19,6 +19,8 @@ from torchvision.datasets.folder import default_loader
 from torchvision.io import ImageReadMode, decode_image, read_file
 from torchvision.transforms import RandomResizedCrop, v2
 
+from kd_lightning.data.decode import read_image
+from kd_lightning.data.image_data import ImageData, normalise
 from kd_lightning.data.threaded_loader import ThreadedLoader
 
 Epoch = Callable[[], Iterator[Any]]
@@ -131,6 +133,23 @@ class TorchvisionFolder(PillowFolder):
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         pixels = decode_image(read_file(self.files[index]), mode=ImageReadMode.RGB)
         return self.transform(pixels), self.targets[index]
+
+
+class OurDecode(Dataset):
+    """A sample read by this project's functions, for other loaders: ordinary random numbers, a tensor of its own."""
+
+    def __init__(self, data: ImageData) -> None:
+        self.data, self.targets = data, data.targets.tolist()
+        example = data.crop.draw(torch.tensor([0]), 0)[0]
+        self.draws = None if example is None else len(example)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        pixels, full = read_image(self.data.files[index])
+        cut = self.data.crop.cut(pixels, full, self.draws and torch.rand(self.draws).tolist())
+        return normalise(cut[0], self.data.mean, self.data.std), self.targets[index]
 
 
 def torchvision_transform(train: bool) -> v2.Transform:

@@ -20,15 +20,15 @@ def pinned(batch: Any) -> Any:
     return batch
 
 
-def part(batch: Any, start: int, end: int) -> Any:
-    """Samples ``start:end`` of a structure of tensors."""
+def split(batch: Any, sizes: list[int]) -> list:
+    """A structure of tensors cut into consecutive runs of samples; the runs share its memory."""
+    if isinstance(batch, Tensor):
+        return list(batch.split(sizes))
     if isinstance(batch, dict):
-        return {key: part(value, start, end) for key, value in batch.items()}
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(part(value, start, end) for value in batch))
-    if isinstance(batch, (list, tuple)) and any(isinstance(value, (Tensor, dict, list, tuple)) for value in batch):
-        return type(batch)(part(value, start, end) for value in batch)
-    return batch[start:end]
+        columns = {key: split(value, sizes) for key, value in batch.items()}
+        return [{key: column[k] for key, column in columns.items()} for k in range(len(sizes))]
+    rows = zip(*(split(value, sizes) for value in batch), strict=True)
+    return [type(batch)(*row) if hasattr(batch, "_fields") else type(batch)(row) for row in rows]
 
 
 def size_of(batch: Any) -> int:

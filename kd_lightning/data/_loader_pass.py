@@ -67,7 +67,8 @@ class Pass:
         timeout: float | None,
         name: str,
     ) -> None:
-        self.reader, self.order, self.batch_size = reader, order, batch_size
+        self.reader = reader
+        self.indices = None if order is None else order.split(batch_size)
         self.position, self.prefetch, self.in_order, self.timeout = position, prefetch, in_order, timeout
         # A stream's batches get their numbers when they are read.
         self.numbers = iter(lambda: None, 0) if total is None else position.remaining(total)
@@ -134,8 +135,7 @@ class Pass:
             self.group = min(self.group * 2, self.reader.group, max(1, limit // 2))
 
     def _batch(self, number: int | None) -> Batch:
-        start = 0 if number is None else number * self.batch_size
-        batch = Batch(number, None if self.order is None else self.order[start : start + self.batch_size])
+        batch = Batch(number, None if self.indices is None else self.indices[number])
         self.reader.prepare(self.shared.dataset, batch)
         return batch
 

@@ -25,7 +25,7 @@ import torch
 from torch.utils.data import IterableDataset, Subset, default_collate
 
 from kd_lightning.batch import Batch as OutBatch
-from kd_lightning.data._loader_memory import part, pinned, size_of
+from kd_lightning.data._loader_memory import pinned, size_of, split
 from kd_lightning.data._loader_tasks import Batch, Chunk, Shared, Stop
 from kd_lightning.errors import UserError
 
@@ -93,11 +93,9 @@ class GatherReader(Reader):
 
     def read_group(self, dataset: Any, batches: list[Batch]) -> None:
         together = dataset.gather(torch.cat([batch.indices for batch in batches]), self.view)
-        start = 0
-        for batch in batches:
-            end = start + len(batch.indices)
-            batch.buffers = [part(field, start, end) for field in together]
-            start = end
+        sizes = [batch.indices.shape[0] for batch in batches]
+        for batch, fields in zip(batches, zip(*(split(field, sizes) for field in together), strict=True), strict=True):
+            batch.buffers = list(fields)
 
     def read(self, dataset: Any, chunk: Chunk, shared: Shared) -> None:
         batch = chunk.batch

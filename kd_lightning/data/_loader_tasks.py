@@ -41,7 +41,7 @@ class Batch:
 
     def cut(self, size: int) -> list[Chunk]:
         """Split the batch into chunks of ``size`` samples (one chunk for a stream's)."""
-        total = 1 if self.indices is None else len(self.indices)
+        total = 1 if self.indices is None else self.indices.shape[0]
         self.chunks = [Chunk(self, at, min(total, at + size)) for at in range(0, total, size)]
         self.left = len(self.chunks)
         return self.chunks

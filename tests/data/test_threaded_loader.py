@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import gc
 import hashlib
 import subprocess
@@ -201,6 +202,21 @@ def test_in_completion_order_a_slow_batch_does_not_hold_up_the_others():
 
     assert first("input") == 0
     assert first("completion") != 0
+
+
+def test_a_vectorised_data_set_may_give_structures_of_tensors():
+    Pair = collections.namedtuple("Pair", "left right")
+
+    class Structured(Gathered):
+        def gather(self, indices, view):
+            return {"image": indices[:, None], "pair": Pair(indices, -indices), "list": [indices]}, indices
+
+    for number, (inputs, target) in enumerate(ThreadedLoader(Structured(61), 2, num_threads=2)):
+        assert target.tolist() == list(range(61))[2 * number : 2 * number + 2]
+        assert inputs["image"].flatten().tolist() == target.tolist()
+        assert isinstance(inputs["pair"], Pair)
+        assert inputs["pair"].right.tolist() == [-i for i in target.tolist()]
+        assert inputs["list"][0].tolist() == target.tolist()
 
 
 def test_as_batch_tells_index_and_view():
