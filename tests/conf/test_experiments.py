@@ -1,6 +1,6 @@
 """Every ``experiment`` runs from end to end, and a quick look at one never stands in for its teacher.
 
-``debug=fast`` takes one batch of everything. The data sets that would be downloaded are made up, in the real file format.
+``debug=fast`` takes one batch of everything. Data sets that would be downloaded are made up, in the real file format.
 """
 
 from __future__ import annotations
