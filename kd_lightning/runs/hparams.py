@@ -13,7 +13,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 HParam = bool | int | float | str
@@ -82,39 +82,6 @@ def write_session_end(writer: Any, status: str) -> None:
     code = api_pb2.STATUS_SUCCESS if status == "finished" else api_pb2.STATUS_FAILURE
     end = plugin_data_pb2.SessionEndInfo(status=code, end_time_secs=time.time())
     _write(writer, SESSION_END_INFO_TAG, plugin_data_pb2.HParamsPluginData(session_end_info=end))
-
-
-def write_experiment(writer: Any, runs: Sequence[Mapping[str, HParam]], metrics: Iterable[str]) -> None:
-    """Name the columns of a sweep's HParams view: the values in which its runs differ, and its final metrics.
-
-    TensorBoard reads one such list and applies it to everything that it serves. So it belongs into one run that is only
-    served with its sweep; without any, all values and all scalars are columns.
-
-    Args:
-        writer: of that one run.
-        runs: :func:`hyperparameters` of each run.
-        metrics: tags of the final scalars, in the order wanted.
-    """
-    from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
-    from tensorboard.plugins.hparams.metadata import EXPERIMENT_TAG
-
-    experiment = api_pb2.Experiment(time_created_secs=time.time())
-    for key in sorted({key for run in runs for key in run}):
-        values = {run[key] for run in runs if key in run}
-        if len(values) < 2 and all(key in run for run in runs):
-            continue
-        column = experiment.hparam_infos.add(name=key, differs=True)
-        if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
-            column.type = api_pb2.DATA_TYPE_FLOAT64
-            column.domain_interval.min_value = min(values)
-            column.domain_interval.max_value = max(values)
-        else:
-            boolean = all(isinstance(value, bool) for value in values)
-            column.type = api_pb2.DATA_TYPE_BOOL if boolean else api_pb2.DATA_TYPE_STRING
-            column.domain_discrete.extend(sorted(values if boolean else {str(value) for value in values}))
-    for tag in metrics:
-        experiment.metric_infos.add(name=api_pb2.MetricName(tag=tag))
-    _write(writer, EXPERIMENT_TAG, plugin_data_pb2.HParamsPluginData(experiment=experiment))
 
 
 def _write(writer: Any, tag: str, data: Any) -> None:

@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import metadata
 
 from kd_lightning.config.build import instantiate
-from kd_lightning.runs.hparams import hyperparameters, session_group, write_experiment
+from kd_lightning.runs.hparams import hyperparameters, session_group
 from kd_lightning.runs.loggers import build_loggers, log_end, log_start, remove_event_files
 
 CONFIG = {
@@ -220,18 +220,3 @@ def test_tensorboard_shows_a_row_for_each_configuration_with_its_seeds_and_final
     assert [group["sessions"][0]["status"] for group in groups] == ["STATUS_SUCCESS"] * 2 + ["STATUS_FAILURE"]
     found = {metric["name"]["tag"]: metric["value"] for metric in groups[1]["metricValues"]}
     assert found["test/acc"] == pytest.approx(0.2405, abs=1e-6)  # the mean over seeds
-
-
-def test_an_experiment_summary_limits_the_columns_to_what_differs_and_the_final_metrics(tmp_path, serve):
-    runs = [(t, s) for t in (1.0, 4.0) for s in (0, 1)]
-    for temperature, seed in runs:
-        make_run(tmp_path, temperature, seed)
-    (sweep,) = build_loggers(tmp_path / "00_sweep", {}, instantiate)
-    values = [hyperparameters(config(t, s)) for t, s in runs]
-    write_experiment(sweep.experiment, [*values, {**values[0], "method": "none"}], ["best/val_acc", "test/acc"])
-    sweep.finalize("success")
-    server = serve(tmp_path)
-    server.wait_until(lambda: len(server.ask("data/runs")) == 5)
-    experiment = server.ask("data/plugin/hparams/experiment", {"experimentName": ""})
-    assert [info["name"] for info in experiment["hparamInfos"]] == ["method", "method.temperature"]
-    assert [info["name"]["tag"] for info in experiment["metricInfos"]] == ["best/val_acc", "test/acc"]
