@@ -134,12 +134,20 @@ def build_member(
             compile_student=bool(config["compile"]),
             name=name,
         )
-        prepare_member(member, example, teacher_output)
+        output = prepare_member(member, example, teacher_output)
+    check_output(member.task, output, datamodule, "student")
     return member
 
 
-def prepare_member(member: Member, example: Batch, teacher_output: ModelOutput | None) -> None:
-    """Run the student once (without touching its buffers) so that adapters know their shapes."""
+def check_output(task: Any, output: ModelOutput, datamodule: Any, where: str) -> None:
+    """Let the task say whether a model's output suits the data; tasks without ``check_output`` take any."""
+    check = getattr(task, "check_output", None)
+    if check is not None:
+        check(output, datamodule.num_classes, where)
+
+
+def prepare_member(member: Member, example: Batch, teacher_output: ModelOutput | None) -> ModelOutput:
+    """Run the student once (without touching its buffers) so that adapters know their shapes; returns its output."""
     if member.method.needs_teacher and teacher_output is None:
         raise UserError("method needs a teacher, teacher=none gives none: use method=none, or choose a teacher")
     compiled, member.student._compiled_call_impl = getattr(member.student, "_compiled_call_impl", None), None
@@ -153,6 +161,7 @@ def prepare_member(member: Member, example: Batch, teacher_output: ModelOutput |
         member.student._compiled_call_impl = compiled
     if member.method.needs_teacher:
         member.method.prepare(output, member.teacher_view(teacher_output))
+    return output
 
 
 def trainer_arguments(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -54,9 +54,9 @@ def evaluate_run(run_dir: Path, overrides: Sequence[str] = ()) -> tuple[Metrics,
         raise UserError(f"{run_dir}: the run {result['status']}; only a finished one has figures to compare with")
     config = OmegaConf.merge(OmegaConf.create(result["config"]), OmegaConf.from_dotlist(list(overrides)))
     spec = spec_of_result({**result, "config": OmegaConf.to_container(config)}, run_dir)
-    stored_in = Path((result["teacher"] or {}).get("run_dir") or "")
-    if stored_in.is_absolute() and stored_in.is_dir():  # the configuration's own path may be relative to elsewhere
-        spec.config["paths"]["teacher_dir"] = str(stored_in.parent)
+    trained = Path((result["teacher"] or {}).get("run_dir") or "") / "checkpoints" / "best.ckpt"
+    if trained.is_absolute() and trained.is_file():  # wherever this is called, and whatever the overrides are
+        spec.config["teacher"]["checkpoint"] = str(trained)
     datamodule = build_datamodule(spec.config)
 
     def never(_: Any) -> Any:

@@ -86,6 +86,8 @@ class RunRecorder(Recorder):
     def resume(self, member: Member) -> Progress:
         """Bring the member to where ``last.ckpt`` left it; the start if there is none."""
         path = self.spec.last_checkpoint
+        for unfinished in self.spec.run_dir.glob("**/.*.tmp"):  # of a process that was killed while it wrote
+            unfinished.unlink()
         if not path.is_file():
             self._metrics_file.rewind(-1)
             return Progress()

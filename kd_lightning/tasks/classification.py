@@ -58,6 +58,15 @@ class ClassificationTask:
         return ClassificationEvaluator(self.label_smoothing)
 
     @staticmethod
+    def check_output(output: ModelOutput, num_classes: int, where: str) -> None:
+        """Raise a UserError if a model does not answer for the data's classes; ``where`` is its configuration key."""
+        if output.logits.dim() < 2 or output.logits.shape[1] != num_classes:
+            given = output.logits.shape[1] if output.logits.dim() > 1 else "no"
+            raise UserError(
+                f"{where}: answers for {given} classes, the data has {num_classes} classes: set num_classes"
+            )
+
+    @staticmethod
     def chance(num_classes: int) -> float:
         """The value of ``monitor`` that guessing reaches."""
         return chance(num_classes)

@@ -1,4 +1,4 @@
-"""Train a teacher once: it is named by the fingerprint of what made it, stored under that name, and found there again."""
+"""Train a teacher once: it is named by the fingerprint of what made it, stored under that name and found there again."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from filelock import FileLock, Timeout
 
-from kd_lightning.config.build import build_datamodule, build_teacher_module
+from kd_lightning.config.build import build_datamodule, build_task, build_teacher_module, check_output
 from kd_lightning.config.fingerprint import teacher_fingerprint
 from kd_lightning.errors import RunInterrupted, UserError
+from kd_lightning.outputs import as_model_output
 from kd_lightning.runs.checkpoint import load_checkpoint, load_weights, model_weights
 from kd_lightning.runs.latency import parameters_count, state_bytes
 from kd_lightning.runs.result_file import read_result
@@ -46,6 +48,10 @@ def obtain_teacher(
     if not teacher or not teacher.get("model"):
         return None, None
     model = build_teacher_module(teacher, datamodule)
+    model.eval()
+    with torch.no_grad():  # before it is trained, which may take long
+        output = as_model_output(model(datamodule.example_batch().inputs))
+    check_output(build_task(config), output, datamodule, "teacher.model")
     info: dict[str, Any] = {"name": teacher["name"], "run_dir": None}
     if teacher.get("train") and not teacher.get("checkpoint"):
         result, run_dir = trained_once(config, datamodule, train)

@@ -116,5 +116,6 @@ def test_a_sweep_killed_at_twenty_random_moments_ends_as_an_undisturbed_one(tmp_
         steps = [line["step"] for line in map(json.loads, (there / name / "metrics.jsonl").open()) if "val/acc" in line]
         assert steps == sorted(set(steps)), f"{name} has an epoch twice in metrics.jsonl"
         assert len(steps) == 3
+    assert not list(there.rglob("*.tmp"))
     assert len(list((tmp_path / "killed" / "outputs" / "teachers").glob("*/result.json"))) == 1
     print("exit code, changes until the kill, runs finished so far:", moments)

@@ -1,0 +1,147 @@
+"""What a recorder writes, when it stops early, and what it says when something goes wrong."""
+
+from __future__ import annotations
+
+import errno
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from kd_lightning.errors import UserError
+from kd_lightning.member import Member
+from kd_lightning.method import Method
+from kd_lightning.runs.run_recorder import RunRecorder
+from kd_lightning.runs.spec import RunSpec
+from kd_lightning.tasks.classification import ClassificationTask
+
+CONFIG = {
+    "seed": 0,
+    "checkpoint": {"every_n_steps": None},
+    "early_stopping": {"patience": None, "min_delta": 0.0},
+    "pictures": {"every_n_epochs": 0, "samples": 0},
+}
+
+
+def recorder(run_dir, **early_stopping) -> RunRecorder:
+    config = {**CONFIG, "early_stopping": {**CONFIG["early_stopping"], **early_stopping}}
+    return RunRecorder(RunSpec("run", run_dir, config, "f" * 64), task=ClassificationTask())
+
+
+def member() -> Member:
+    torch.manual_seed(0)
+    made = Member(
+        nn.Linear(4, 3), Method({}, {"task": 1.0}), ClassificationTask(), optimizer=lambda p: torch.optim.SGD(p, lr=0.1)
+    )
+    made.configure(epochs=3, steps_per_epoch=2, device=torch.device("cpu"))
+    return made
+
+
+def validate(kept: RunRecorder, student: Member, values: list[float]) -> None:
+    for epoch, value in enumerate(values):
+        if kept.done:
+            break
+        kept.validated(student, 2 * (epoch + 1), epoch, {"acc": value, "loss_task": 1 - value})
+        if not kept.done:
+            kept.save(student, epoch + 1, 0, 2 * (epoch + 1))
+
+
+def test_the_best_checkpoint_is_the_first_of_the_best_validations(tmp_path):
+    kept, student = recorder(tmp_path), member()
+    validate(kept, student, [0.5, 0.7, 0.7, 0.6])
+    assert (kept.best, kept.best_epoch, kept.best_step) == (0.7, 1, 4)
+    content = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)
+    assert (content["epoch"], content["global_step"]) == (1, 4)
+    assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 4
+
+
+@pytest.mark.parametrize(
+    ("patience", "min_delta", "epochs"), [(None, 0.0, 6), (1, 0.0, 3), (2, 0.0, 6), (2, 0.05, 4), (3, 0.05, 5)]
+)
+def test_early_stopping_counts_validations_without_an_improvement(tmp_path, patience, min_delta, epochs):
+    kept = recorder(tmp_path, patience=patience, min_delta=min_delta)
+    validate(kept, member(), [0.50, 0.60, 0.60, 0.62, 0.62, 0.62])
+    assert kept.epoch == epochs
+    assert kept.done == (epochs < 6 or patience == 2)
+
+
+def test_a_stopped_run_that_is_continued_stays_stopped(tmp_path):
+    validate(recorder(tmp_path, patience=1), member(), [0.5, 0.4, 0.9])
+    again, student = recorder(tmp_path, patience=1), member()
+    place = again.resume(student)
+    assert again.done
+    assert (place.epoch, place.step, again.best) == (2, 4, 0.5)
+    again.finish()
+    assert again.status == "finished"
+
+
+def test_continuing_restores_weights_optimizer_and_what_was_best(tmp_path):
+    kept, student = recorder(tmp_path), member()
+    student.student(torch.ones(2, 4)).sum().backward()
+    student.optimizer.step()
+    validate(kept, student, [0.5, 0.4])
+    (tmp_path / "checkpoints" / ".best.ckpt.123.tmp").touch()  # of a process that was killed
+    again, other = recorder(tmp_path), member()
+    place = again.resume(other)
+    assert (place.epoch, place.batch, place.step) == (2, 0, 4)
+    assert (again.best, again.best_epoch, again.stale) == (0.5, 0, 1)
+    assert all(torch.equal(a, b) for a, b in zip(student.parameters(), other.parameters(), strict=True))
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
+    validate(recorder(tmp_path), member(), [0.5])
+    other = RunRecorder(RunSpec("run", tmp_path, CONFIG, "0" * 64), task=ClassificationTask())
+    with pytest.raises(UserError, match="holds a run with another configuration"):
+        other.resume(member())
+
+
+def test_lines_after_the_checkpoint_are_dropped_before_they_are_written_again(tmp_path):
+    kept, student = recorder(tmp_path), member()
+    validate(kept, student, [0.5])
+    kept.log(3, 1, {"train/loss": 1.0})
+    kept.close()
+    recorder(tmp_path).resume(member())
+    assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [2]
+
+
+def test_a_disk_error_becomes_the_users_to_mend_however_it_was_wrapped(tmp_path):
+    kept = recorder(tmp_path)
+    try:
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device", "/somewhere")
+        except OSError as error:
+            raise ValueError("you tried to log 3") from error
+    except ValueError as error:
+        kept.failed(error)
+    assert isinstance(kept.mistake, UserError)
+    assert kept.status == "failed"
+    assert kept.error.startswith("/somewhere: No space left on device")
+
+
+def test_other_errors_keep_their_kind_on_one_line(tmp_path):
+    kept = recorder(tmp_path)
+    kept.failed(RuntimeError("two\nlines"))
+    assert (kept.status, kept.error, kept.mistake) == ("failed", "RuntimeError: two lines", None)
+
+
+def test_a_divergence_names_step_term_and_the_checkpoint_before(tmp_path):
+    kept = recorder(tmp_path)
+    validate(kept, member(), [0.5])
+    kept.diverged(3, ["loss_kd"])
+    assert kept.status == "diverged"
+    for part in ("step 3", "loss_kd", str(tmp_path / "checkpoints" / "last.ckpt"), "optimizer.lr"):
+        assert part in kept.error
+
+
+def test_a_logger_that_cannot_be_closed_changes_nothing(tmp_path, caplog):
+    class Broken:
+        def log_metrics(self, *args):
+            raise ConnectionError("gone")
+
+    kept = recorder(tmp_path)
+    kept.loggers = [Broken()]
+    kept.close({"test/acc": 0.5})
+    assert "a logger could not be closed: gone" in caplog.text
+    assert kept.loggers == []
