@@ -72,8 +72,8 @@ def memory_candidates() -> tuple[dict[str, Candidate], str]:
 
     found = {
         "limit: bare gather, 1 thread": bare,
-        "ours": consume(peers.ours(data, MEMORY_BATCH, t)),
-        "ours, 1 thread": consume(peers.ours(data, MEMORY_BATCH, 1)),
+        "ours": consume(peers.ours(data, MEMORY_BATCH, None)),
+        "ours, 2 threads": consume(peers.ours(data, MEMORY_BATCH, 2)),
     }
     for workers in (0, 1, 2):
         epoch = peers.dataloader(vectorised, MEMORY_BATCH, workers, collate_fn=lambda batch: batch)

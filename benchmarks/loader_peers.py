@@ -56,7 +56,7 @@ def spdl_decodes() -> bool:
     return True
 
 
-def ours(dataset: Dataset, batch_size: int, threads: int, **options: Any) -> Epoch:
+def ours(dataset: Dataset, batch_size: int, threads: int | None, **options: Any) -> Epoch:
     """ThreadedLoader, as the data modules use it."""
     loader = ThreadedLoader(dataset, batch_size, shuffle=True, num_threads=threads, as_batch=True, **options)
     return lambda: iter(loader)

@@ -52,6 +52,11 @@ class Reader:
         self.group = 1
         self.window = max(3, num_threads + 1)  # batches to read ahead if the user does not say
 
+    @staticmethod
+    def threads(offered: int) -> int:
+        """How many threads to use if the user does not say, of those that the machine offers this process."""
+        return offered
+
     def prepare(self, dataset: Any, batch: Batch) -> None:
         """Runs in the consumer, before the batch's tasks are given to the pool."""
 
@@ -90,6 +95,11 @@ class GatherReader(Reader):
     def __init__(self, batch_size: int, num_threads: int, **rest: Any) -> None:
         super().__init__(batch_size, num_threads, **rest)
         self.batch_size, self.window = batch_size, 4
+
+    @staticmethod
+    def threads(offered: int) -> int:
+        """Gathering is bound by memory, and one thread gathers faster than most models train."""
+        return max(1, min(4, offered // 2))
 
     def read_group(self, dataset: Any, batches: list[Batch]) -> None:
         together = dataset.gather(torch.cat([batch.indices for batch in batches]), self.view)

@@ -62,7 +62,7 @@ class ThreadedLoader:
         shuffle: a new order each epoch.
         seed: of the order, >= 0.
         drop_last: leave out the last batch if it is smaller.
-        num_threads: None: what the machine offers, see :func:`default_threads`.
+        num_threads: None: what the machine offers, see :func:`default_threads`; half of it, at most 4, with ``gather``.
         prefetch: bound on the batches that are being read or wait to be delivered, >= 1. None: 3 and more than there
             are threads; with ``gather`` four groups of batches, at most some 32 MiB if that is more than 4 batches.
         order: ``"input"``, or ``"completion"``: whichever batch is ready first (each batch holds the same samples).
@@ -129,10 +129,10 @@ class ThreadedLoader:
                 "an iterable data set has its own order: shuffle there, and remove shuffle and sampler here"
             )
         self.dataset, self.batch_size, self.drop_last = dataset, batch_size, drop_last
-        self.num_threads = num_threads or default_threads()
         self.order, self.timeout, self.collate_fn, self.as_batch = order, timeout, collate_fn, as_batch
         self.views, self.pin_memory = views, pin_memory
         self.reader = choose_reader(dataset, collate_fn)
+        self.num_threads = num_threads or self.reader.threads(default_threads())
         self.prefetch = prefetch
         length = 0 if is_stream(dataset) else len(dataset)
         self.sampler = epoch_sampler(

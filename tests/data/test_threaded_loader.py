@@ -378,11 +378,13 @@ def test_pool_threads_use_one_torch_thread_and_the_rest_of_the_process_keeps_its
 def test_the_number_of_threads_is_the_machines_share_of_this_process(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(12)), raising=False)
     monkeypatch.setattr("os.process_cpu_count", lambda: 12, raising=False)
-    assert default_threads() == 12
+    assert default_threads() == ThreadedLoader(range(4)).num_threads == 12
+    assert ThreadedLoader(Gathered()).num_threads == 4
+    assert ThreadedLoader(Gathered(), num_threads=9).num_threads == 9
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     assert default_threads() == 3
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "40")
-    assert default_threads() == 1
+    assert default_threads() == ThreadedLoader(Gathered()).num_threads == 1
 
 
 @pytest.mark.parametrize(
