@@ -6,11 +6,9 @@
 from __future__ import annotations
 
 import json
-import pickle
-import struct
 from pathlib import Path
 
-import numpy as np
+import made_up_data
 import processes
 import pytest
 from hydra import compose, initialize_config_dir
@@ -26,27 +24,11 @@ SMALLER = {"cifar100_resnet32x4_resnet8x4": ["data.eval_batch_size=20", "data.ba
 pytestmark = pytest.mark.slow
 
 
-def write_idx(path: Path, values: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    head = struct.pack(f">BBBB{values.ndim}I", 0, 0, 8, values.ndim, *values.shape)
-    path.write_bytes(head + values.astype(np.uint8).tobytes())
-
-
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory) -> Path:
-    """Fashion-MNIST's and CIFAR-100's files with noise in them."""
     folder = tmp_path_factory.mktemp("data")
-    random = np.random.default_rng(0)
-    for name, size in (("train", 7500), ("t10k", 200)):
-        raw = folder / "FashionMNIST" / "raw"
-        write_idx(raw / f"{name}-images-idx3-ubyte", random.integers(0, 256, (size, 28, 28)))
-        write_idx(raw / f"{name}-labels-idx1-ubyte", np.arange(size) % 10)
-    cifar = folder / "cifar-100-python"
-    cifar.mkdir()
-    for name, size in (("train", 1300), ("test", 200)):
-        images = random.integers(0, 256, (size, 3072)).astype(np.uint8)
-        (cifar / name).write_bytes(pickle.dumps({b"fine_labels": [k % 100 for k in range(size)], b"data": images}, 2))
-    (cifar / "meta").write_bytes(pickle.dumps({b"fine_label_names": [f"kind{k}".encode() for k in range(100)]}, 2))
+    made_up_data.write_fashion_mnist(folder)
+    made_up_data.write_cifar100(folder)
     return folder
 
 

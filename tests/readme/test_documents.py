@@ -1,0 +1,170 @@
+"""README and the pages in docs/ work as they are written: files are written, commands typed, in order, in an empty folder.
+
+Only numbers of epochs are made smaller, and data sets that would be downloaded are made up.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import time
+from pathlib import Path
+
+import made_up_data
+import markdown_blocks as markdown
+import processes
+import pytest
+import yaml
+
+DOCUMENTS = ["README.md", "docs/own_code.md", "docs/configuration.md", "docs/methods.md", "docs/results.md"]
+FAST = {
+    "trainer.max_epochs": "2",
+    "teacher.train.max_epochs": "2",
+    "data.num_threads": "1",
+    "pictures.every_n_epochs": "0",
+}
+STEPS = [(document, name, what) for document in DOCUMENTS for name, what in markdown.steps(document)]
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """An empty folder for each document, outside the repository."""
+    made: dict[str, Path] = {}
+
+    def folder(document: str) -> Path:
+        if document not in made:
+            made[document] = tmp_path_factory.mktemp(Path(document).stem)
+        return made[document]
+
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    made_up_data.write_fashion_mnist(folder)
+    made_up_data.write_cifar100(folder)
+    return folder
+
+
+@pytest.mark.parametrize(("document", "name", "what"), STEPS, ids=[f"{d}: {n}" for d, n, _ in STEPS])
+def test_the_next_step_works(document, name, what, folders, data_dir):
+    folder = folders(document)
+    if isinstance(what, markdown.Block):
+        do_block(what, folder)
+    else:
+        do_command(markdown.words(what), folder, data_dir)
+
+
+def do_block(block: markdown.Block, folder: Path) -> None:
+    if block.file:
+        path = folder / block.file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(block.text)
+    elif block.language == "python":
+        done = subprocess.run([sys.executable, "-c", block.text], cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    else:
+        assert yaml.safe_load(block.text) is not None
+
+
+def do_command(words: list[str], folder: Path, data_dir: Path) -> None:
+    if words[0] == "pip":  # tests/packaging and .ci/run install; what comes after it is a command of its own
+        assert words[1] == "install"
+        rest = words[words.index("&&") + 1 :] if "&&" in words else []
+        assert rest in ([], ["kd-train"], ["pytest"])
+        words = rest
+    if words[:1] == ["kd-train"]:
+        train(words[1:], folder, data_dir)
+    elif words[:1] == ["tensorboard"]:
+        serve(words, folder)
+    elif words and words != ["pytest"]:
+        done = processes.run(folder, *words[1:], program=words[0].removeprefix("kd-"))
+        assert done.code == 0, done.text
+
+
+def train(arguments: list[str], folder: Path, data_dir: Path) -> None:
+    if "sweep=optuna" in arguments:
+        pytest.skip("tests/conf/test_optuna_sweep.py runs it, where it is installed")
+    given = {argument.lstrip("+").partition("=")[0] for argument in arguments}
+    quick = [f"{key}={value}" for key, value in FAST.items() if key not in given]
+    if "teacher=none" in arguments:
+        quick = [override for override in quick if not override.startswith("teacher.")]
+    done = processes.run(folder, *arguments, *quick, timeout=600, KD_DATA_DIR=str(data_dir))
+    assert done.code == 0, done.text
+    assert "report " in done.text or "files " in done.text or "--cfg" in arguments or "--help" in arguments
+
+
+def serve(words: list[str], folder: Path) -> None:
+    """TensorBoard comes up on the loopback address; the port is left to the system."""
+    program = Path(sysconfig.get_path("scripts")) / words[0]
+    log = folder / "tensorboard.log"
+    with log.open("w") as output:
+        server = subprocess.Popen([program, *words[1:], "--port", "0"], cwd=folder, stdout=output, stderr=output)
+        try:
+            until = time.monotonic() + 90
+            while "http://127.0.0.1:" not in log.read_text():
+                assert server.poll() is None, log.read_text()
+                assert time.monotonic() < until, log.read_text()
+                time.sleep(0.2)
+        finally:
+            server.terminate()
+            server.wait(20)
+
+
+def test_readme_begins_with_the_two_commands():
+    first = next(block for block in markdown.blocks("README.md") if block.commands)
+    assert first.commands == ['pip install -e ".[dev]" && kd-train', 'pip install -e ".[dev]" && pytest']
+    assert first.line < 30
+
+
+def test_readme_names_every_method():
+    text = (markdown.ROOT / "README.md").read_text()
+    page = (markdown.ROOT / "docs/methods.md").read_text()
+    methods = {path.stem for path in (markdown.ROOT / "conf/method").glob("*.yaml") if not path.stem.startswith("_")}
+    assert methods <= {word.strip("`, ") for line in text.splitlines() if line[:1] == "|" for word in line.split("`")}
+    assert [name for name in sorted(methods) if f"`{name}`" not in page] == []
+
+
+@pytest.mark.parametrize(
+    "document", ["README.md", *sorted(f"docs/{p.name}" for p in (markdown.ROOT / "docs").glob("*.md"))]
+)
+def test_what_a_page_links_to_is_there(document):
+    text = (markdown.ROOT / document).read_text()
+    links = [part.partition(")")[0].partition("#")[0] for part in text.split("](")[1:]]
+    local = [link for link in links if link and "://" not in link]
+    assert [link for link in local if not (markdown.ROOT / document).parent.joinpath(link).exists()] == []
+
+
+def test_the_figures_of_the_pages_are_those_beside_the_experiments():
+    """A figure is kept in two places at most if a test holds them together."""
+    results = (markdown.ROOT / "docs/results.md").read_text()
+    readme = (markdown.ROOT / "README.md").read_text()
+    config = (markdown.ROOT / "conf/experiment/fashion_mnist.yaml").read_text()
+    for figure in ("92.6", "81.9 ± 0.4", "86.0 ± 0.3", "26,722", "241,770", "[3.8, 4.4]"):
+        assert all(figure in text for text in (results, readme, config)), figure
+
+
+def test_pictures_are_small_enough_for_a_repository():
+    pictures = list((markdown.ROOT / "docs/images").iterdir())
+    assert pictures
+    assert all(os.path.getsize(picture) < 300_000 for picture in pictures)
+
+
+def test_the_tutorials_models_were_the_ones_that_trained(folders):
+    """Runs after the steps above: what they left is looked at."""
+    runs = [json.loads(path.read_text()) for path in folders("README.md").glob("outputs/**/result.json")]
+    if not runs:
+        pytest.skip("the steps of README.md were not run")
+    students = {run["config"]["student"]["_target_"] for run in runs if run["role"] == "distilled"}
+    data = {run["config"]["data"].get("train", {}).get("_target_") for run in runs if "train" in run["config"]["data"]}
+    terms = {t["_target_"] for run in runs for t in run["config"]["method"]["terms"].values()}
+    assert "my_models.Net" in students
+    assert data == {"my_data.Table"}
+    assert "my_losses.HellingerLoss" in terms
+    assert {run["status"] for run in runs} == {"finished"}
