@@ -97,6 +97,9 @@ class Distiller(pl.LightningModule):
     def on_train_epoch_start(self) -> None:
         self._block_started = time.perf_counter()
 
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> int | None:
+        return None if self.active else -1  # nobody is left: end the epoch here
+
     def training_step(self, batch: Any, batch_idx: int) -> None:
         batch = self._prepared(batch)
         active = self.active

@@ -38,6 +38,7 @@ def launch_fused(
 
     Raises:
         RunInterrupted: a signal asked to stop; the sweep continues when it is started again in the same directory.
+        RunsFailed: some runs did not finish, and the sweeper has no use for the others' figures.
     """
     quiet()
     setup_globals()
@@ -62,6 +63,9 @@ def launch_fused(
     say_sweep(sweep_dir, specs, results)
     if any(result["status"] == "interrupted" for result in results):
         raise RunInterrupted(f"interrupted; continue with the same command and sweep_dir={shown(sweep_dir)}")
+    left = [result["name"] for result in results if result["status"] != "finished"]
+    if left and "basic_sweeper" in str(config.hydra.sweeper.get("_target_")):  # others want to know of each job
+        raise RunsFailed(f"{len(left)} of {len(results)} runs did not finish: {', '.join(left)}")
     by_dir = {spec.run_dir: result for spec, result in zip(specs, results, strict=True)}
     return [job_return(job, by_dir[spec.run_dir]) for spec, job in jobs]
 

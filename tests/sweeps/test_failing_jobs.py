@@ -6,7 +6,19 @@ import json
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
+import torch
 from processes import SMALL, results, run, weights
+from torch import nn
+
+from kd_lightning.data.threaded_loader import ThreadedLoader
+from kd_lightning.distiller import Distiller
+from kd_lightning.losses.soft_target import SoftTargetLoss
+from kd_lightning.member import Member
+from kd_lightning.method import Method
+from kd_lightning.outputs import ModelOutput
+from kd_lightning.runs.recorder import Recorder
+from kd_lightning.tasks.classification import ClassificationTask
 
 MODELS = '''
 import os
@@ -75,6 +87,8 @@ def test_failing_and_diverging_runs_leave_the_others_as_they_would_be_alone(brok
     assert "run again with: kd-train --config-dir mine -m" in closing
     assert "sweep_dir=sweep" in closing
     assert "Traceback" not in closing
+    assert "Error executing job" not in closing
+    assert closing.strip().splitlines()[-1].startswith("error: 6 of 8 runs did not finish: ")
 
     common = [override for override in ONE if not override.startswith("student")]
     alone = run(
@@ -138,3 +152,27 @@ def test_a_model_that_does_not_exist_fails_alone(broken_sweep):
     if ended.code == 1:  # found when the run was built; 2: found before anything ran
         found = results(broken_sweep / "absent")
         assert {name: result["status"] for name, result in found.items()} == {"absent": "failed", "well": "finished"}
+
+
+def test_an_epoch_ends_when_nobody_is_left_in_it():
+    teacher_calls = []
+
+    class Gone(Recorder):
+        def log(self, step, epoch, metrics):
+            self.done = step >= 3
+
+    def teacher(batch):
+        teacher_calls.append(1)
+        return ModelOutput(torch.zeros(len(batch.target), 3))
+
+    data = [(torch.randn(4), i % 3) for i in range(40)]
+    method = Method({"kd": SoftTargetLoss(4.0)}, {"task": 0.5, "kd": 0.5})
+    member = Member(nn.Linear(4, 3), method, ClassificationTask(), optimizer=lambda p: torch.optim.SGD(p, lr=0.1))
+    with ThreadedLoader(data, batch_size=2, num_threads=1, as_batch=True) as loader:
+        trainer = pl.Trainer(
+            max_epochs=5, logger=False, enable_checkpointing=False, enable_progress_bar=False, accelerator="cpu",
+            enable_model_summary=False,
+        )  # fmt: skip
+        trainer.fit(Distiller(teacher, member, [Gone()], log_every_n_steps=1), loader)
+    assert len(teacher_calls) == 3
+    assert trainer.global_step == 3
