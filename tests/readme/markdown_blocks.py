@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_FILE = re.compile(r"^# ([\w/.-]+\.(?:py|yaml))\n")
+_FILE = re.compile(r"^(?:# @package \w+\n)?# ([\w/.-]+\.(?:py|yaml))\n")
 PROGRAMS = ("kd-", "tensorboard ", "pip ")
 
 

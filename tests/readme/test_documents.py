@@ -95,6 +95,8 @@ def train(arguments: list[str], folder: Path, data_dir: Path) -> None:
     quick = [f"{key}={value}" for key, value in FAST.items() if key not in given]
     if "teacher=none" in arguments:
         quick = [override for override in quick if not override.startswith("teacher.")]
+    if "--cfg" in arguments or "--help" in arguments:
+        quick = []
     done = processes.run(folder, *arguments, *quick, timeout=600, KD_DATA_DIR=str(data_dir))
     assert done.code == 0, done.text
     assert "report " in done.text or "files " in done.text or "--cfg" in arguments or "--help" in arguments
@@ -148,6 +150,20 @@ def test_the_figures_of_the_pages_are_those_beside_the_experiments():
     config = (markdown.ROOT / "conf/experiment/fashion_mnist.yaml").read_text()
     for figure in ("92.6", "81.9 ± 0.4", "86.0 ± 0.3", "26,722", "241,770", "[3.8, 4.4]"):
         assert all(figure in text for text in (results, readme, config)), figure
+
+
+def typed_and_answered() -> list[tuple[str, str]]:
+    """The table of mistakes in docs/configuration.md."""
+    lines = (markdown.ROOT / "docs/configuration.md").read_text().splitlines()
+    rows = [line.split("|")[1:3] for line in lines if "| `error:" in line]
+    return [(typed.strip(" `"), answer.strip(" `")) for typed, answer in rows]
+
+
+@pytest.mark.parametrize(("typed", "answer"), typed_and_answered(), ids=[typed for typed, _ in typed_and_answered()])
+def test_a_mistake_is_answered_as_the_page_says(typed, answer, tmp_path):
+    done = processes.run(tmp_path, typed)
+    assert done.code == 2
+    assert done.text.startswith(answer)
 
 
 def test_pictures_are_small_enough_for_a_repository():
