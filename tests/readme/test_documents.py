@@ -23,7 +23,6 @@ DOCUMENTS = ["README.md", "docs/own_code.md", "docs/configuration.md", "docs/met
 FAST = {
     "trainer.max_epochs": "2",
     "teacher.train.max_epochs": "2",
-    "data.num_threads": "1",
     "pictures.every_n_epochs": "0",
 }
 STEPS = [(document, name, what) for document in DOCUMENTS for name, what in markdown.steps(document)]
