@@ -45,6 +45,17 @@ def stoppable() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def keyboard_interrupt_kept() -> Iterator[None]:
+    """Lightning makes an ordinary exit of a KeyboardInterrupt; we want to hear of it."""
+    try:
+        yield
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise error.__context__ from None
+        raise
+
+
+@contextlib.contextmanager
 def _handling(handler: Handler) -> Iterator[None]:
     """Handle both signals; outside the main thread, where none can be handled, leave everything as it is."""
     if threading.current_thread() is not threading.main_thread():

@@ -11,9 +11,10 @@ from typing import Any
 
 from kd_lightning.config.build import build_datamodule, build_task
 from kd_lightning.errors import RunInterrupted, UserError
+from kd_lightning.runs.directory import held
 from kd_lightning.runs.interrupt import stoppable
 from kd_lightning.runs.spec import ALONE, RunSpec
-from kd_lightning.sweeps.group import Group, held
+from kd_lightning.sweeps.group import Group
 from kd_lightning.sweeps.memory import members_that_fit
 from kd_lightning.sweeps.outcome import (
     Result,

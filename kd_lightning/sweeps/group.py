@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from filelock import FileLock, Timeout
 
 from kd_lightning.callbacks.progress import GroupProgress
 from kd_lightning.config.build import build_member, build_task, instantiate, trainer_arguments
 from kd_lightning.distiller import Distiller
-from kd_lightning.errors import RunInterrupted, UserError
+from kd_lightning.errors import RunInterrupted
 from kd_lightning.member import Member
 from kd_lightning.runs.checkpoint import load_checkpoint
+from kd_lightning.runs.directory import logging_to
 from kd_lightning.runs.fast_forward import FastForward
-from kd_lightning.runs.interrupt import graceful
+from kd_lightning.runs.interrupt import graceful, keyboard_interrupt_kept
 from kd_lightning.runs.latency import latency_ms
 from kd_lightning.runs.loggers import build_loggers, log_start, remove_event_files
 from kd_lightning.runs.result_content import result_content
@@ -241,58 +239,3 @@ class Group:
             recorder.close(final, result_markdown(result))
             results.append(result)
         return results
-
-
-@contextlib.contextmanager
-def keyboard_interrupt_kept() -> Iterator[None]:
-    """Lightning makes an ordinary exit of a KeyboardInterrupt; we want to hear of it."""
-    try:
-        yield
-    except SystemExit as error:
-        if isinstance(error.__context__, KeyboardInterrupt):
-            raise error.__context__ from None
-        raise
-
-
-@contextlib.contextmanager
-def logging_to(paths: Sequence[Path]) -> Iterator[None]:
-    """Write log messages to these files too."""
-    root, handlers = logging.getLogger(), []
-    writing = {getattr(handler, "baseFilename", None) for handler in root.handlers}
-    for path in paths:
-        if str(path) in writing:  # Hydra's own handler of a single run
-            continue
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(path, encoding="utf-8", delay=True)
-        handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"))
-        root.addHandler(handler)
-        handlers.append(handler)
-    try:
-        yield
-    finally:
-        for handler in handlers:
-            root.removeHandler(handler)
-            with contextlib.suppress(OSError):  # full disk: the messages were on the terminal as well
-                handler.close()
-
-
-@contextlib.contextmanager
-def held(spec: RunSpec) -> Iterator[None]:
-    """Hold the run's directory, so that no second process trains into it.
-
-    Raises:
-        UserError: another process holds it, or it cannot be written.
-    """
-    lock = FileLock(spec.run_dir / ".lock")
-    try:
-        spec.run_dir.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise UserError(f"run_dir={spec.run_dir}: another process is training into this directory") from error
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise UserError(f"run_dir={spec.run_dir}: cannot be written ({reason}); choose another directory") from error
-    try:
-        yield
-    finally:
-        lock.release()
