@@ -57,7 +57,7 @@ class Distiller(pl.LightningModule):
         self.failures: dict[int, Exception] = {}
         self.interrupted = False
         self._log_every = max(1, log_every_n_steps)
-        self._blocks: list[list[Tensor]] = [[] for _ in self.members]
+        self._blocks: list[list[list[Tensor]]] = [[] for _ in self.members]
         self._evaluators: dict[int, Any] = {}
         self._channels_last = any(member.channels_last for member in self.members)
 
@@ -155,7 +155,7 @@ class Distiller(pl.LightningModule):
         for i in self.active:
             if not self._blocks[i]:
                 continue
-            block = torch.stack(self._blocks[i]).cpu()
+            block = torch.stack([torch.stack(row) for row in self._blocks[i]]).cpu()
             self._blocks[i] = []
             names = self.members[i].loss_names
             bad = (~torch.isfinite(block)).nonzero()

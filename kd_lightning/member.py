@@ -124,10 +124,10 @@ class Member(nn.Module):
     # -- one training step ---------------------------------------------------------------------------------------
     def training_step(
         self, batch: Batch, teacher: ModelOutput | None, *, stepping: bool, backward: Callable[[Tensor], Any]
-    ) -> Tensor:
+    ) -> list[Tensor]:
         """Forward, backward and, where ``stepping``, the optimizer step.
 
-        Returns a detached vector: the weighted total, then each unweighted term in the order of ``loss_names``.
+        Returns detached scalars: the weighted total, then each unweighted term in the order of ``loss_names``.
         """
         total, parts = self.loss(batch, teacher)
         scaled = total if self.accumulate == 1 else total / self.accumulate
@@ -135,8 +135,7 @@ class Member(nn.Module):
         if stepping:
             self._step()
         self.loss_names = ("loss", *(f"loss_{name}" for name in parts))
-        dtype = torch.float64 if total.dtype == torch.float64 else torch.float32
-        return torch.stack([value.detach().to(dtype) for value in (total, *parts.values())])
+        return [total.detach(), *parts.values()]
 
     def _step(self) -> None:
         optimizer = self.optimizer

@@ -22,7 +22,7 @@ class RngStream:
         self._outer: tuple[torch.Tensor, torch.Tensor | None] | None = None
 
     def __enter__(self) -> RngStream:
-        cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
+        cuda = torch.cuda.is_initialized()  # is_available() looks for the driver anew at each call
         self._outer = (torch.get_rng_state(), torch.cuda.get_rng_state() if cuda else None)
         torch.set_rng_state(self._cpu)
         if cuda:

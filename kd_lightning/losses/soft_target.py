@@ -43,7 +43,12 @@ class SoftTargetLoss(nn.Module):
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
         """Logits of shape (N, C) or (N, C, ...), the same for both; returns a scalar >= 0."""
         student_logits, teacher_logits = paired_logits(student, teacher)
-        return softened_divergence(student_logits, teacher_logits, self.temperature).mean()
+        t = self.temperature
+        student_log = F.log_softmax(student_logits / t, dim=1)
+        teacher_log = F.log_softmax(teacher_logits / t, dim=1)
+        # summed at once and scaled as one number: the mean of softened_divergence() in fewer operations a step
+        positions = student_logits.numel() // student_logits.shape[1]
+        return F.kl_div(student_log, teacher_log, reduction="sum", log_target=True) * (t * t / max(1, positions))
 
     def extra_repr(self) -> str:
         return f"temperature={self.temperature}"

@@ -46,10 +46,14 @@ class ClassificationTask:
 
         Logits of shape (N, C) or (N, C, ...), target of shape (N,) or (N, ...); returns a scalar.
         """
-        # No `if`: asking a GPU for a number would stall it. A batch without labels gets some label, then weight 0.
+        logits = at_least_float32(output.logits)
+        if target.device.type == "cpu":
+            if target.numel() == 0 or int(target.max()) == UNLABELLED:
+                return logits.sum() * 0.0
+            return F.cross_entropy(logits, target, ignore_index=UNLABELLED, label_smoothing=self.label_smoothing)
+        # No `if` here: asking a GPU for a number would stall it. A batch without labels gets some label, then weight 0.
         any_label = (target != UNLABELLED).any()
         target = torch.where(any_label, target, 0)
-        logits = at_least_float32(output.logits)
         loss = F.cross_entropy(logits, target, ignore_index=UNLABELLED, label_smoothing=self.label_smoothing)
         return loss * any_label
 
