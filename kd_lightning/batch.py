@@ -41,7 +41,9 @@ def batch_size(inputs: Any) -> int:
         return batch_size(next(iter(inputs.values())))
     if isinstance(inputs, (list, tuple)) and inputs:
         return batch_size(inputs[0])
-    raise ValueError(f"cannot tell the batch size of a {type(inputs).__name__}: expected a tensor or a dict/list of them")
+    raise ValueError(
+        f"cannot tell the batch size of a {type(inputs).__name__}: expected a tensor or a dict/list of them"
+    )
 
 
 def as_batch(batch: Any) -> Batch:

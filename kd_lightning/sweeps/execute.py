@@ -81,6 +81,7 @@ def execute(
                         if finished is not None:
                             finished([results[spec.run_dir] for spec in part])
                     warn_about_teacher(group, results, build_task(shared.config), shared.datamodule.num_classes)
+                    shared.datamodule.teardown("fit")  # says how many unreadable images were left out
             link_baselines(specs, results)
     except (RunInterrupted, KeyboardInterrupt) as error:
         log.warning("%s", error if isinstance(error, RunInterrupted) else "stopped")

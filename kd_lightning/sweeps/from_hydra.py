@@ -29,7 +29,7 @@ def spec_from_hydra(cfg: DictConfig, run_dir: str | Path | None = None) -> RunSp
     hydra = HydraConfig.get()
     run_dir = Path(run_dir if run_dir is not None else hydra.runtime.output_dir)
     config = plain_config(cfg)
-    overrides = tuple(str(o) for o in hydra.overrides.task)
+    overrides = tuple(map(str, OmegaConf.to_container(hydra.overrides.task, resolve=False)))
     in_sweep = hydra.mode == RunMode.MULTIRUN
     base = run_dir.parent if in_sweep else run_dir
     role = DISTILLED if wants_teacher(config) else ALONE

@@ -133,7 +133,7 @@ def write_sweep_file(sweep_dir: Path, config: DictConfig, specs: Sequence[RunSpe
     """``sweep.json``: which runs are expected; runs that an earlier start of the sweep expected stay listed."""
     old = read_sweep_file(sweep_dir)
     params = OmegaConf.to_container(config.hydra.sweeper.get("params") or OmegaConf.create({}))
-    swept = swept_keys(list(config.hydra.overrides.task), params)
+    swept = swept_keys(OmegaConf.to_container(config.hydra.overrides.task, resolve=False), params)
     runs = {run["name"]: run for run in old["runs"]}
     for spec in specs:
         entry = {"name": spec.name, "overrides": list(spec.overrides), "fingerprint": spec.fingerprint}
