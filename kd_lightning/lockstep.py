@@ -21,6 +21,8 @@ class Lockstep(Optimizer):
     def __init__(self, optimizers: Sequence[Optimizer]) -> None:
         self.optimizers = list(optimizers)
         super().__init__([p for o in optimizers for group in o.param_groups for p in group["params"]], {})
+        # the members' own groups, so that whoever asks for a learning rate (LearningRateMonitor) sees the current one
+        self.param_groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         return None if closure is None else closure()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loggers import CSVLogger
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -263,3 +265,16 @@ def test_the_teacher_is_no_part_of_the_module(teacher):
     inside = {id(p) for p in distiller.parameters()}
     assert not inside & {id(p) for p in teacher.module.parameters()}
     assert not any("teacher" in name for name in distiller.state_dict())
+
+
+def test_lightnings_learning_rate_monitor_sees_the_current_rate(teacher):
+    halve = functools.partial(torch.optim.lr_scheduler.StepLR, step_size=1, gamma=0.5)
+    module = Distiller(teacher, member(DropNet(), scheduler=halve), [Notebook()])
+    t = pl.Trainer(
+        max_epochs=1, accelerator="cpu", logger=CSVLogger(tempfile.mkdtemp()), enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, log_every_n_steps=1,
+        callbacks=[pl.callbacks.LearningRateMonitor("step")],
+    )  # fmt: skip
+    t.fit(module, DataLoader(data(), batch_size=None))
+    assert module.members[0].learning_rate == pytest.approx(0.05 * 0.5**6)
+    assert [group["lr"] for group in t.optimizers[0].param_groups] == [module.members[0].learning_rate]

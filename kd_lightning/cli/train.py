@@ -12,6 +12,8 @@ from kd_lightning.cli._hydra_main import run_hydra
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
+    # before torch is loaded: OpenMP threads that spin while they wait take the processors from the loader's threads
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     return run_hydra(train, "train", argv, check=check_job)
 
 

@@ -18,7 +18,7 @@ from kd_lightning.runs.checkpoint import first_line, load_checkpoint, save_check
 from kd_lightning.runs.loggers import log_end
 from kd_lightning.runs.metrics_file import MetricsFile
 from kd_lightning.runs.recorder import Recorder
-from kd_lightning.runs.spec import Progress, RunSpec
+from kd_lightning.runs.spec import TEACHER, Progress, RunSpec
 
 if TYPE_CHECKING:
     from kd_lightning.member import Member
@@ -164,7 +164,8 @@ class RunRecorder(Recorder):
 
     def diverged(self, step: int, terms: list[str]) -> None:
         kept = f"; {self.spec.last_checkpoint} holds the state before" if self.spec.last_checkpoint.exists() else ""
-        advice = "lower optimizer.lr or the term's weight"
+        where = "teacher.train.optimizer.lr" if self.spec.role == TEACHER else "optimizer.lr"
+        advice = f"lower {where} or the term's weight"
         self._end("diverged", f"not finite since step {step}: {', '.join(terms)}{kept}; {advice}")
         log.error("%s diverged: %s", self.spec.name, self.error)
 
