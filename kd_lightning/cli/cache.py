@@ -14,6 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from kd_lightning.errors import UserError
+from kd_lightning.teachers.cache_size import human
 from kd_lightning.teachers.cache_store import CacheError, CacheStore
 
 DAY = 86400.0
@@ -63,10 +64,10 @@ def find(root: Path) -> list[Entry]:
 def list_caches(entries: Sequence[Entry]) -> int:
     """Print each cache's size, use and key."""
     for entry in entries:
-        print(f"{entry.directory.name}  {_size(entry.nbytes):>9}  used {_days(entry.idle_days)} ago  {_summary(entry)}")
+        print(f"{entry.directory.name}  {human(entry.nbytes):>9}  used {_days(entry.idle_days)} ago  {_summary(entry)}")
         for part, value in (entry.store.parts if entry.store else {}).items():
             print(f"    {part}: {_shown(value)}")
-    print(f"{len(entries)} caches, {_size(sum(entry.nbytes for entry in entries))}")
+    print(f"{len(entries)} caches, {human(sum(entry.nbytes for entry in entries))}")
     return 0
 
 
@@ -76,7 +77,7 @@ def verify_caches(entries: Sequence[Entry]) -> int:
     for entry in entries:
         problem = damage(entry)
         damaged += problem is not None
-        print(f"{entry.directory.name}  {_size(entry.nbytes):>9}  {problem or 'ok'}")
+        print(f"{entry.directory.name}  {human(entry.nbytes):>9}  {problem or 'ok'}")
     print(f"{len(entries)} caches, {damaged} damaged")
     return 1 if damaged else 0
 
@@ -104,17 +105,17 @@ def prune_caches(
             continue
         size = entry.nbytes
         if not confirmed:
-            announce(f"would delete {entry.directory.name}  {_size(size):>9}  {reason}")
+            announce(f"would delete {entry.directory.name}  {human(size):>9}  {reason}")
         elif not _delete(entry):
             announce(f"kept {entry.directory.name}: a process is writing it")
             continue
         else:
-            announce(f"deleted {entry.directory.name}  {_size(size):>9}  {reason}")
+            announce(f"deleted {entry.directory.name}  {human(size):>9}  {reason}")
         freed, count = freed + size, count + 1
     if confirmed:
-        announce(f"{count} caches deleted, {_size(freed)} freed")
+        announce(f"{count} caches deleted, {human(freed)} freed")
     else:
-        announce(f"{count} caches, {_size(freed)}: nothing was deleted; add --yes to delete")
+        announce(f"{count} caches, {human(freed)}: nothing was deleted; add --yes to delete")
     return 0
 
 
@@ -147,14 +148,6 @@ def _shown(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{k} {_shown(v)}" for k, v in value.items())
     return value[:16] if isinstance(value, str) else str(value)
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} GB"
 
 
 def _days(days: float) -> str:

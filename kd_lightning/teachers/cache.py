@@ -8,7 +8,6 @@ live teacher on some rows whenever it is opened: a run reads the right numbers o
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from kd_lightning.data.threaded_loader import LoaderTimeout, SampleError
 from kd_lightning.errors import UserError
 from kd_lightning.outputs import ModelOutput
 from kd_lightning.teachers.cache_rows import NotCacheable, RowCodec
+from kd_lightning.teachers.cache_size import human, require_space
 from kd_lightning.teachers.cache_store import CacheError, CacheStore, cache_key
 from kd_lightning.teachers.cache_writer import Announce, ensure_views, move_data_to_device
 
@@ -191,7 +191,7 @@ def open_or_write_cache(
         return off(f"{described} is above teacher.cache_limit_gb={limit_gb:g}: raise it{hint}")
     try:
         if missing:
-            _check_space(path, size * len(missing) // len(views))
+            require_space(path, size * len(missing) // len(views))
             announce(f"teacher cache: writing {described}: {path} ({len(missing)} to do)")
             loader = datamodule.train_dataloader()
             loading = {key: getattr(loader, key) for key in ("batch_size", "num_threads", "timeout", "collate_fn")}
@@ -233,19 +233,3 @@ def cache_parts(teacher: Any, datamodule: Any, codec: RowCodec) -> dict[str, Any
         "top_k": codec.top_k,
         "columns": [[column.name, column.dtype, list(column.shape)] for column in codec.columns],
     }
-
-
-def human(size: float) -> str:
-    """Bytes in words, by powers of ten."""
-    for unit in ("bytes", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} GB"
-
-
-def _check_space(path: Path, needed: int) -> None:
-    existing = next(parent for parent in path.parents if parent.exists())
-    free = shutil.disk_usage(existing).free
-    if free < 1.05 * needed:
-        raise OSError(28, f"{human(needed)} needed, {human(free)} free", str(path))
