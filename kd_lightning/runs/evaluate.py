@@ -44,7 +44,7 @@ def evaluate_run(run_dir: Path, overrides: Sequence[str] = ()) -> tuple[Metrics,
         The test metrics measured now, and those of ``result.json``, both as ``test/<name>``.
     """
     from kd_lightning.runs.result_content import spec_of_result
-    from kd_lightning.sweeps.execute import teacher_layers
+    from kd_lightning.sweeps.shared import teacher_layers
     from kd_lightning.teachers.registry import obtain_teacher
 
     result = read_result(run_dir / "result.json")
