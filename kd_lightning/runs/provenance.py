@@ -60,10 +60,16 @@ def commit(path: str | os.PathLike | None = None) -> dict[str, Any] | None:
 def commits() -> dict[str, Any] | None:
     """The commit of the user's working directory, and under ``"kd_lightning"`` that of our own checkout, if it is one.
 
-    None where neither is known.
+    None where neither is known. Asked for once a process: its code was loaded at the start, and all runs of a sweep
+    ran the same.
     """
+    return _commits(Path.cwd())
+
+
+@functools.lru_cache(maxsize=8)
+def _commits(directory: Path) -> dict[str, Any] | None:
     ours = commit(Path(__file__).parent) if _is_checkout() else None
-    theirs = commit()
+    theirs = commit(directory)
     if theirs is None and ours is None:
         return None
     return {**(theirs or {"hash": None, "dirty": None}), "kd_lightning": ours}

@@ -11,6 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from kd_lightning.config.build import instantiate
 from kd_lightning.errors import UserError
+from kd_lightning.runs.hparams import hyperparameters
 from kd_lightning.runs.loggers import build_loggers, log_end, log_start
 
 CONF = Path(__file__).parents[2] / "conf" / "logger"
@@ -42,6 +43,21 @@ def test_csv_is_written_beside_it_and_kept_when_the_run_continues(tmp_path):
         rows = list(csv.DictReader(file))
     assert rows[0]["val/acc"] == "0.25"
     assert rows[-1]["test/acc"] == "0.9"
+
+
+def test_hparams_yaml_holds_the_hyperparameters_and_is_not_written_again(tmp_path):
+    config = {"seed": 3, "method": {"temperature": 4.0, "name": "Größe"}, "optimizer": {"lr": 0.05, "nesterov": True}}
+    loggers = build_loggers(tmp_path, None, instantiate)
+    log_start(loggers, "s3", config)
+    log_end(loggers, "finished", {"test/acc": 0.9}, 1)
+    written = (tmp_path / "hparams.yaml").read_text(encoding="utf-8")
+    assert yaml.safe_load(written) == hyperparameters(config)
+
+    (tmp_path / "hparams.yaml").write_text("kept: true\n")
+    loggers = build_loggers(tmp_path, None, instantiate, resume_step=1)
+    log_start(loggers, "s3", config)
+    log_end(loggers, "finished", {}, 1)
+    assert (tmp_path / "hparams.yaml").read_text() == "kept: true\n"
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])

@@ -51,6 +51,8 @@ def test_commits_tell_the_users_repository_and_ours(repository, monkeypatch):
     found = provenance.commits()
     assert found["hash"] == provenance.commit(repository)["hash"]
     assert "kd_lightning" in found
+    (repository / "a.txt").write_text("changed while a sweep runs: its code was loaded before")
+    assert provenance.commits() == found
 
 
 def test_versions_name_python_torch_and_this_package_and_are_json():
