@@ -125,7 +125,9 @@ class RunRecorder(Recorder):
             self.diverged(step, [f"val/{self.monitor}"])
             return
         improved = self._improves(value)
-        if improved:
+        if (
+            improved or value == self.best
+        ):  # of equals the later: a small validation set saturates while training goes on
             self.best, self.best_epoch, self.best_step = value, epoch, step
             self.best_metrics = dict(metrics)
             content = {"state_dict": member.weights(), "epoch": epoch, "global_step": step, "metrics": metrics}

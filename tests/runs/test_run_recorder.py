@@ -47,12 +47,13 @@ def validate(kept: RunRecorder, student: Member, values: list[float]) -> None:
             kept.save(student, epoch + 1, 0, 2 * (epoch + 1))
 
 
-def test_the_best_checkpoint_is_the_first_of_the_best_validations(tmp_path):
+def test_the_best_checkpoint_is_the_last_of_equally_good_validations(tmp_path):
     kept, student = recorder(tmp_path), member()
     validate(kept, student, [0.5, 0.7, 0.7, 0.6])
-    assert (kept.best, kept.best_epoch, kept.best_step) == (0.7, 1, 4)
+    assert (kept.best, kept.best_epoch, kept.best_step) == (0.7, 2, 6)
+    assert kept.stale == 2  # an equal is no improvement: early stopping counts on
     content = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)
-    assert (content["epoch"], content["global_step"]) == (1, 4)
+    assert (content["epoch"], content["global_step"]) == (2, 6)
     assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 4
 
 
