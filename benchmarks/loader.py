@@ -96,12 +96,14 @@ def jpeg_candidates(train: bool) -> tuple[dict[str, Candidate], str]:
     data, transform = make(), peers.torchvision_transform(train)
     blobs = [Path(file).read_bytes() for file in files]
 
+    def decode_each(some: list[bytes]) -> None:
+        for blob in some:
+            simplejpeg.decode_jpeg(blob)  # not kept: fresh memory for each picture would cost a third more
+
     def decode(number: int) -> Candidate:
         def run() -> int:
             with ThreadPoolExecutor(number) as pool:
-                for done in [pool.submit(lambda k=k: [simplejpeg.decode_jpeg(x) for x in blobs[k::number]] and 0)
-                             for k in range(number)]:  # fmt: skip
-                    done.result()
+                list(pool.map(decode_each, [blobs[k::number] for k in range(number)]))
             return len(blobs)
 
         return run
