@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DISK = frozenset((errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO))
-KEPT = ("status", "best", "best_epoch", "best_step", "best_metrics", "stale", "epoch", "step", "seconds")
+KEPT = ("status", "best", "best_epoch", "best_step", "best_metrics", "mark", "stale", "epoch", "step", "seconds")
 """Attributes of a recorder that a run continues with."""
 
 
@@ -63,6 +63,7 @@ class RunRecorder(Recorder):
         self.best_epoch = self.best_step = -1
         self.best_metrics: dict[str, float] = {}
         self.test_metrics: dict[str, float] = {}
+        self.mark: float | None = None  # what early stopping measures improvements from
         self.stale = 0
         self.epoch = self.step = 0
         self.seconds = 0.0
@@ -124,15 +125,16 @@ class RunRecorder(Recorder):
         if not math.isfinite(value):
             self.diverged(step, [f"val/{self.monitor}"])
             return
-        improved = self._improves(value)
-        if (
-            improved or value == self.best
-        ):  # of equals the later: a small validation set saturates while training goes on
+        if self.best is None or self._gain(value, self.best) >= 0:
+            # of equals the later: a small validation set saturates while training goes on
             self.best, self.best_epoch, self.best_step = value, epoch, step
             self.best_metrics = dict(metrics)
             content = {"state_dict": member.weights(), "epoch": epoch, "global_step": step, "metrics": metrics}
             save_checkpoint(self.spec.best_checkpoint, content | {"fingerprint": self.spec.fingerprint})
-        self.stale = 0 if improved else self.stale + 1
+        if self.mark is None or self._gain(value, self.mark) > self._min_delta:
+            self.mark, self.stale = value, 0
+        else:
+            self.stale += 1
         self.epoch, self.step = epoch + 1, step
         if self._patience is not None and self.stale >= self._patience:
             self.status = "stopped"
@@ -216,11 +218,8 @@ class RunRecorder(Recorder):
         self.seconds += now - self._since
         self._since = now
 
-    def _improves(self, value: float) -> bool:
-        if self.best is None:
-            return True
-        gain = value - self.best if self.mode == "max" else self.best - value
-        return gain > self._min_delta
+    def _gain(self, value: float, over: float) -> float:
+        return value - over if self.mode == "max" else over - value
 
     def _write(self, step: int, epoch: int, metrics: dict[str, float]) -> None:
         self._metrics_file.write(step, epoch, metrics)

@@ -67,6 +67,12 @@ def test_early_stopping_counts_validations_without_an_improvement(tmp_path, pati
     assert kept.done == (epochs < 6 or patience == 2)
 
 
+def test_min_delta_is_early_stoppings_alone_the_best_checkpoint_is_the_best(tmp_path):
+    kept = recorder(tmp_path, patience=3, min_delta=0.05)
+    validate(kept, member(), [0.50, 0.60, 0.62, 0.63])
+    assert (kept.best, kept.best_epoch, kept.mark, kept.stale) == (0.63, 3, 0.60, 2)
+
+
 def test_a_stopped_run_that_is_continued_stays_stopped(tmp_path):
     validate(recorder(tmp_path, patience=1), member(), [0.5, 0.4, 0.9])
     again, student = recorder(tmp_path, patience=1), member()
