@@ -111,7 +111,7 @@ def teacher_spec(config: Mapping[str, Any], datamodule: Any) -> RunSpec:
     teacher, own = config["teacher"], copy.deepcopy(dict(config))
     recipe = teacher["train"]
     own["data"] = {**config["data"], **(teacher.get("data") or {})}
-    data = datamodule if own["data"] == config["data"] else build_datamodule(own)
+    data = datamodule if own["data"] == config["data"] else _own_data(own)
     own["student"] = copy.deepcopy(teacher["model"])
     own["teacher"] = None
     own["method"] = copy.deepcopy(ALONE_METHOD)
@@ -129,3 +129,11 @@ def teacher_spec(config: Mapping[str, Any], datamodule: Any) -> RunSpec:
     name = f"{teacher['name']}-{fingerprint[:12]}".replace("/", "-")
     run_dir = Path(config["paths"]["teacher_dir"]) / name
     return RunSpec(name, run_dir, own, fingerprint, role=TEACHER)
+
+
+def _own_data(own: Mapping[str, Any]) -> Any:
+    """The data of a teacher's training that differ from the student's; what is wrong with them is its ``data``'s."""
+    try:
+        return build_datamodule(own)
+    except UserError as error:
+        raise UserError(f"teacher.data: {error}") from error

@@ -164,3 +164,9 @@ def test_a_teacher_whose_training_fails_is_named(tmp_path):
     since = time.monotonic()
     assert run(tmp_path, *RUN, "run_dir=a").code == 0  # another teacher: the directory holds nothing yet
     assert time.monotonic() - since < 60
+
+
+def test_what_is_wrong_with_the_teachers_own_data_is_said_of_teacher_data(tmp_path):
+    ended = run(tmp_path, *RUN, "+teacher.data.augment={scale: [0.5, 1.0]}", "run_dir=a")
+    assert ended.code == 2, ended.text
+    assert ended.text.splitlines()[-1].startswith("error: teacher.data: data.augment has no key 'scale'")
