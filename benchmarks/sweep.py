@@ -152,10 +152,10 @@ def benchmark(pair: str, members: Sequence[int], root: Path, rounds: int) -> Non
 def one_round(
     pair: str, n: int, out: Path, cache: str, tuning: Sequence[str], steps: int
 ) -> tuple[dict[str, Seconds], tuple[float, float]]:
-    """Every way of making N runs once (the ordinary one by N times one run), and the shares of the bound."""
-    root = out.parent
-    unit = ordinary(pair, root)
-    taken = {"ordinary": Seconds(*(n * value for value in unit))}
+    """Every way of making N runs once, and the shares of the bound. The ordinary way is N times the mean of one run
+    before and one after the others."""
+    first = ordinary(pair, out)
+    taken = {"ordinary": first}
     taken["local"], alone = timed(specs(pair, n, out / "local", "off"), False)
     config = specs(pair, 1, out / "costs", "off")[0].config
     before = costs(config)
@@ -169,6 +169,8 @@ def one_round(
         raise SystemExit(f"{pair}: results with stored teacher outputs differ by more than rounding")
     if tuning:
         taken["tuned"], _ = timed(specs(pair, n, out / "tuned", cache, *tuning), True)
+    last = ordinary(pair, out)
+    taken["ordinary"] = Seconds(*(n * (a + b) / 2 for a, b in zip(first, last, strict=True)))
     bounds = [
         (one.bound(steps, n, cached) + other.bound(steps, n, cached)) / 2
         for one, other, cached in ((before, between, False), (between, after, True))
@@ -183,7 +185,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     quiet()
-    logging.getLogger("kd_lightning").setLevel(logging.WARNING)
+    logging.getLogger("kd_lightning").setLevel(logging.ERROR)  # that a teacher of eight steps is poor is known
     warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")  # the ordinary project's teacher
     setup_globals()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} thread(s), median of {arguments.rounds} round(s)")
