@@ -29,7 +29,7 @@ class Shared:
     Args:
         specs: the runs.
         log_file: name of the log file in each run's directory.
-        display: see :func:`execute`.
+        display: see :func:`kd_lightning.sweeps.execute.execute`.
 
     Raises:
         UserError: the data or the teacher cannot be had.
