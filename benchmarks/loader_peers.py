@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -147,8 +148,9 @@ class OurDecode(Dataset):
         return len(self.targets)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        pixels, full = read_image(self.data.files[index])
-        cut = self.data.crop.cut(pixels, full, self.draws and torch.rand(self.draws).tolist())
+        draw = self.draws and torch.rand(self.draws).tolist()
+        pixels, full = read_image(self.data.files[index], rows=partial(self.data.crop.rows, draw=draw))
+        cut = self.data.crop.cut(pixels, full, draw)
         return normalise(cut[0], self.data.mean, self.data.std), self.targets[index]
 
 

@@ -73,6 +73,11 @@ class RandomResizedCrop:
         """By how much a picture can be shrunk before the crop has fewer pixels than the result: 1, 2, 4 or 8."""
         return _power(min(self.box(height, width, draw)[2:]) / self.size)
 
+    def rows(self, height: int, width: int, draw: list[float]) -> int:
+        """How many rows from the top of a picture the crop looks at."""
+        top, _, h, _ = self.box(height, width, draw)
+        return top + h
+
     def cut(self, pixels: np.ndarray, full: tuple[int, int], draw: list[float]) -> Tensor:
         """One sample's view of a picture: uint8 of shape (1, 3, size, size).
 
@@ -109,13 +114,22 @@ class CentreCrop:
         """By how much a picture can be shrunk before the resize would enlarge it: 1, 2, 4 or 8."""
         return _power(min(height, width) / self.resize)
 
+    def rows(self, height: int, width: int, draw: None) -> int:
+        """How many rows from the top of a picture the result depends on."""
+        resized = self._resized(height, width)[0]
+        last = round((resized - self.size) / 2) + self.size - 1
+        scale = height / resized
+        return min(height, math.ceil((last + 0.5) * scale + max(scale, 1.0)) + 1)  # the antialiasing filter's reach
+
+    def _resized(self, height: int, width: int) -> tuple[int, int]:
+        """The picture's size when its shorter side is ``resize``."""
+        if height <= width:
+            return self.resize, max(self.resize, int(self.resize * width / height))
+        return max(self.resize, int(self.resize * height / width)), self.resize
+
     def cut(self, pixels: np.ndarray, full: tuple[int, int], draw: None) -> Tensor:
         """The middle of a picture: uint8 of shape (1, 3, size, size), see :meth:`RandomResizedCrop.cut`."""
-        height, width = full
-        if height <= width:
-            target = self.resize, max(self.resize, int(self.resize * width / height))
-        else:
-            target = max(self.resize, int(self.resize * height / width)), self.resize
+        target = self._resized(*full)
         top, left = (round((side - self.size) / 2) for side in target)
         whole = resize(pixels, target)
         return whole[:, :, top : top + self.size, left : left + self.size]

@@ -8,6 +8,7 @@ kind is told by its content, not by its name.
 from __future__ import annotations
 
 import io
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,8 @@ MAX_PIXELS = 89_478_485  # Pillow's limit too: a quarter of a GiB as RGB
 _FIX = "remove the file, or set data.on_bad_image=skip"
 _TURBO_SPACES = ("YCbCr", "Gray", "RGB")
 _ORIENTATION = 0x0112
+_SEQUENTIAL = (0xC0, 0xC1)  # JPEG markers before a picture's size; 0xDA: its data begin
+_BELOW = re.compile(r"extraneous bytes before marker 0xd[0-79]")  # the next restart, or the end
 # EXIF orientation -> (swap rows and columns first, flip rows, flip columns)
 _TURNS = {
     2: (False, False, True),
@@ -39,7 +42,10 @@ class ImageError(UserError):
 
 
 def read_image(
-    path: str | Path, factor: Callable[[int, int], int] | None = None, max_pixels: int = MAX_PIXELS
+    path: str | Path,
+    factor: Callable[[int, int], int] | None = None,
+    max_pixels: int = MAX_PIXELS,
+    rows: Callable[[int, int], int] | None = None,
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """The RGB pixels of an image file, uint8 of shape (H, W, 3), upright, and the picture's full (height, width).
 
@@ -51,6 +57,9 @@ def read_image(
             by 1.3 to 5 of 255 on average, and 99 % of their values by less than 11 to 35 (bounded in
             tests/data/test_decode.py). None: the full size.
         max_pixels: larger images are refused, before any of them is decoded.
+        rows: called with the full (height, width); how many rows from the top will be looked at. Those below may hold
+            anything: a JPEG is not decoded further than that where it need not be, nor is damage found there.
+            None: all.
 
     Raises:
         ImageError: the file is not there, empty, truncated, not an image, or too large.
@@ -60,17 +69,21 @@ def read_image(
             data = file.read()
     except OSError as error:
         raise ImageError(f"{path} cannot be read: {error.strerror or error}; {_FIX}") from error
-    return decode_image(data, str(path), factor, max_pixels)
+    return decode_image(data, str(path), factor, max_pixels, rows)
 
 
 def decode_image(
-    data: bytes, name: str, factor: Callable[[int, int], int] | None = None, max_pixels: int = MAX_PIXELS
+    data: bytes,
+    name: str,
+    factor: Callable[[int, int], int] | None = None,
+    max_pixels: int = MAX_PIXELS,
+    rows: Callable[[int, int], int] | None = None,
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """:func:`read_image` for bytes that are in memory; ``name`` is for error messages."""
     if not data:
         raise ImageError(f"{name} is empty (0 bytes); {_FIX}")
     if data[:2] == b"\xff\xd8":
-        decoded = _decode_turbo(data, name, factor, max_pixels)
+        decoded = _decode_turbo(data, name, factor, max_pixels, rows)
         if decoded is not None:
             return decoded
     pixels = _decode_pillow(data, name, max_pixels)
@@ -78,7 +91,11 @@ def decode_image(
 
 
 def _decode_turbo(
-    data: bytes, name: str, factor: Callable[[int, int], int] | None, max_pixels: int
+    data: bytes,
+    name: str,
+    factor: Callable[[int, int], int] | None,
+    max_pixels: int,
+    rows: Callable[[int, int], int] | None,
 ) -> tuple[np.ndarray, tuple[int, int]] | None:
     """None where Pillow should try: what libjpeg-turbo cannot convert to RGB, or complains about."""
     try:
@@ -90,7 +107,11 @@ def _decode_turbo(
         full = (width, height) if orientation in _TURNS and _TURNS[orientation][0] else (height, width)
         by = factor(*full) if factor is not None else 1
         if by == 1:
-            pixels = simplejpeg.decode_jpeg(data)
+            pixels = None
+            if rows is not None and orientation not in _TURNS:
+                pixels = _decode_rows(data, rows(height, width))
+            if pixels is None:
+                pixels = simplejpeg.decode_jpeg(data)
         else:
             pixels = simplejpeg.decode_jpeg(data, min_height=height // by, min_width=width // by, min_factor=by)
     except ImageError:
@@ -98,6 +119,42 @@ def _decode_turbo(
     except ValueError:
         return None
     return upright(pixels, orientation), full
+
+
+def _decode_rows(data: bytes, rows: int) -> np.ndarray | None:
+    """A picture (H, W, 3) of which the first ``rows`` rows are decoded; None where all of it has to be.
+
+    The decoder is told of a lower picture: it decodes that, then complains of the data that follow. It reports the
+    first of its complaints, so if that is the one, the rows are whole.
+    """
+    at = _frame(data)
+    if at is None:
+        return None
+    height, width, components = struct.unpack(">HHB", data[at + 5 : at + 10])
+    block = 8 * max(data[at + 11 + 3 * k] & 15 for k in range(components))
+    lower = -(-(rows + 2) // block) * block  # 2: colours are interpolated from the next row
+    if lower >= height:
+        return None
+    pixels = np.empty((height, width, 3), np.uint8)
+    told = bytearray(data)
+    told[at + 5 : at + 7] = lower.to_bytes(2, "big")
+    try:
+        simplejpeg.decode_jpeg(told, buffer=pixels)
+    except ValueError as error:
+        return pixels if _BELOW.search(str(error)) else None
+    return None  # nothing followed, so the file is shorter than it says
+
+
+def _frame(data: bytes) -> int | None:
+    """Where a sequential JPEG says its size (marker, length, precision, height, width, components …), or None."""
+    at = 2
+    while at + 20 < len(data) and data[at] == 0xFF:
+        if data[at + 1] in _SEQUENTIAL:
+            return at
+        if data[at + 1] == 0xDA:
+            return None
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return None
 
 
 def _decode_pillow(data: bytes, name: str, max_pixels: int) -> np.ndarray:

@@ -81,7 +81,8 @@ class ImageData(Dataset):
             if stop():
                 return
             factor = partial(self.crop.factor, draw=draw) if self.scaled_decode else None
-            pixels, full = read_image(self.files[index], factor, self.max_pixels)
+            rows = partial(self.crop.rows, draw=draw)
+            pixels, full = read_image(self.files[index], factor, self.max_pixels, rows)
             cut = self.crop.cut(pixels, full, draw)
             if self.as_bytes:
                 buffers[place].copy_(cut[0])

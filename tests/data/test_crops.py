@@ -43,6 +43,15 @@ def test_the_random_crop_is_torchvisions_resize_of_its_box():
         assert (ours.int() - theirs.int()).abs().max() <= 1, index
 
 
+@pytest.mark.parametrize("picture", [PHOTO, PHOTO.transpose(1, 0, 2).copy(), PHOTO[:300, :300].copy(), PHOTO[:50, :70]])
+@pytest.mark.parametrize("crop", [CentreCrop(224, 256), CentreCrop(64, 75), CentreCrop(96, 96), RandomResizedCrop(112)])
+def test_what_lies_below_the_rows_of_a_crop_does_not_matter(picture, crop):
+    for draw in crop.draw(torch.arange(12), view=0):
+        other = picture.copy()
+        other[crop.rows(*shape(picture), draw) :] = 255 - other[crop.rows(*shape(picture), draw) :]
+        assert torch.equal(crop.cut(other, shape(other), draw), crop.cut(picture, shape(picture), draw))
+
+
 def test_boxes_have_the_distribution_of_torchvision():
     n, crop = 4000, RandomResizedCrop(64)
     ours = np.array([crop.box(300, 500, draw) for draw in crop.draw(torch.arange(n), 0)])

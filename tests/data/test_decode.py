@@ -45,6 +45,49 @@ def test_jpeg_equals_pillow(photo, options):
     assert difference(ours, np.asarray(Image.open(io.BytesIO(data)))) < 0.5
 
 
+JPEGS = {
+    "usual": {},
+    "full colour": {"subsampling": 0},
+    "half colour": {"subsampling": 1},
+    "progressive": {"progressive": True},
+    "restarts": {"restart_marker_blocks": 7},
+    "grey": {},
+}
+
+
+@pytest.mark.parametrize("kind", list(JPEGS))
+def test_the_first_rows_are_the_same_when_only_they_are_wanted(photo, kind):
+    data = encoded(photo.convert("L") if kind == "grey" else photo, "JPEG", **JPEGS[kind])
+    whole = pixels_of(data)
+    for rows in (1, 14, 15, 16, 100, 300, 411, 427):
+        some, full = decode_image(data, "file", rows=lambda height, width, rows=rows: rows)
+        assert full == some.shape[:2] == (427, 640)
+        assert np.array_equal(some[:rows], whole[:rows])
+
+
+def test_rows_that_are_not_wanted_are_not_decoded(photo):
+    data = encoded(photo, "JPEG")
+    whole, end = pixels_of(data), len(data) * 9 // 10
+    damaged = data[:end] + bytes(200) + data[end + 200 :]
+    assert np.array_equal(decode_image(damaged, "file", rows=lambda *_: 200)[0][:200], whole[:200])
+    assert not np.array_equal(decode_image(damaged, "file", rows=lambda *_: 427)[0], whole)
+
+
+def test_damage_in_the_wanted_rows_is_met_as_when_all_are_wanted(photo):
+    data = encoded(photo, "JPEG")
+    start = len(data) // 10
+    damaged = data[:start] + bytes(200) + data[start + 200 :]
+    whole = decode_image(damaged, "file")[0]
+    assert np.array_equal(decode_image(damaged, "file", rows=lambda *_: 200)[0][:200], whole[:200])
+
+
+def test_a_turned_jpeg_is_decoded_whole(photo):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    data = encoded(photo, "JPEG", exif=exif)
+    assert np.array_equal(decode_image(data, "file", rows=lambda *_: 20)[0], pixels_of(data))
+
+
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "WEBP", "TIFF", "GIF"])
 def test_other_formats_equal_pillow(photo, kind):
     data = encoded(photo, kind)
@@ -151,9 +194,10 @@ def test_decompression_bombs_are_refused_before_they_are_decoded(photo):
 @pytest.mark.parametrize("keep", [0.0, 0.02, 0.5, 0.97])
 def test_truncated_files_are_named(photo, kind, keep):
     data = encoded(photo, kind)
-    with pytest.raises(ImageError, match=r"^cats/7\.jpg .*data\.on_bad_image=skip") as caught:
-        decode_image(data[: int(len(data) * keep)], "cats/7.jpg")
-    assert "\n" not in str(caught.value)
+    for rows in (None, lambda height, width: 20):
+        with pytest.raises(ImageError, match=r"^cats/7\.jpg .*data\.on_bad_image=skip") as caught:
+            decode_image(data[: int(len(data) * keep)], "cats/7.jpg", rows=rows)
+        assert "\n" not in str(caught.value)
 
 
 def test_a_jpeg_with_stray_bytes_is_read_as_pillow_reads_it(photo):
