@@ -18,8 +18,8 @@ def test_weighted_terms_and_their_gradient_equal_the_references(case):
 def test_a_linear_change_of_the_probabilities_costs_nothing():
     teacher = torch.randn(6, 5, dtype=torch.float64)
     blurred = (0.3 * teacher.softmax(1) + 0.7 / 5).log()
-    assert on_logits(InterClassLoss(1.0))(blurred, teacher).abs() < 1e-6
-    assert on_logits(IntraClassLoss(1.0))(blurred, teacher).abs() < 1e-6
+    assert on_logits(InterClassLoss(1.0))(blurred, teacher).abs() < 1e-5
+    assert on_logits(IntraClassLoss(1.0))(blurred, teacher).abs() < 1e-5
 
 
 @pytest.mark.parametrize("term", [InterClassLoss(1.0), IntraClassLoss(1.0), InterClassLoss(4.0), IntraClassLoss(4.0)])
