@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -106,6 +108,7 @@ def with_own_result(specs: Iterable[RunSpec], results: Mapping[Path, Result]) ->
 def link_baselines(specs: Sequence[RunSpec], results: Mapping[Path, Result]) -> None:
     """Tell each distilled run's result about the student alone with the same seed, if there is one."""
     for spec in with_own_result(specs, results):
+        remove_torn(spec)
         alone = finished_result(spec.baseline) if spec.baseline is not None else None
         if alone is None:
             continue
@@ -115,6 +118,17 @@ def link_baselines(specs: Sequence[RunSpec], results: Mapping[Path, Result]) -> 
         if result.get("baseline") != entry:
             result["baseline"] = entry
             write_where_possible(spec, result)
+
+
+def remove_torn(spec: RunSpec) -> None:
+    """Remove what a process that was killed while it wrote the result left beside it.
+
+    A file younger than half a second is left: another process may be writing it.
+    """
+    for torn in spec.run_dir.glob(f".{spec.result_path.name}.*.tmp"):
+        with contextlib.suppress(FileNotFoundError):  # it was renamed into place
+            if time.time() - torn.stat().st_mtime > 0.5:
+                torn.unlink()
 
 
 def warn_about_teacher(specs: Sequence[RunSpec], results: Mapping[Path, Result], task: Any, num_classes: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from processes import SMALL, results, run
@@ -72,3 +73,16 @@ def test_two_processes_that_start_the_same_sweep_do_not_spoil_it(tmp_path):
     assert {name: result["status"] for name, result in found.items()} == dict.fromkeys(
         ["s0", "s1", "student_alone_s0", "student_alone_s1"], "finished"
     )
+
+
+def test_what_a_kill_left_beside_a_finished_result_is_removed_by_the_next_start(tmp_path):
+    words = ("-m", *SMALL, "baseline=false", "seed=0,1", "sweep_dir=sweep")
+    assert run(tmp_path, *words).code == 0
+    torn = tmp_path / "sweep" / "s1" / ".result.json.abc.tmp"
+    torn.write_text("{")
+    os.utime(torn, (0, 0))
+    before = (tmp_path / "sweep" / "s1" / "result.json").read_bytes()
+    again = run(tmp_path, *words)
+    assert again.code == 0, again.text
+    assert not torn.exists()
+    assert (tmp_path / "sweep" / "s1" / "result.json").read_bytes() == before
