@@ -39,8 +39,8 @@ from loader_data import Vectorised, fashion_mnist, jpeg_folder
 
 from kd_lightning.data.array_data import ArrayData
 from kd_lightning.data.augment import CropFlip
-from kd_lightning.data.crops import CentreCrop, RandomResizedCrop
-from kd_lightning.data.image_data import ImageData
+from kd_lightning.data.images.crops import CentreCrop, RandomResizedCrop
+from kd_lightning.data.images.image_data import ImageData
 
 JPEG_BATCH, MEMORY_BATCH = 64, 128
 Candidate = Callable[[], int]

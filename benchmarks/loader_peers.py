@@ -20,9 +20,9 @@ from torchvision.datasets.folder import default_loader
 from torchvision.io import ImageReadMode, decode_image, read_file
 from torchvision.transforms import RandomResizedCrop, v2
 
-from kd_lightning.data.decode import read_image
-from kd_lightning.data.image_data import ImageData, normalise
-from kd_lightning.data.threaded_loader import ThreadedLoader
+from kd_lightning.data.images.decode import read_image
+from kd_lightning.data.images.image_data import ImageData, normalise
+from kd_lightning.data.loader.threaded_loader import ThreadedLoader
 
 Epoch = Callable[[], Iterator[Any]]
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

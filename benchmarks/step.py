@@ -29,7 +29,7 @@ from kd_lightning.member import Member
 from kd_lightning.method import Method
 from kd_lightning.models.mlp import MLP
 from kd_lightning.models.resnet_cifar import resnet8x4, resnet32x4
-from kd_lightning.runs.recorder import Recorder
+from kd_lightning.recorder import Recorder
 from kd_lightning.tasks.classification import ClassificationTask
 from kd_lightning.teachers.frozen import FrozenTeacher
 

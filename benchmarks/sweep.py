@@ -33,14 +33,14 @@ from sweep_costs import Seconds, costs
 from sweep_peer import ordinary_run
 
 from kd_lightning.cli._hydra_main import config_directory
-from kd_lightning.cli.quiet import quiet
 from kd_lightning.config.build import build_datamodule, build_model
 from kd_lightning.config.fingerprint import config_fingerprint
+from kd_lightning.running.execute import execute
+from kd_lightning.running.shared import training_teacher
 from kd_lightning.runs.spec import RunSpec
-from kd_lightning.sweeps.execute import execute
 from kd_lightning.sweeps.from_hydra import plain_config
-from kd_lightning.sweeps.shared import training_teacher
 from kd_lightning.teachers.registry import obtain_teacher
+from kd_lightning.terminal.quiet import quiet
 
 COMMON = [
     "data=fashion_mnist", "name=benchmark", "baseline=false", "data.augment=true", "data.views=2", "trainer.max_epochs=2",

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from kd_lightning.config.build import build_datamodule, build_member
-from kd_lightning.sweeps.execute import execute
+from kd_lightning.running.execute import execute
 from kd_lightning.teachers.registry import obtain_teacher
 
 

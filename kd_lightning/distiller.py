@@ -19,7 +19,7 @@ from kd_lightning.errors import RunInterrupted
 from kd_lightning.lockstep import Lockstep
 from kd_lightning.member import Member
 from kd_lightning.outputs import ModelOutput
-from kd_lightning.runs.recorder import LightningRecorder, Recorder
+from kd_lightning.recorder import LightningRecorder, Recorder
 
 
 class Distiller(pl.LightningModule):

@@ -19,8 +19,8 @@ from kd_lightning.distiller import Distiller
 from kd_lightning.losses.soft_target import SoftTargetLoss
 from kd_lightning.member import Member
 from kd_lightning.method import Method
+from kd_lightning.recorder import Recorder
 from kd_lightning.rng import RngStream
-from kd_lightning.runs.recorder import Recorder
 from kd_lightning.tasks.classification import ClassificationTask
 from kd_lightning.teachers.frozen import FrozenTeacher
 

@@ -23,8 +23,8 @@ from kd_lightning.member import Member
 from kd_lightning.method import Method
 from kd_lightning.models.small_cnn import SmallCNN
 from kd_lightning.outputs import ModelOutput
+from kd_lightning.recorder import Recorder
 from kd_lightning.rng import RngStream
-from kd_lightning.runs.recorder import Recorder
 from kd_lightning.tasks.classification import ClassificationTask
 from kd_lightning.teachers.frozen import FrozenTeacher
 
@@ -197,7 +197,7 @@ DDP = """
     from torch.utils.data import DataLoader
     from kd_lightning.batch import Batch
     from kd_lightning.distiller import Distiller
-    from kd_lightning.runs.recorder import Recorder
+    from kd_lightning.recorder import Recorder
     from kd_lightning.teachers.frozen import FrozenTeacher
 
     class Half(torch.utils.data.Dataset):  # the half of each batch that belongs to this process

@@ -14,8 +14,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from kd_lightning.errors import UserError
-from kd_lightning.teachers.cache_size import human
-from kd_lightning.teachers.cache_store import CacheError, CacheStore
+from kd_lightning.teachers.cache.size import human
+from kd_lightning.teachers.cache.store import CacheError, CacheStore
 
 DAY = 86400.0
 

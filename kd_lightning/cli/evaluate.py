@@ -20,13 +20,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     import os
 
-    from kd_lightning.cli.quiet import quiet
     from kd_lightning.errors import UserError
+    from kd_lightning.terminal.quiet import quiet
 
     quiet()
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
-    from kd_lightning.runs.evaluate import evaluate_run, say_evaluation
+    from kd_lightning.running.evaluate import evaluate_run, say_evaluation
 
     try:
         measured, stored = evaluate_run(arguments.run_dir, arguments.overrides)

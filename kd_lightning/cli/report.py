@@ -28,10 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from kd_lightning.report import summary
-    from kd_lightning.report.collect import collect
-    from kd_lightning.report.page import write_report
-    from kd_lightning.report.reading import RunReader
+    from kd_lightning.report.pages.page import write_report
+    from kd_lightning.report.study import summary
+    from kd_lightning.report.study.collect import collect
+    from kd_lightning.report.study.reading import RunReader
 
     reader = RunReader()
     studies = collect(options.directories, reader)

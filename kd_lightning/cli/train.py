@@ -26,23 +26,23 @@ def check_job(cfg: DictConfig, overrides: Sequence[str]) -> None:
 
     check(cfg, list(overrides))
     if HydraConfig.get().mode == RunMode.RUN and os.path.exists(cfg.run_dir):
+        from kd_lightning.running.outcome import refuse_other_run
         from kd_lightning.sweeps.from_hydra import spec_from_hydra
-        from kd_lightning.sweeps.outcome import refuse_other_run
 
         refuse_other_run(spec_from_hydra(cfg, cfg.run_dir))
 
 
 def train(cfg: DictConfig) -> float | None:
     """One job: compute the run (and the student alone), show the table, return the best validation metric."""
-    from kd_lightning.cli.quiet import quiet
+    from kd_lightning.terminal.quiet import quiet
 
     quiet()
     from pathlib import Path
 
     from kd_lightning.errors import RunInterrupted, RunsFailed
-    from kd_lightning.sweeps.execute import execute, with_baselines
+    from kd_lightning.running.execute import execute, with_baselines
     from kd_lightning.sweeps.from_hydra import spec_from_hydra
-    from kd_lightning.sweeps.present import display, say_run, shown
+    from kd_lightning.terminal.present import display, say_run, shown
 
     spec = spec_from_hydra(cfg)
     specs = with_baselines([spec])

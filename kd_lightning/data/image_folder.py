@@ -14,10 +14,10 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from kd_lightning.data.crops import CentreCrop, RandomResizedCrop
-from kd_lightning.data.decode import MAX_PIXELS
-from kd_lightning.data.image_data import ImageData, ImagePixels
-from kd_lightning.data.image_files import class_folders, digest_files, list_images, unreadable
+from kd_lightning.data.images.crops import CentreCrop, RandomResizedCrop
+from kd_lightning.data.images.decode import MAX_PIXELS
+from kd_lightning.data.images.image_data import ImageData, ImagePixels
+from kd_lightning.data.images.image_files import class_folders, digest_files, list_images, unreadable
 from kd_lightning.data.module import DistillationDataModule
 from kd_lightning.data.split import hide_labels, keep_first, stratified_order
 from kd_lightning.errors import UserError
@@ -38,15 +38,15 @@ class ImageFolderData(DistillationDataModule):
         resize: evaluation resizes the shorter side to so many pixels and cuts out the middle, >= ``image_size``.
         mean, std: of each channel, pixels in [0, 1].
         decode: ``full``, or ``scaled``: JPEGs at 1/2, 1/4 or 1/8 of their size where the crop has the pixels for it,
-            see :func:`~kd_lightning.data.decode.read_image`.
+            see :func:`~kd_lightning.data.images.decode.read_image`.
         normalize_on_device: training batches travel as bytes, a quarter of the memory, and are normalised by their
-            ``to(device)``, see :class:`~kd_lightning.data.image_data.PixelBatch`.
+            ``to(device)``, see :class:`~kd_lightning.data.images.image_data.PixelBatch`.
         on_bad_image: ``error``: an unreadable image stops the run and is named; ``skip``: all images are decoded once
             before the first run, the unreadable are left out and counted.
         max_pixels: images with more pixels are unreadable (decompression bombs), >= 1.
         cache_dir: where the list of unreadable images is kept.
         settings: those of :class:`~kd_lightning.data.module.DistillationDataModule`; ``augment`` is ``True``, or the
-            ``scale``, ``ratio`` and ``flip`` of :class:`~kd_lightning.data.crops.RandomResizedCrop`.
+            ``scale``, ``ratio`` and ``flip`` of :class:`~kd_lightning.data.images.crops.RandomResizedCrop`.
     """
 
     in_channels = 3

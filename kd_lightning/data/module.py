@@ -19,8 +19,8 @@ from torch.utils.data import Dataset
 from kd_lightning.batch import Batch
 from kd_lightning.data.array_data import ArrayData
 from kd_lightning.data.augment import CropFlip
+from kd_lightning.data.loader.threaded_loader import ThreadedLoader
 from kd_lightning.data.split import count_of, hide_labels, keep_first, stratified_order
-from kd_lightning.data.threaded_loader import ThreadedLoader
 from kd_lightning.errors import UserError
 
 
@@ -39,7 +39,7 @@ class DistillationDataModule(LightningDataModule):
         augment: ``False``, ``True`` (:attr:`default_augment`), or the settings as a mapping.
         views: how often a sample's augmented view changes: 1 never, K > 1 cycles through K views by epoch, 0 a fresh
             view each epoch. None: 0 with augmentation, 1 without.
-        num_threads, prefetch, timeout: of :class:`~kd_lightning.data.threaded_loader.ThreadedLoader`.
+        num_threads, prefetch, timeout: of :class:`~kd_lightning.data.loader.threaded_loader.ThreadedLoader`.
         drop_last: leave out a last, smaller training batch.
 
     Attributes:

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from kd_lightning.batch import UNLABELLED
-from kd_lightning.data._loader_errors import describe
 from kd_lightning.data.augment import CropFlip
+from kd_lightning.data.loader.errors import describe
 from kd_lightning.errors import UserError
 
 
@@ -20,7 +20,7 @@ class SampleData(Dataset):
 
     Args:
         dataset: any map-style data set; faster where it has ``allocate``, ``fill`` and ``finish``, see
-            :class:`~kd_lightning.data.threaded_loader.ThreadedLoader`.
+            :class:`~kd_lightning.data.loader.threaded_loader.ThreadedLoader`.
         rows: positions in it, int64 of shape (N,).
         labelled: the first so many samples keep their class number, None: all.
         augment: crop and flip of image tensors (C, H, W), None: none.

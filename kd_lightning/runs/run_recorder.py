@@ -14,10 +14,10 @@ import torch
 from kd_lightning.batch import Batch
 from kd_lightning.errors import UserError
 from kd_lightning.outputs import ModelOutput
+from kd_lightning.recorder import Recorder
 from kd_lightning.runs.checkpoint import first_line, load_checkpoint, save_checkpoint
 from kd_lightning.runs.loggers import log_end
 from kd_lightning.runs.metrics_file import MetricsFile
-from kd_lightning.runs.recorder import Recorder
 from kd_lightning.runs.spec import TEACHER, Progress, RunSpec
 
 if TYPE_CHECKING:

@@ -18,15 +18,15 @@ from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from kd_lightning.cli.quiet import quiet
 from kd_lightning.errors import RunInterrupted, RunsFailed
+from kd_lightning.running.execute import execute, with_baselines
+from kd_lightning.running.outcome import Result, finished_result, other_run_in
 from kd_lightning.runs.atomic import write_atomically
 from kd_lightning.runs.spec import RunSpec
-from kd_lightning.sweeps.execute import execute, with_baselines
 from kd_lightning.sweeps.from_hydra import spec_from_hydra
 from kd_lightning.sweeps.names import swept_keys
-from kd_lightning.sweeps.outcome import Result, finished_result, other_run_in
-from kd_lightning.sweeps.present import display, refresh_report, say_sweep, shown
+from kd_lightning.terminal.present import display, refresh_report, say_sweep, shown
+from kd_lightning.terminal.quiet import quiet
 
 log = logging.getLogger(__name__)
 

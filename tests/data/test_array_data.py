@@ -9,7 +9,7 @@ import torch
 
 from kd_lightning.data.array_data import ArrayData
 from kd_lightning.data.augment import CropFlip
-from kd_lightning.data.threaded_loader import ThreadedLoader
+from kd_lightning.data.loader.threaded_loader import ThreadedLoader
 
 
 def pixels(n=50, channels=3):

@@ -167,7 +167,7 @@ def test_unreadable_images_are_skipped_and_counted(root, caplog):
 
 
 def test_the_check_is_remembered_until_a_file_changes(root, monkeypatch):
-    from kd_lightning.data import image_files
+    from kd_lightning.data.images import image_files
 
     (root / "train" / "green" / "001.png").write_bytes(b"")
     assert folder(root, on_bad_image="skip").train_samples == 26

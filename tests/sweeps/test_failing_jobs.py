@@ -11,13 +11,13 @@ import torch
 from processes import SMALL, results, run, weights
 from torch import nn
 
-from kd_lightning.data.threaded_loader import ThreadedLoader
+from kd_lightning.data.loader.threaded_loader import ThreadedLoader
 from kd_lightning.distiller import Distiller
 from kd_lightning.losses.soft_target import SoftTargetLoss
 from kd_lightning.member import Member
 from kd_lightning.method import Method
 from kd_lightning.outputs import ModelOutput
-from kd_lightning.runs.recorder import Recorder
+from kd_lightning.recorder import Recorder
 from kd_lightning.tasks.classification import ClassificationTask
 
 MODELS = '''

@@ -1,0 +1,1 @@
+"""Pictures from files: finding, decoding, cropping them."""

@@ -1,0 +1,1 @@
+"""The threaded loader and its parts."""

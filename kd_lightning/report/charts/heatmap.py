@@ -1,0 +1,170 @@
+"""Heatmaps of a study over two swept keys: mean ± std in each cell, coloured by the difference to the student alone.
+
+One panel for each combination of the remaining keys, so that no cell ever averages over a hyperparameter. Blue is
+better and red is worse, whichever direction the metric has; a dot marks a 95 % interval that excludes zero.
+"""
+
+from __future__ import annotations
+
+from kd_lightning.report.charts.theme import ACCENT, INK, MUTED, NEUTRAL, WORSE, Spec, axis, escape, ink_on, layout
+from kd_lightning.report.study import metrics
+from kd_lightning.report.study.factors import Factor, format_value
+from kd_lightning.report.study.grid import Panel, Plan, plan
+from kd_lightning.report.study.study import Cell, Study
+
+
+def cell_texts(study: Study, cell: Cell, metric: str) -> dict[str, str] | None:
+    """The words of a cell: ``mean``, ``std`` ("" for one seed), ``difference`` to the student alone, ``mark``.
+
+    ``mark`` is a dot where the 95 % interval of the difference excludes zero.
+    """
+    summary = cell.spread(metric)
+    if summary is None:
+        return None
+    gain = cell.gain(metric)
+    return {
+        "mean": metrics.show(metric, summary.mean),
+        "std": "" if summary.std is None else metrics.show(metric, summary.std, summary.mean),
+        "difference": "" if gain is None else metrics.show_difference(metric, gain.mean, summary.mean),
+        "mark": "●" if gain is not None and gain.excludes_zero else "",
+    }
+
+
+def has_gains(study: Study, metric: str) -> bool:
+    return any(cell.gain(metric) for cell in study.cells)
+
+
+def shade(study: Study, cell: Cell, metric: str) -> float | None:
+    """The number that colours a cell, larger = better: the gain over the student alone, or the mean without one."""
+    sign = 1.0 if study.prefers_high(metric) else -1.0
+    figure = cell.gain(metric) if has_gains(study, metric) else cell.spread(metric)
+    return None if figure is None else sign * figure.mean
+
+
+def shade_range(study: Study, metric: str) -> tuple[float, float]:
+    """Colour limits: symmetric about zero for gains, the range of the means otherwise."""
+    shades = [value for cell in study.cells if (value := shade(study, cell, metric)) is not None]
+    if has_gains(study, metric):
+        limit = max((abs(value) for value in shades), default=0.0) or 1e-9
+        return -limit, limit
+    return (min(shades, default=0.0), max(shades, default=1.0))
+
+
+def fill(shade_: float | None, limits: tuple[float, float]) -> tuple[tuple[str, str], float]:
+    """A cell's colour as (the two colours it lies between, share of the second)."""
+    low, high = limits
+    if shade_ is None:
+        return (NEUTRAL, ACCENT), 0.0
+    if low == -high:
+        return (NEUTRAL, ACCENT if shade_ > 0 else WORSE), min(1.0, abs(shade_) / high)
+    return (NEUTRAL, ACCENT), (shade_ - low) / (high - low) if high > low else 0.5
+
+
+def panel_specs(study: Study, metric: str, x: str | None = None, y: str | None = None) -> list[Spec]:
+    """One chart description (``data``, ``layout``) per panel."""
+    plan_ = plan(study, x, y)
+    if plan_ is None:
+        return []
+    return [_panel_spec(study, metric, plan_, panel) for panel in plan_.panels]
+
+
+def _panel_spec(study: Study, metric: str, plan_: Plan, panel: Panel) -> Spec:
+    low, high = shade_range(study, metric)
+    relative = low == -high
+    rows = len(panel.cells)
+    chosen = study.chosen
+    texts = [[_texts(study, cell, metric) for cell in row] for row in panel.cells]
+    shades = [[shade(study, cell, metric) if cell else None for cell in row] for row in panel.cells]
+    hovers = [[[cell.id, _hover(study, cell, metric)] if cell else ["", ""] for cell in row] for row in panel.cells]
+    cells: Spec = {
+        "type": "heatmap",
+        "z": shades,
+        "zmin": low,
+        "zmax": high,
+        "colorscale": [[0, WORSE], [0.5, NEUTRAL], [1, ACCENT]] if relative else [[0, NEUTRAL], [1, ACCENT]],
+        "showscale": False,
+        "xgap": 4,
+        "ygap": 4,
+        "customdata": hovers,
+        "hovertemplate": "%{customdata[1]}<extra></extra>",
+        "hoverongaps": False,
+    }
+    flat = [(x, y, texts[y][x], shades[y][x]) for y in range(rows) for x in range(len(texts[y]))]
+    words: Spec = {
+        "type": "scatter",
+        "mode": "text",
+        "x": [x for x, _, _, _ in flat],
+        "y": [y for _, y, _, _ in flat],
+        "text": [text[0] for _, _, text, _ in flat],
+        "meta": {"short": [text[1] for _, _, text, _ in flat], "tiny": [text[2] for _, _, text, _ in flat]},
+        "textfont": {"size": 15, "color": [ink_on(*fill(value, (low, high))) for _, _, _, value in flat]},
+        "hoverinfo": "skip",
+        "showlegend": False,
+    }
+    frames = [
+        {
+            "type": "rect",
+            "x0": column - 0.5,
+            "x1": column + 0.5,
+            "y0": row - 0.5,
+            "y1": row + 0.5,
+            "line": {"color": INK, "width": 2.5},
+        }
+        for row, cells in enumerate(panel.cells)
+        for column, cell in enumerate(cells)
+        if cell is not None and chosen is not None and cell.id == chosen.id
+    ]
+    settings = layout(height=max(150, 74 * rows + 62 + (24 if panel.title else 0)), shapes=frames)
+    settings["margin"] = {"l": 52, "r": 6, "t": 28 if panel.title else 6, "b": 48}
+    settings["xaxis"] = _category_axis(plan_.x)
+    settings["yaxis"] = _category_axis(plan_.y) if plan_.y else axis(showticklabels=False, showgrid=False)
+    if panel.title:
+        settings["title"] = {"text": escape(panel.title), "font": {"size": 12, "color": MUTED}, "x": 0.5, "y": 0.98}
+    return {"data": [cells, words], "layout": settings}
+
+
+def _category_axis(factor: Factor) -> Spec:
+    ticks = [escape(format_value(value)) for value in factor.values]
+    positions = list(range(len(ticks)))
+    return axis(
+        factor.label,
+        tickmode="array",
+        tickvals=positions,
+        ticktext=ticks,
+        tickfont={"color": INK, "size": 12},
+        range=[-0.5, len(ticks) - 0.5],
+        showgrid=False,
+        fixedrange=True,
+    )
+
+
+def _texts(study: Study, cell: Cell | None, metric: str) -> tuple[str, str, str]:
+    """A cell's text for wide, narrow and tiny cells."""
+    said = cell_texts(study, cell, metric) if cell else None
+    if said is None:
+        return ("", "", "")
+    spread = f" <span style='font-size:11px'>± {said['std']}</span>" if said["std"] else ""
+    below = f"{said['difference']} {said['mark']}".strip()
+    long = f"<b>{said['mean']}</b>{spread}"
+    short = f"<b>{said['mean']}</b>"
+    if said["difference"]:
+        long += f"<br><span style='font-size:11px'>{said['difference']} vs alone {said['mark']}</span>"
+        short += f"<br><span style='font-size:10px'>{below}</span>"
+    return long, short, said["mean"]
+
+
+def _hover(study: Study, cell: Cell, metric: str) -> str:
+    said, summary, gain = cell_texts(study, cell, metric), cell.spread(metric), cell.gain(metric)
+    if said is None or summary is None:
+        return escape(cell.label)
+    lines = [
+        f"<b>{escape(cell.label)}</b>",
+        f"{escape(metric)} {said['mean']}" + (f" ± {said['std']}" if said["std"] else ""),
+    ]
+    lines[-1] += f" (n = {summary.n})"
+    if gain is not None and gain.low is not None:
+        ends = [metrics.show_difference(metric, end, summary.mean) for end in (gain.low, gain.high)]
+        lines.append(f"vs alone {said['difference']}, 95 % CI [{ends[0]}, {ends[1]}]")
+    elif gain is not None:
+        lines.append(f"vs alone {said['difference']}, no interval (n = {gain.n})")
+    return "<br>".join(lines)

@@ -1,0 +1,1 @@
+"""Where findings are shown: one HTML file, TensorBoard's tab, its pictures."""

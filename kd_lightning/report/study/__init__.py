@@ -1,0 +1,1 @@
+"""What is true of a sweep: runs read from disk, grouped, compared."""

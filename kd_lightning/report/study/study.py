@@ -1,0 +1,136 @@
+"""A sweep as a study: the configurations (cells) of one task on one data set, the student alone, the teacher."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from kd_lightning.report.study import metrics as metric_names
+from kd_lightning.report.study.factors import Factor
+from kd_lightning.report.study.reading import Run
+from kd_lightning.report.study.statistics import Gain, Spread, interval, paired_gain, spread
+
+
+@dataclass(eq=False)
+class Cell:
+    """One configuration: its values of the swept keys and its finished runs, one for each replicate (seed)."""
+
+    id: str
+    params: tuple[Any, ...]
+    label: str
+    runs: dict[tuple, Run]
+    expected: int  # runs that the sweep wants of it
+    running: list[Run] = field(default_factory=list)  # those under way: only their curves are known
+    references: dict[tuple, Run] = field(default_factory=dict)  # the student alone, by replicate
+    _gains: dict[str, Gain | None] = field(default_factory=dict, repr=False)
+
+    def values(self, metric: str) -> dict[tuple, float]:
+        return {key: run.metrics[metric] for key, run in self.runs.items() if metric in run.metrics}
+
+    def spread(self, metric: str) -> Spread | None:
+        return spread(list(self.values(metric).values()))
+
+    def alone(self, metric: str) -> Spread | None:
+        """The student alone in this cell's setting: its own runs, or else the reference that the results name."""
+        mine = [run.metrics[metric] for run in self.references.values() if metric in run.metrics]
+        named = {str(run.baseline): _named_reference(run, metric) for run in self.runs.values()}
+        return spread(mine) if mine else spread([value for value in named.values() if value is not None])
+
+    def reference(self, replicate: tuple, metric: str) -> float | None:
+        """The student alone of one replicate: its own run, or where there is none the one that the result names."""
+        if self.references:
+            return self.references[replicate].metrics.get(metric) if replicate in self.references else None
+        return _named_reference(self.runs[replicate], metric)
+
+    def gain(self, metric: str) -> Gain | None:
+        """Difference to the student alone, with a 95 % interval where pairs allow one."""
+        if metric not in self._gains:
+            self._gains[metric] = self._find_gain(metric)
+        return self._gains[metric]
+
+    def _find_gain(self, metric: str) -> Gain | None:
+        references = {k: run.metrics[metric] for k, run in self.references.items() if metric in run.metrics}
+        if references:
+            return paired_gain(self.values(metric), references)
+        pairs = [(value, self.reference(key, metric)) for key, value in self.values(metric).items()]
+        differences = [value - reference for value, reference in pairs if reference is not None]
+        return interval(differences, "one reference") if differences else None
+
+
+@dataclass(eq=False)
+class Study:
+    """The runs of one task on one data set: what one page of the report shows."""
+
+    title: str
+    data: str
+    task: str
+    metric: str  # what is monitored, without prefix: "acc"
+    higher: bool
+    factors: list[Factor]
+    cells: list[Cell]
+    alone: list[Cell]
+    started: list[Cell]  # configurations of which nothing has finished yet, but something runs
+    runs: list[Run]  # every run and every expected run, finished or not
+    teacher_runs: list[Run]
+    commands: list[str]
+    folders: list[Path]
+    duplicates: int = 0
+
+    @property
+    def val_metric(self) -> str:
+        return f"best/val_{self.metric}"
+
+    @property
+    def test_metric(self) -> str:
+        return f"test/{self.metric}"
+
+    @cached_property
+    def metrics(self) -> list[str]:
+        """The figures that some run has, the monitored one on test first."""
+        names = {name for cell in [*self.cells, *self.alone] for run in cell.runs.values() for name in run.metrics}
+        names = {name for name in names if name.startswith("test/") or name.startswith("best/val_")}
+        return sorted(names, key=lambda name: (name != self.test_metric, name != self.val_metric, name))
+
+    @property
+    def counts(self) -> Counter:
+        return Counter(run.status for run in self.runs)
+
+    def prefers_high(self, metric: str) -> bool:
+        return metric_names.higher_is_better(metric, self.metric, "max" if self.higher else "min")
+
+    @cached_property
+    def chosen(self) -> Cell | None:
+        """The configuration with the best mean of the monitored metric on validation data, never on test.
+
+        Only configurations with as many figures as the fullest one compete: one lucky seed must not win while others
+        are missing or have diverged.
+        """
+        sign = 1.0 if self.higher else -1.0
+        scores = [(cell, summary) for cell in self.cells if (summary := cell.spread(self.val_metric))]
+        full = max((summary.n for _, summary in scores), default=0)
+        scores = [(sign * summary.mean, cell) for cell, summary in scores if summary.n == full]
+        return max(scores, key=lambda score: score[0], default=(None, None))[1]
+
+    def teachers(self, cells: Iterable[Cell] | None = None) -> list[dict[str, Any]]:
+        """The distinct teachers of the given cells (of all, by default), as ``result.json`` describes them."""
+        found: dict[str, dict[str, Any]] = {}
+        for cell in self.cells if cells is None else cells:
+            for run in cell.runs.values():
+                if run.teacher:
+                    found.setdefault(str(run.teacher.get("fingerprint") or run.teacher.get("name")), run.teacher)
+        return list(found.values())
+
+    def teacher_spread(self, metric: str, cell: Cell | None = None) -> Spread | None:
+        name = metric.replace("best/val_", "val/")
+        found = self.teachers(None if cell is None else [cell])
+        values = [teacher[name] for teacher in found if isinstance(teacher.get(name), (int, float))]
+        return spread(values)
+
+
+def _named_reference(run: Run, metric: str) -> float | None:
+    value = run.baseline.get(metric, run.baseline.get(metric.replace("best/val_", "val/")))
+    return float(value) if isinstance(value, (int, float)) else None

@@ -1,0 +1,1 @@
+"""How runs are executed: alone or in lockstep, resumed, evaluated."""

@@ -1,0 +1,98 @@
+"""Test a finished run again from its directory alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from omegaconf import OmegaConf
+
+from kd_lightning.config.build import build_datamodule, build_member, trainer_arguments
+from kd_lightning.distiller import Distiller
+from kd_lightning.errors import UserError
+from kd_lightning.recorder import Recorder
+from kd_lightning.runs.checkpoint import load_checkpoint, load_weights
+from kd_lightning.runs.result_file import read_result
+
+Metrics = dict[str, float]
+TESTING = ("accelerator", "precision", "limit_test_batches")  # the Trainer's arguments that a test depends on
+
+
+class Kept(Recorder):
+    """Keeps the test metrics."""
+
+    def __init__(self) -> None:
+        self.metrics: Metrics = {}
+
+    def tested(self, metrics: Metrics) -> None:
+        self.metrics = metrics
+
+    def failed(self, error: Exception) -> None:
+        raise error
+
+
+def evaluate_run(run_dir: Path, overrides: Sequence[str] = ()) -> tuple[Metrics, Metrics]:
+    """Measure the best checkpoint on the test split.
+
+    Args:
+        run_dir: directory of a finished run.
+        overrides: ``key=value`` changes of its configuration.
+
+    Returns:
+        The test metrics measured now, and those of ``result.json``, both as ``test/<name>``.
+    """
+    from kd_lightning.running.shared import teacher_layers
+    from kd_lightning.runs.result_content import spec_of_result
+    from kd_lightning.teachers.registry import obtain_teacher
+
+    result = read_result(run_dir / "result.json")
+    if result is None:
+        raise UserError(f"{run_dir}: holds no result.json; give the directory of a finished run")
+    if result["status"] != "finished":
+        raise UserError(f"{run_dir}: the run {result['status']}; only a finished one has figures to compare with")
+    config = OmegaConf.merge(OmegaConf.create(result["config"]), OmegaConf.from_dotlist(list(overrides)))
+    spec = spec_of_result({**result, "config": OmegaConf.to_container(config)}, run_dir)
+    trained = Path((result["teacher"] or {}).get("run_dir") or "") / "checkpoints" / "best.ckpt"
+    if trained.is_absolute() and trained.is_file():  # wherever this is called, and whatever the overrides are
+        spec.config["teacher"]["checkpoint"] = str(trained)
+    datamodule = build_datamodule(spec.config)
+
+    def never(_: Any) -> Any:
+        raise UserError(f"{run_dir}: its teacher is no longer in paths.teacher_dir, start kd-train run_dir={run_dir}")
+
+    teacher, _ = obtain_teacher(spec.config, datamodule, teacher_layers([spec]), never)
+    example = datamodule.example_batch()
+    output = None if teacher is None else teacher(example)
+    member = build_member(spec.config, datamodule, example, output, spec.name)
+    weights = load_checkpoint(spec.best_checkpoint, "run_dir")["state_dict"]
+    load_weights(member, weights, f"run_dir={spec.best_checkpoint}")
+    kept = Kept()
+    trainer = pl.Trainer(
+        **{k: v for k, v in trainer_arguments(spec.config).items() if k in TESTING},
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    loader = datamodule.test_dataloader()
+    try:
+        trainer.test(Distiller(teacher, member, [kept]), loader, verbose=False)
+    finally:
+        loader.close()
+    measured = {f"test/{k}": v for k, v in kept.metrics.items() if not k.startswith("teacher_")}
+    return measured, {k: v for k, v in result["metrics"].items() if k.startswith("test/")}
+
+
+def say_evaluation(measured: Metrics, stored: Metrics) -> int:
+    """Print both side by side; 0 if they are the same figures."""
+    width = max(len(name) for name in measured)
+    same = True
+    for name, value in measured.items():
+        before = stored.get(name)
+        mark = "" if before == value else f"   result.json says {before}"
+        same = same and before == value
+        print(f"{name:<{width}}  {value:.6f}{mark}")
+    print("equal to result.json" if same else "differs from result.json")
+    return 0 if same else 1

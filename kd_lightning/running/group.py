@@ -1,0 +1,241 @@
+"""Train the runs of one group side by side, from building their students to writing their results."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+import pytorch_lightning as pl
+
+from kd_lightning.callbacks.fast_forward import FastForward
+from kd_lightning.config.build import build_member, build_task, instantiate, trainer_arguments
+from kd_lightning.distiller import Distiller
+from kd_lightning.errors import RunInterrupted
+from kd_lightning.member import Member
+from kd_lightning.running.outcome import write_where_possible
+from kd_lightning.runs.checkpoint import load_checkpoint
+from kd_lightning.runs.directory import logging_to
+from kd_lightning.runs.interrupt import graceful, keyboard_interrupt_kept
+from kd_lightning.runs.latency import latency_ms
+from kd_lightning.runs.loggers import build_loggers, log_start, remove_event_files
+from kd_lightning.runs.result_content import result_content
+from kd_lightning.runs.run_recorder import RunRecorder
+from kd_lightning.runs.spec import Progress, RunSpec
+from kd_lightning.tasks.classification_picture import sample_picture
+from kd_lightning.teachers.evaluation_memo import EvaluationMemo
+from kd_lightning.terminal.progress import GroupProgress
+from kd_lightning.terminal.table import result_markdown
+
+log = logging.getLogger(__name__)
+
+
+class Group:
+    """Runs that share data, task, teacher and trainer settings, and whose directories this process holds.
+
+    Args:
+        specs: the runs, with equal ``group_key``.
+        datamodule: their data, set up.
+        teacher: the live teacher, or None.
+        teacher_info: what their results say of the teacher, or None.
+        training_teacher: answers for training batches in its place (stored outputs); None: the teacher itself.
+        shown: progress display, told by ``shown.update(name, **what)`` and a callback of the Trainer; None: none.
+        log_file: name of a file in each run's directory that log messages go to as well.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[RunSpec],
+        datamodule: Any,
+        teacher: Any = None,
+        teacher_info: dict[str, Any] | None = None,
+        training_teacher: Any = None,
+        shown: GroupProgress | None = None,
+        log_file: str | None = None,
+    ) -> None:
+        self.specs = list(specs)
+        self.config = self.specs[0].config
+        self.datamodule = datamodule
+        self.teacher = teacher
+        self.answers = None if teacher is None else EvaluationMemo(teacher)  # evaluation shows the same batches again
+        self.teacher_info = teacher_info
+        self.training_teacher = training_teacher
+        self.shown = shown
+        self.log_file = log_file
+        self.started = datetime.now(timezone.utc)
+        self.members: list[Member | None] = []
+        self.recorders: list[RunRecorder] = []
+        self._train_loader: Any = None
+
+    def run(self) -> list[dict[str, Any]]:
+        """Train, test, write every ``result.json``; returns the results in the order of ``specs``.
+
+        Raises:
+            RunInterrupted: a signal asked to stop; every run's state is kept, every result written.
+            UserError: no run could go to its end, because of what the user gave; the results are written.
+        """
+        with logging_to([spec.run_dir / self.log_file for spec in self.specs if self.log_file]):
+            try:
+                places = self._prepare()
+                try:
+                    for place, indices in places:
+                        self._fit_and_test(indices, place)
+                except RunInterrupted:
+                    self._results()
+                    raise
+                results = self._results()
+            finally:
+                for recorder in self.recorders:
+                    recorder.close()  # where the results were not reached
+        mistakes = [recorder.mistake for recorder in self.recorders]
+        if all(mistakes):
+            raise mistakes[0]
+        return results
+
+    # -- building ------------------------------------------------------------------------------------------------
+    def _prepare(self) -> list[tuple[Progress, list[int]]]:
+        """Build every member and bring it to where it stopped; returns who goes on from where.
+
+        Interrupted runs may stand at different steps: those continue one after the other.
+        """
+        example = self.datamodule.example_batch()
+        teacher_output = self.teacher(example) if self.teacher is not None else None
+        places: list[tuple[Progress, list[int]]] = []
+        for i, spec in enumerate(self.specs):
+            recorder = self._recorder(spec)
+            self.recorders.append(recorder)
+            self.members.append(None)
+            try:
+                member = build_member(spec.config, self.datamodule, example, teacher_output, spec.name)
+                place = recorder.resume(member)
+                self._start_loggers(recorder, place)
+            except Exception as error:
+                recorder.failed(error)
+                continue
+            self.members[i] = member
+            for other, indices in places:
+                if place == other:
+                    indices.append(i)
+                    break
+            else:
+                places.append((place, [i]))
+        return places
+
+    def _start_loggers(self, recorder: RunRecorder, place: Progress) -> None:
+        spec = recorder.spec
+        if place.step:
+            log.info("%s continues after step %d (epoch %d)", spec.name, place.step, place.epoch)
+        else:
+            remove_event_files(spec.run_dir)  # of an attempt that got nowhere: TensorBoard would show both as one
+        recorder.loggers = build_loggers(spec.run_dir, spec.config.get("logger"), instantiate, place.step or None)
+        log_start(recorder.loggers, spec.name, spec.config)
+
+    def _recorder(self, spec: RunSpec) -> RunRecorder:
+        data = self.datamodule
+
+        def draw(inputs: Any, target: Any, student: Any, teacher: Any) -> Any:
+            temperature = (spec.config.get("method") or {}).get("temperature") or 1.0
+            return sample_picture(
+                inputs, target, student, teacher, temperature, data.class_names, data.mean, data.std
+            )  # fmt: skip
+
+        return RunRecorder(
+            spec,
+            task=build_task(spec.config),
+            loader_state=lambda: self._train_loader.state_dict(),
+            draw=draw if spec.config["pictures"]["every_n_epochs"] else None,
+            report=self.shown.update if self.shown else None,
+        )
+
+    # -- training and testing ------------------------------------------------------------------------------------
+    def _fit_and_test(self, indices: Sequence[int], place: Progress) -> None:
+        recorders = [self.recorders[i] for i in indices]
+        members = [self.members[i] for i in indices]
+        steps = int(self.config["log_every_n_steps"])
+        training = self.training_teacher or self.teacher
+        distiller = Distiller(self.answers, members, recorders, training, log_every_n_steps=steps)
+        callbacks = list((instantiate(self.config["callbacks"], "callbacks") or {}).values())
+        arguments = trainer_arguments(self.config)
+        arguments["callbacks"] = [FastForward(place), *([self.shown] if self.shown else []), *callbacks]
+        arguments["logger"] = recorders[0].loggers if callbacks and len(indices) == 1 else False
+        trainer = pl.Trainer(
+            **arguments,
+            default_root_dir=str(self.specs[indices[0]].run_dir),
+            enable_checkpointing=any(isinstance(c, pl.callbacks.Checkpoint) for c in callbacks),
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+        if distiller.active:
+            self._fit(trainer, distiller, place)
+        for recorder in recorders:
+            recorder.finish()
+        self._verify_teacher()
+        self._test(trainer, distiller)
+        if distiller.interrupted:  # during the last epoch: these runs are finished, others are not
+            raise RunInterrupted("stopped after the last epoch of these runs")
+
+    def _fit(self, trainer: pl.Trainer, distiller: Distiller, place: Progress) -> None:
+        loaders = [self.datamodule.train_dataloader(), self.datamodule.val_dataloader()]
+        self._train_loader = loaders[0]
+        if place.loader is not None:
+            loaders[0].load_state_dict(place.loader)
+        try:
+            with graceful(lambda: setattr(distiller, "interrupted", True)), keyboard_interrupt_kept():
+                trainer.fit(distiller, loaders[0], loaders[1])
+        except RunInterrupted:
+            raise
+        except Exception:
+            if not all(recorder.error for recorder in distiller.recorders):
+                raise
+        finally:
+            for loader in loaders:
+                loader.close()
+
+    def _test(self, trainer: pl.Trainer, distiller: Distiller) -> None:
+        """Test the best checkpoints of the runs that reached their end; whoever fails here leaves the others alone."""
+        finished = []
+        for member, recorder in zip(distiller.members, distiller.recorders, strict=True):
+            if recorder.error:
+                continue
+            try:
+                member.load_state_dict(load_checkpoint(recorder.spec.best_checkpoint, "run_dir")["state_dict"])
+            except Exception as error:
+                recorder.failed(error)
+                continue
+            finished.append((member, recorder))
+        if not finished:
+            return
+        tested = Distiller(self.answers, [member for member, _ in finished], [recorder for _, recorder in finished])
+        loader = self.datamodule.test_dataloader()
+        try:
+            with keyboard_interrupt_kept():
+                trainer.test(tested, loader, verbose=False)
+        except Exception:
+            if not all(recorder.error for _, recorder in finished):
+                raise
+        finally:
+            loader.close()
+
+    def _verify_teacher(self) -> None:
+        verify = getattr(self.teacher, "verify", None)
+        if verify is not None:
+            verify()
+
+    # -- results -------------------------------------------------------------------------------------------------
+    def _results(self) -> list[dict[str, Any]]:
+        example = self.datamodule.example_batch()
+        info = self.teacher_info
+        if info is not None and "latency_ms" not in info:
+            info["latency_ms"] = latency_ms(self.teacher.module, example.inputs)
+        results = []
+        for recorder, member in zip(self.recorders, self.members, strict=True):
+            if recorder.status in ("running", "stopped"):
+                recorder.status = "interrupted"
+            result = result_content(recorder, member, example, info, len(self.specs), self.started)
+            write_where_possible(recorder.spec, result)
+            final = {**result["metrics"], **{f"cost/{k}": v for k, v in result["cost"].items()}}
+            recorder.close(final, result_markdown(result))
+            results.append(result)
+        return results

@@ -1,0 +1,1 @@
+"""Stored teacher outputs: written once, read in the teacher's place."""

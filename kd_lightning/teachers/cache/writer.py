@@ -1,0 +1,89 @@
+"""Writes a teacher's outputs into a cache: whoever comes first does it, the others wait and read."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from lightning_fabric.utilities.apply_func import move_data_to_device
+
+from kd_lightning.data.loader.threaded_loader import ThreadedLoader
+from kd_lightning.teachers.cache.rows import NotCacheable, RowCodec
+from kd_lightning.teachers.cache.store import CacheStore, ViewWriter, remove_leftovers
+
+Announce = Callable[[str], None]
+
+
+def ensure_views(
+    teacher: Any,
+    directory: Path,
+    parts: dict[str, Any],
+    codec: RowCodec,
+    dataset: Any,
+    views: Sequence[int],
+    *,
+    loading: dict[str, Any],
+    device: torch.device,
+    announce: Announce,
+) -> CacheStore:
+    """The store in ``directory`` with all ``views``, writing under a lock those that are missing.
+
+    The rows of a view are computed in the order of the data set, in batches of one size: what is stored does not depend
+    on the run that wrote it. ``loading`` are arguments of the ThreadedLoader (batch size, threads, …); its timeout
+    matters, since others wait for a writer. A lock whose holder was killed is free (the kernel releases it).
+
+    Raises:
+        CacheError: what is there already is damaged or of something else.
+        NotCacheable: the data set or the teacher's answers do not allow it.
+        OSError: the directory cannot be written; views written so far stay usable.
+    """
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(directory.with_name(directory.name + ".lock"))
+    try:
+        lock.acquire(timeout=0.5)
+    except Timeout:
+        announce(f"teacher cache: another process is writing {directory}: waiting for it")
+        lock.acquire(poll_interval=0.2)
+    try:
+        if (directory / "meta.json").exists():
+            store = CacheStore(directory)
+            store.require(parts)
+        else:
+            store = CacheStore.create(directory, parts, len(dataset), codec.columns)
+        remove_leftovers(directory)
+        present = set(store.views())
+        missing = [view for view in views if view not in present]
+        started = time.perf_counter()
+        for view in missing:
+            _write_view(teacher, store, codec, dataset, view, loading, device)
+        if missing:
+            announce(f"teacher cache: written in {time.perf_counter() - started:.1f} s")
+    finally:
+        lock.release()
+    return store
+
+
+def _write_view(
+    teacher: Any,
+    store: CacheStore,
+    codec: RowCodec,
+    dataset: Any,
+    view: int,
+    loading: dict[str, Any],
+    device: torch.device,
+) -> None:
+    """Ask the teacher about every sample of one view, and store the answers."""
+    loader = ThreadedLoader(dataset, as_batch=True, views=0, rank=0, num_replicas=1, pad_shards=False, **loading)
+    loader.set_epoch(view)
+    expected = 0
+    with loader, ViewWriter(store, view) as writer:
+        for batch in loader:
+            index = batch.index
+            if index is None or not torch.equal(index.cpu(), torch.arange(expected, expected + len(index))):
+                raise NotCacheable("the data set skips or reorders samples, so that outputs cannot be told apart")
+            writer.append(codec.encode(teacher(move_data_to_device(batch, device))).numpy())
+            expected += len(index)

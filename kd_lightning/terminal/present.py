@@ -1,0 +1,79 @@
+"""What a person sees of runs: the progress display, the table at the end, the refreshed report."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kd_lightning.report.pages.page import write_report
+from kd_lightning.report.pages.sweep_summary import write_sweep_summary
+from kd_lightning.report.study.reading import RunReader
+from kd_lightning.runs.spec import ALONE, RunSpec
+from kd_lightning.terminal.progress import GroupProgress, SteadyConsole
+from kd_lightning.terminal.table import result_table, sweep_table
+
+log = logging.getLogger(__name__)
+_reader = RunReader()  # keeps what it has read: most runs of a sweep do not change between two reports
+
+
+def display(names: Sequence[str]) -> GroupProgress:
+    """A progress display for runs that train together."""
+    return GroupProgress(list(names))
+
+
+def say_run(result: dict[str, Any], run_dir: Path, output_dir: Path, console: SteadyConsole | None = None) -> None:
+    """The table of a single run: teacher, student alone, distilled student; where its files are; what to look at."""
+    console = console or SteadyConsole()
+    console.print(result_table(result), soft_wrap=True)
+    console.print(f"files        {shown(run_dir)}", soft_wrap=True, highlight=False)
+    console.print(f"TensorBoard  {tensorboard_command(run_dir)}", soft_wrap=True, highlight=False)
+    console.print(f"evaluate     kd-evaluate {shlex.quote(shown(run_dir))}", soft_wrap=True, highlight=False)
+
+
+def say_sweep(sweep_dir: Path, specs: Sequence[RunSpec], results: Sequence[dict[str, Any]]) -> None:
+    """The closing table of a sweep: what finished, what failed, and the command that runs again what did not."""
+    console = SteadyConsole()
+    again = ""
+    if any(result["status"] != "finished" for result in results):
+        again = rerun_command(sweep_dir)
+    console.print(sweep_table(list(results), rerun=again), soft_wrap=True)
+    console.print(f"report       {shown(sweep_dir / 'report.html')}", soft_wrap=True, highlight=False)
+    console.print(f"TensorBoard  {tensorboard_command(sweep_dir)}", soft_wrap=True, highlight=False)
+    alone = sum(spec.role == ALONE for spec in specs)
+    if alone:
+        log.debug("%d of %d runs are students alone", alone, len(specs))
+
+
+def refresh_report(sweep_dir: Path, final: bool = False) -> None:
+    """Write the sweep's report and its ``00_sweep`` run, at most every ten seconds until the ``final`` one.
+
+    A fault in a report is told and never ends a sweep.
+    """
+    try:
+        write_report([sweep_dir], min_interval=0 if final else 10, reader=_reader)
+        write_sweep_summary(sweep_dir)
+    except Exception as error:
+        log.warning("the report of %s could not be written: %s: %s", sweep_dir, type(error).__name__, error)
+
+
+def rerun_command(sweep_dir: Path) -> str:
+    """The command line that started the sweep, with its directory given."""
+    words = [w for w in sys.argv[1:] if not w.startswith("sweep_dir=")]
+    return shlex.join([Path(sys.argv[0]).name, *words, f"sweep_dir={shown(sweep_dir)}"])
+
+
+def tensorboard_command(directory: Path) -> str:
+    """What to type to look at a directory."""
+    return f"tensorboard --logdir {shlex.quote(shown(directory))} --host 127.0.0.1"
+
+
+def shown(path: Path) -> str:
+    """A path relative to the working directory where it lies below it."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

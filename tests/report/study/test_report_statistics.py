@@ -1,0 +1,90 @@
+"""Small-sample statistics against scipy and by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kd_lightning.report.study.statistics import gap_closed, interval, paired_gain, spread, t_distribution, t_quantile
+
+
+@pytest.mark.parametrize("df", [1, 2, 3, 4, 5, 7, 10, 29, 30, 100])
+@pytest.mark.parametrize("probability", [0.75, 0.95, 0.975, 0.995, 0.9999])
+def test_t_quantile_equals_scipy(probability, df):
+    assert t_quantile(probability, df) == pytest.approx(scipy.stats.t.ppf(probability, df), rel=1e-9)
+
+
+@given(st.floats(-50, 50), st.integers(1, 60))
+def test_t_distribution_equals_scipy(t, df):
+    assert t_distribution(t, df) == pytest.approx(scipy.stats.t.cdf(t, df), abs=1e-12)
+
+
+def test_paired_interval_equals_scipys_paired_t_test():
+    distilled = {0: 0.822, 1: 0.841, 2: 0.809, 3: 0.833}
+    alone = {0: 0.801, 1: 0.829, 2: 0.795, 3: 0.802}
+    gain = paired_gain(distilled, alone)
+    expected = scipy.stats.ttest_rel(list(distilled.values()), list(alone.values())).confidence_interval(0.95)
+    assert (gain.low, gain.high) == pytest.approx((expected.low, expected.high), rel=1e-9)
+    assert gain.mean == pytest.approx((0.021 + 0.012 + 0.014 + 0.031) / 4)
+    assert (gain.n, gain.pairing, gain.excludes_zero) == (4, "seed", True)
+
+
+def test_pairs_are_matched_by_seed_whatever_the_order():
+    gain = paired_gain({"a": 0.8, "b": 0.9}, {"b": 0.85, "a": 0.75, "c": 0.1})
+    assert gain.mean == pytest.approx(0.05)
+    assert gain.n == 2
+    assert gain.high - gain.low == pytest.approx(0, abs=1e-12)  # both pairs differ by the same: luck shared, no spread
+
+
+def test_one_pair_has_no_interval():
+    gain = paired_gain({0: 0.82}, {0: 0.80, 1: 0.79})
+    assert (gain.low, gain.high, gain.n) == (None, None, 1)
+    assert not gain.excludes_zero
+
+
+def test_without_a_common_seed_there_is_a_difference_but_no_interval():
+    gain = paired_gain({0: 0.82, 1: 0.84}, {5: 0.80, 6: 0.80})
+    assert gain.mean == pytest.approx(0.03)
+    assert (gain.low, gain.pairing) == (None, "none")
+
+
+def test_a_diverged_seed_leaves_the_pairs():
+    assert paired_gain({0: 0.8, 1: math.nan}, {0: 0.7, 1: 0.7}).n == 1
+    assert paired_gain({0: math.nan}, {}) is None
+
+
+def test_spread_is_the_sample_standard_deviation():
+    summary = spread([1.0, 2.0, 4.0, math.inf])
+    assert summary.mean == pytest.approx(7 / 3)
+    assert summary.std == pytest.approx(scipy.stats.tstd([1, 2, 4]))
+    assert summary.n == 3
+
+
+def test_spread_of_one_value_has_no_std_and_of_none_is_none():
+    assert spread([0.5]).std is None
+    assert spread([math.nan]) is None
+
+
+def test_an_interval_needs_a_difference():
+    with pytest.raises(ValueError, match="at least one"):
+        interval([], "seed")
+
+
+def test_gap_closed_counts_from_the_student_alone_to_the_teacher():
+    assert gap_closed(0.85, alone=0.80, teacher=0.90, higher_is_better=True) == pytest.approx(0.5)
+    assert gap_closed(1.5, alone=2.0, teacher=1.0, higher_is_better=False) == pytest.approx(0.5)
+    assert gap_closed(0.79, alone=0.80, teacher=0.90, higher_is_better=True) == pytest.approx(-0.1)
+
+
+def test_there_is_no_gap_to_close_behind_the_student_alone():
+    assert gap_closed(0.85, alone=0.80, teacher=0.79, higher_is_better=True) is None
+
+
+@given(st.lists(st.floats(-1, 1), min_size=2, max_size=8))
+def test_the_interval_contains_its_mean(differences):
+    gain = interval(differences, "seed")
+    assert gain.low <= gain.mean <= gain.high
