@@ -81,6 +81,6 @@ def evaluation_costs(datamodule: Any, teacher: Any, member: Any, epochs: int) ->
         evaluator = member.task.evaluator()
         start = Seconds.now()
         for batch, answer in zip(batches, answers, strict=True):
-            evaluator.update(member.answer(batch.inputs), answer, batch.target)
+            evaluator.update(member.answer(batch.inputs), answer, batch)
         tested += often * start.passed().cpu
     return taught, tested

@@ -19,13 +19,18 @@ class Batch(NamedTuple):
             marks a sample whose label is not known: it counts for the soft loss only.
         index: shape (N,), int64: each sample's position in its data set, or None where the loader does not tell.
         view: which augmented view of the samples this is (an epoch number, or 0 where the view never changes).
-            ``(index, view)`` names the model's input exactly, which is what a cache of teacher outputs is keyed by.
+            ``(split, index, view)`` names the model's input exactly, which is what stored teacher outputs, memory of
+            evaluations and replays are keyed by.
+        split: "train", "val" or "test"; empty where the loader does not tell.
+        also: further views of the same samples, in the same order (methods that compare two views).
     """
 
     inputs: Any
     target: Any
     index: Tensor | None = None
     view: int = 0
+    split: str = ""
+    also: tuple[Batch, ...] = ()
 
     @property
     def size(self) -> int:

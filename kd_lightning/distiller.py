@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from kd_lightning.batch import Batch, as_batch
 from kd_lightning.errors import RunInterrupted
+from kd_lightning.joints import Clock, Step
 from kd_lightning.lockstep import Lockstep
 from kd_lightning.member import Member
 from kd_lightning.outputs import ModelOutput
@@ -59,6 +60,7 @@ class Distiller(pl.LightningModule):
         self._log_every = max(1, log_every_n_steps)
         self._blocks: list[list[list[Tensor]]] = [[] for _ in self.members]
         self._evaluators: dict[int, Any] = {}
+        self._steps_per_epoch = self._total_steps = 1
         self._channels_last = any(member.channels_last for member in self.members)
 
     @property
@@ -69,6 +71,11 @@ class Distiller(pl.LightningModule):
     def active(self) -> list[int]:
         """Members that still train."""
         return [i for i, recorder in enumerate(self.recorders) if i not in self.failures and not recorder.done]
+
+    @property
+    def clock(self) -> Clock:
+        """Where the run stands."""
+        return Clock(self.current_epoch, self.global_step, self._total_steps, self._steps_per_epoch)
 
     def forward(self, inputs: Any) -> Tensor:
         """The first student's logits."""
@@ -86,6 +93,7 @@ class Distiller(pl.LightningModule):
         epochs = max(1, self.trainer.max_epochs or 1)
         batches = max(1, int(self.trainer.estimated_stepping_batches) // epochs)
         steps = -(-batches // accumulate)
+        self._steps_per_epoch, self._total_steps = steps, epochs * steps
         return Lockstep([m.configure(epochs=epochs, steps_per_epoch=steps, device=self.device) for m in self.members])
 
     def on_fit_start(self) -> None:
@@ -208,9 +216,9 @@ class Distiller(pl.LightningModule):
             try:
                 with member.autocast(batch.target.device):
                     output = member.answer(batch.inputs)
-                self._evaluators[i].update(output, teacher, batch.target)
+                self._evaluators[i].update(output, teacher, batch)
                 if batch_idx == 0:
-                    self.recorders[i].look(batch, output, teacher)
+                    self.recorders[i].look(Step(batch, output, teacher, self.clock))
             except Exception as error:
                 del self._evaluators[i]
                 self._fail(i, error)
@@ -219,8 +227,7 @@ class Distiller(pl.LightningModule):
         finished = []
         for i, evaluator in self._evaluators.items():
             if self.trainer.world_size > 1:
-                state = evaluator.state().to(self.device)
-                evaluator.load(self.trainer.strategy.reduce(state, reduce_op="sum"))
+                evaluator.sync(lambda sums: self.trainer.strategy.reduce(sums.to(self.device), reduce_op="sum"))
             finished.append((i, evaluator.compute()))
         self._evaluators = {}
         return finished

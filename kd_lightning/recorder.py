@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kd_lightning.batch import Batch
-from kd_lightning.outputs import ModelOutput
+from kd_lightning.joints import Step
 
 if TYPE_CHECKING:
     from kd_lightning.distiller import Distiller
@@ -32,7 +31,7 @@ class Recorder:
     def tested(self, metrics: dict[str, float]) -> None:
         """The task's metrics on the test split."""
 
-    def look(self, batch: Batch, student: ModelOutput, teacher: ModelOutput | None) -> None:
+    def look(self, step: Step) -> None:
         """The first batch of an evaluation and what the models answered, for pictures."""
 
     def save(self, member: Member, epoch: int, batch: int, step: int) -> None:

@@ -170,27 +170,29 @@ class DistillationDataModule(LightningDataModule):
     def train_dataloader(self) -> ThreadedLoader:
         """Shuffled, augmented batches."""
         dataset = self.train_dataset()
-        return self._loader(dataset, self.batch_size, shuffle=True, drop_last=self.drop_last, views=self.views)
+        return self._loader(dataset, self.batch_size, "train", shuffle=True, drop_last=self.drop_last, views=self.views)
 
     def val_dataloader(self) -> ThreadedLoader:
         """The validation samples in a fixed order, each once."""
         self.setup("validate")
-        return self._loader(self._val, self.eval_batch_size, views=1, pad_shards=False)
+        return self._loader(self._val, self.eval_batch_size, "val", views=1, pad_shards=False)
 
     def test_dataloader(self) -> ThreadedLoader:
         """The test samples in a fixed order, each once."""
         if self._test is None:
             self._test = self.build_test()
-        return self._loader(self._test, self.eval_batch_size, views=1, pad_shards=False)
+        return self._loader(self._test, self.eval_batch_size, "test", views=1, pad_shards=False)
 
-    def _loader(self, dataset: Dataset, batch_size: int, **options: Any) -> ThreadedLoader:
-        return ThreadedLoader(dataset, batch_size, seed=self.seed, as_batch=True, **options, **self._loading)
+    def _loader(self, dataset: Dataset, batch_size: int, split: str, **options: Any) -> ThreadedLoader:
+        return ThreadedLoader(
+            dataset, batch_size, seed=self.seed, as_batch=True, split=split, **options, **self._loading
+        )
 
     def example_batch(self) -> Batch:
         """Two validation samples, to infer shapes from."""
         self.setup("fit")
         index = torch.tensor([0, min(1, len(self._val) - 1)])
-        return Batch(*read_samples(self._val, index, 0), index, 0)
+        return Batch(*read_samples(self._val, index, 0), index, 0, "val")
 
     def train_dataset(self) -> Dataset:
         """What the training loader reads."""

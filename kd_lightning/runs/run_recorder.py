@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from kd_lightning.batch import Batch
 from kd_lightning.errors import UserError
-from kd_lightning.outputs import ModelOutput
+from kd_lightning.joints import Step
 from kd_lightning.recorder import Recorder
 from kd_lightning.runs.checkpoint import first_line, load_checkpoint, save_checkpoint
 from kd_lightning.runs.loggers import log_end
@@ -75,7 +74,7 @@ class RunRecorder(Recorder):
         self._draw = draw
         self._report = report or (lambda name, **what: None)
         self._metrics_file = MetricsFile(spec.run_dir / "metrics.jsonl")
-        self._seen: tuple[Batch, ModelOutput, ModelOutput | None] | None = None
+        self._seen: Step | None = None
         self._teacher_logged = False
         self._since = time.monotonic()
 
@@ -144,8 +143,8 @@ class RunRecorder(Recorder):
     def tested(self, metrics: dict[str, float]) -> None:
         self.test_metrics = dict(metrics)
 
-    def look(self, batch: Batch, student: ModelOutput, teacher: ModelOutput | None) -> None:
-        self._seen = (batch, student, teacher)
+    def look(self, step: Step) -> None:
+        self._seen = step
 
     def save(self, member: Member, epoch: int, batch: int, step: int) -> None:
         self._clock()
@@ -228,9 +227,9 @@ class RunRecorder(Recorder):
 
     def _picture(self, step: int, epoch: int) -> None:
         every = self._pictures["every_n_epochs"]
-        if not every or epoch % every or self._draw is None or self._seen is None or self._seen[2] is None:
+        if not every or epoch % every or self._draw is None or self._seen is None or self._seen.teacher is None:
             return
-        batch, student, teacher = self._seen
+        batch, student, teacher = self._seen.batch, self._seen.student, self._seen.teacher
         k = self._pictures["samples"]
         if not isinstance(batch.inputs, torch.Tensor) or batch.inputs.dim() != 4:
             return

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kd_lightning.batch import UNLABELLED
+from kd_lightning.batch import UNLABELLED, Batch
 from kd_lightning.errors import UserError
 from kd_lightning.metrics.calibration import BINS, confidence_gaps, expected_calibration_error
 from kd_lightning.metrics.fidelity import agreement, kl_to_teacher
@@ -92,10 +93,10 @@ class ClassificationEvaluator:
         self._state = torch.zeros(_SUMS + 2 * BINS, dtype=torch.float64)
 
     @torch.no_grad()
-    def update(self, student: ModelOutput, teacher: ModelOutput | None, target: Tensor) -> None:
+    def update(self, student: ModelOutput, teacher: ModelOutput | None, batch: Batch) -> None:
         """Add one batch: logits of shape (N, C) or (N, C, ...), target of shape (N,) or (N, ...)."""
         log_probs = _log_probs(student.logits)
-        target = target.flatten()
+        target = batch.target.flatten()
         labelled = target != UNLABELLED
         confidence, prediction = log_probs.max(-1)
         correct = prediction == target
@@ -123,15 +124,9 @@ class ClassificationEvaluator:
             return hard
         return (1 - self.label_smoothing) * hard - self.label_smoothing * log_probs.mean(-1)
 
-    def state(self) -> Tensor:
-        """The sums so far, float64; states of several batches or processes add."""
-        return self._state.clone()
-
-    def load(self, state: Tensor) -> None:
-        """Continue from sums given by :meth:`state`, or from several of them added."""
-        if state.shape != self._state.shape:
-            raise ValueError(f"state of shape {tuple(state.shape)}, expected {tuple(self._state.shape)}")
-        self._state = state.double().clone()
+    def sync(self, reduce: Callable[[Tensor], Tensor]) -> None:
+        """Add up over processes: ``reduce`` sums a tensor over all of them."""
+        self._state = reduce(self._state)
 
     def compute(self) -> dict[str, float]:
         """Metrics by name, fractions in [0, 1] and nats; those of the teacher only where there was one."""

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from kd_lightning.batch import Batch
 from kd_lightning.errors import UserError
 from kd_lightning.outputs import ModelOutput
 from kd_lightning.tasks.classification import ClassificationTask
@@ -90,7 +91,7 @@ def slow_ece(logits: torch.Tensor, target: torch.Tensor, bins: int = 15) -> floa
 def test_metrics_equal_plain_arithmetic():
     student, teacher, target = outputs(500)
     evaluator = ClassificationTask().evaluator()
-    evaluator.update(ModelOutput(student), ModelOutput(teacher), target)
+    evaluator.update(ModelOutput(student), ModelOutput(teacher), Batch(None, target))
     metrics = evaluator.compute()
     p, q = torch.softmax(teacher.double(), 1), torch.softmax(student.double(), 1)
     expected = {
@@ -111,7 +112,7 @@ def test_validation_loss_is_the_training_loss_also_with_label_smoothing():
     student, _, target = outputs(100)
     task = ClassificationTask(0.2)
     evaluator = task.evaluator()
-    evaluator.update(ModelOutput(student), None, target)
+    evaluator.update(ModelOutput(student), None, Batch(None, target))
     assert evaluator.compute()["loss_task"] == pytest.approx(task.loss(ModelOutput(student), target).item(), rel=1e-6)
 
 
@@ -119,14 +120,16 @@ def test_states_of_parts_add_up_to_the_whole():
     student, teacher, target = outputs(300)
     task = ClassificationTask()
     whole = task.evaluator()
-    whole.update(ModelOutput(student), ModelOutput(teacher), target)
+    whole.update(ModelOutput(student), ModelOutput(teacher), Batch(None, target))
     parts = [task.evaluator() for _ in range(3)]
     for i, part in enumerate(parts):
         rows = slice(100 * i, 100 * (i + 1))
-        part.update(ModelOutput(student[rows]), ModelOutput(teacher[rows]), target[rows])
-    merged = task.evaluator()
-    merged.load(sum(part.state() for part in parts))
-    assert merged.compute() == pytest.approx(whole.compute(), rel=1e-12)
+        part.update(ModelOutput(student[rows]), ModelOutput(teacher[rows]), Batch(None, target[rows]))
+    gathered: list[torch.Tensor] = []
+    for part in parts:
+        part.sync(lambda sums: gathered.append(sums) or sums)
+    parts[0].sync(lambda _: sum(gathered))
+    assert parts[0].compute() == pytest.approx(whole.compute(), rel=1e-12)
 
 
 def test_unlabelled_samples_count_for_agreement_and_divergence_but_not_for_accuracy():
@@ -134,9 +137,9 @@ def test_unlabelled_samples_count_for_agreement_and_divergence_but_not_for_accur
     hidden = target.clone()
     hidden[50:] = -1
     full, part, few = (ClassificationTask().evaluator() for _ in range(3))
-    full.update(ModelOutput(student), ModelOutput(teacher), target)
-    part.update(ModelOutput(student), ModelOutput(teacher), hidden)
-    few.update(ModelOutput(student[:50]), ModelOutput(teacher[:50]), target[:50])
+    full.update(ModelOutput(student), ModelOutput(teacher), Batch(None, target))
+    part.update(ModelOutput(student), ModelOutput(teacher), Batch(None, hidden))
+    few.update(ModelOutput(student[:50]), ModelOutput(teacher[:50]), Batch(None, target[:50]))
     for name in ("agreement", "kl_teacher"):
         assert part.compute()[name] == full.compute()[name]
     for name in ("acc", "loss_task", "ece", "teacher_acc", "teacher_ece"):
@@ -146,7 +149,7 @@ def test_unlabelled_samples_count_for_agreement_and_divergence_but_not_for_accur
 def test_without_a_teacher_there_are_no_figures_about_one():
     student, _, target = outputs(10)
     evaluator = ClassificationTask().evaluator()
-    evaluator.update(ModelOutput(student), None, target)
+    evaluator.update(ModelOutput(student), None, Batch(None, target))
     assert set(evaluator.compute()) == {"acc", "loss_task", "ece"}
 
 
@@ -158,7 +161,7 @@ def test_an_empty_evaluation_gives_nan_not_a_number_that_looks_good():
 def test_a_student_equal_to_its_teacher_agrees_fully_and_does_not_diverge():
     student, _, target = outputs(50)
     evaluator = ClassificationTask().evaluator()
-    evaluator.update(ModelOutput(student * 1e4), ModelOutput(student * 1e4), target)
+    evaluator.update(ModelOutput(student * 1e4), ModelOutput(student * 1e4), Batch(None, target))
     metrics = evaluator.compute()
     assert metrics["agreement"] == 1.0
     assert metrics["kl_teacher"] == 0.0
@@ -168,8 +171,8 @@ def test_pixelwise_logits_count_every_position():
     logits, _, target = outputs(2 * 3 * 3, classes=4)
     image = logits.reshape(2, 3, 3, 4).movedim(-1, 1)
     flat, dense = ClassificationTask().evaluator(), ClassificationTask().evaluator()
-    flat.update(ModelOutput(logits), None, target)
-    dense.update(ModelOutput(image), None, target.reshape(2, 3, 3))
+    flat.update(ModelOutput(logits), None, Batch(None, target))
+    dense.update(ModelOutput(image), None, Batch(None, target.reshape(2, 3, 3)))
     assert dense.compute() == pytest.approx(flat.compute())
 
 

@@ -42,11 +42,12 @@ class Reader:
         batch_size: int,
         num_threads: int,
         view: int = 0,
+        split: str = "",
         as_batch: bool = False,
         pin: bool = False,
         collate: Callable[[list], Any] | None = None,
     ) -> None:
-        self.view, self.as_batch, self.pin = view, as_batch, pin
+        self.view, self.split, self.as_batch, self.pin = view, split, as_batch, pin
         self.collate = collate or default_collate
         self.chunk = batch_size
         self.group = 1
@@ -81,7 +82,7 @@ class Reader:
                 raise UserError(
                     f"as_batch=True needs samples of (inputs, target), the data set gave {type(result).__name__}"
                 )
-            result = OutBatch(result[0], result[1], batch.indices, self.view)
+            result = OutBatch(result[0], result[1], batch.indices, self.view, self.split)
         return pinned(result) if self.pin else result
 
 

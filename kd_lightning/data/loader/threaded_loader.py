@@ -69,6 +69,7 @@ class ThreadedLoader:
         timeout: seconds to wait for a batch before a LoaderTimeout names the sample that hangs. None: for ever.
         collate_fn: makes a batch of a list of samples; None: as DataLoader does.
         as_batch: yield :class:`kd_lightning.batch.Batch`; otherwise what a DataLoader yields, ``[inputs, target]``.
+        split: the batches' ``split`` (with ``as_batch``): "train", "val" or "test".
         views: how many augmented views the data set has: the view asked for is ``epoch % views``, or ``epoch`` if 0.
         sampler: an order of the user's own in place of ``shuffle`` (see :class:`EpochSampler`).
         rank, num_replicas: this process among the processes that share the data; None: torch.distributed's, if it runs.
@@ -105,6 +106,7 @@ class ThreadedLoader:
         timeout: float | None = None,
         collate_fn: Callable[[list], Any] | None = None,
         as_batch: bool = False,
+        split: str = "",
         views: int = 0,
         sampler: Iterable[int] | None = None,
         rank: int | None = None,
@@ -130,7 +132,7 @@ class ThreadedLoader:
             )
         self.dataset, self.batch_size, self.drop_last = dataset, batch_size, drop_last
         self.order, self.timeout, self.collate_fn, self.as_batch = order, timeout, collate_fn, as_batch
-        self.views, self.pin_memory = views, pin_memory
+        self.split, self.views, self.pin_memory = split, views, pin_memory
         self.reader = choose_reader(dataset, collate_fn)
         self.num_threads = num_threads or self.reader.threads(default_threads())
         self.prefetch = prefetch
@@ -172,6 +174,7 @@ class ThreadedLoader:
             self.dataset.set_epoch(epoch)
         options: dict[str, Any] = {
             "view": epoch % self.views if self.views else epoch,
+            "split": self.split,
             "as_batch": self.as_batch,
             "pin": torch.cuda.is_available() if self.pin_memory is None else self.pin_memory,
             "collate": self.collate_fn,

@@ -1,0 +1,253 @@
+"""The joints: what the parts may know of each other. Whatever is not written here, no part may assume of another.
+
+::
+
+    DataModule ──► Batch ──► Teacher ──► ModelOutput ─┐
+                     │                                ├──► Step ──► Terms ──► loss        (every training step)
+                     └─────► student ──► ModelOutput ─┤
+                                                      └──► Evaluator ──► Task's metrics   (validation and test)
+
+Protocols: a class fits by having the members, nothing has to be inherited. ``N`` samples, ``C`` classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from kd_lightning.batch import Batch
+from kd_lightning.outputs import ModelOutput
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+    from kd_lightning.runs.spec import RunSpec
+
+# What a teacher may provide and a method may require (ModelOutput's fields, and what they mean).
+LOGITS, PROBABILITIES, LABELS, VALUES, SPREAD, FEATURES, ASSIGNMENTS = (
+    "logits",
+    "probabilities",
+    "labels",
+    "values",
+    "spread",
+    "features",
+    "assignments",
+)
+
+
+class Clock(NamedTuple):
+    """Where a run stands: what schedules are functions of.
+
+    Attributes:
+        epoch: finished epochs, 0 in the first one.
+        step: optimizer steps taken so far.
+        total_steps: optimizer steps of the whole run, >= 1.
+        steps_per_epoch: optimizer steps of one epoch, >= 1.
+    """
+
+    epoch: int
+    step: int
+    total_steps: int
+    steps_per_epoch: int
+
+
+Weight = float | Callable[[Clock], float]
+"""A number >= 0, or a schedule: a callable of the clock (:mod:`kd_lightning.schedules`)."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """All that a method may look at in one batch.
+
+    Attributes:
+        batch: inputs, target, index, view, split, further views.
+        student: the student's output, with graph.
+        teacher: the teacher's output for the same batch, detached; None where nobody asked for it.
+        clock: where the run stands.
+    """
+
+    batch: Batch
+    student: ModelOutput
+    teacher: ModelOutput | None
+    clock: Clock
+
+
+class Term(Protocol):
+    """A loss term: an ``nn.Module`` called as ``term(student, teacher, target)`` that returns a scalar tensor.
+
+    A parameter of ``forward`` beyond these three is asked for by its name: ``index`` (N,), ``clock``
+    (:class:`Clock`), ``views`` (outputs of student and teacher on the further views of the same samples), ``batch``.
+    The signature is read once; what the data cannot give is an error before data is touched.
+
+    Optional members, looked for by name:
+        needs_teacher: False for a term that uses no teacher (default True).
+        requires: what it reads of the teacher's output (default ``{"logits"}``; features follow from the taps).
+        ``prepare(student, teacher)``: build what depends on shapes, once, from outputs on an example.
+        ``bind(student_model, teacher_model)``: get the models themselves (their heads and classifiers), once.
+        ``after_step(student_model, clock)``: called after each optimizer step (EMA copies, memory banks).
+    """
+
+    def __call__(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class Teacher(Protocol):
+    """Anything frozen that answers for batches.
+
+    Attributes:
+        name: for messages and tables.
+        provides: what its output holds: some of ``logits``, ``probabilities``, ``labels``, ``values``, ``spread``,
+            ``features``, ``assignments``.
+        labels_new_inputs: whether it answers for any input (False: stored outputs know their samples only).
+    """
+
+    name: str
+    provides: frozenset[str]
+    labels_new_inputs: bool
+
+    def __call__(self, batch: Batch) -> ModelOutput:
+        """Its output for a batch, detached; ``(batch.split, batch.index, batch.view)`` names the input exactly."""
+        ...
+
+    def to(self, device: torch.device | str) -> Teacher:
+        """Move to a device, in place."""
+        ...
+
+    def verify(self) -> None:
+        """Raise if anything that decides its outputs moved since it was frozen."""
+        ...
+
+    def cache_parts(self) -> dict[str, Any]:
+        """All that its outputs depend on, its code included: part of the key under which they are stored."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """What ``result.json`` says of it: parameters, bytes, fingerprint, …"""
+        ...
+
+
+class Metric(NamedTuple):
+    """How one figure is read.
+
+    Attributes:
+        name: without prefix, as the evaluator returns it: "acc".
+        higher_is_better: its direction; None where neither is.
+        share: a fraction in [0, 1], shown in percent.
+        title: as a column is headed; empty: the name.
+        unit: of a value that is no share: "kWh".
+        of: "student", "teacher" (measured of the teacher alone) or "fidelity" (of both).
+    """
+
+    name: str
+    higher_is_better: bool | None
+    share: bool = False
+    title: str = ""
+    unit: str = ""
+    of: str = "student"
+
+
+class Evaluator(Protocol):
+    """Sums over an evaluation set."""
+
+    def update(self, student: ModelOutput, teacher: ModelOutput | None, batch: Batch) -> None:
+        """Add one batch."""
+        ...
+
+    def sync(self, reduce: Callable[[Tensor], Tensor]) -> None:
+        """Add up over processes: ``reduce`` sums a tensor over all of them."""
+        ...
+
+    def compute(self) -> dict[str, float]:
+        """Metrics by name: those that the task declares; a metric of the teacher only where there was one."""
+        ...
+
+
+class Task(Protocol):
+    """One kind of problem. Everything that is particular to it is in its one file.
+
+    Attributes:
+        name: "classification", …
+        metrics: every figure that its evaluator may return.
+        monitor: the name of the one that chooses the best checkpoint.
+    """
+
+    name: str
+    metrics: Sequence[Metric]
+    monitor: str
+
+    def loss(self, output: ModelOutput, target: Any) -> Tensor:
+        """The hard loss: a scalar; samples without ground truth are left out."""
+        ...
+
+    def evaluator(self) -> Evaluator:
+        """A fresh set of sums."""
+        ...
+
+    def check_output(self, output: ModelOutput, data: DataModule, where: str) -> None:
+        """Raise a UserError where a model's output does not suit the data; ``where`` is its configuration key."""
+        ...
+
+    def useless(self, metrics: Mapping[str, float], data: DataModule) -> str | None:
+        """Words of warning if a teacher with these validation metrics has nothing to teach; else None."""
+        ...
+
+    def picture(self, step: Step, data: DataModule, temperature: float) -> Image | None:
+        """A few samples and what both models make of them; None where there is nothing to draw."""
+        ...
+
+
+class DataModule(Protocol):
+    """Where batches come from: a LightningDataModule with fixed splits and reproducible views.
+
+    Attributes:
+        class_names: names of the classes, or None.
+        mean, std: per channel, by which the loader normalised the inputs; None where nobody knows.
+        views: how often a sample's augmented view changes: 1 never, K cycles, 0 a fresh one each epoch.
+    """
+
+    class_names: Sequence[str] | None
+    mean: Sequence[float] | None
+    std: Sequence[float] | None
+    views: int
+
+    def sizes(self) -> dict[str, int]:
+        """What a model's configuration may leave to the data (``num_classes``, ``in_channels``, …), by name."""
+        ...
+
+    def example_batch(self) -> Batch:
+        """Two samples, to infer shapes from."""
+        ...
+
+    def train_dataloader(self) -> Any: ...
+
+    def val_dataloader(self) -> Any: ...
+
+    def test_dataloader(self) -> Any: ...
+
+    def data_fingerprint(self) -> str:
+        """Hex digest of the training samples, their targets, and which were chosen."""
+        ...
+
+    def view_fingerprint(self) -> str:
+        """Hex digest of transform, augmentation, its seed and the number of views."""
+        ...
+
+
+class Handle(Protocol):
+    """A group of runs that was submitted."""
+
+    def done(self) -> bool: ...
+
+    def wait(self) -> None: ...
+
+
+class Executor(Protocol):
+    """Runs groups of runs somewhere: in this process, on a cluster."""
+
+    def submit(self, groups: Iterable[Sequence[RunSpec]], after: Sequence[Handle] = ()) -> Sequence[Handle]:
+        """Start the groups once everything in ``after`` has ended; one handle a group."""
+        ...
