@@ -27,7 +27,7 @@ class Batch(NamedTuple):
 
     inputs: Any
     target: Any
-    index: Tensor | None = None
+    index: Tensor | None = None  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a batch
     view: int = 0
     split: str = ""
     also: tuple[Batch, ...] = ()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
 
@@ -47,6 +49,9 @@ class RngStream:
         """Position in the stream: plain tensors, safe to load with ``weights_only=True``."""
         return {"cpu": self._cpu.clone(), "cuda": None if self._cuda is None else self._cuda.clone()}
 
-    def load_state_dict(self, state: dict[str, torch.Tensor | None]) -> None:
-        self._cpu = state["cpu"].clone().cpu()
-        self._cuda = None if state.get("cuda") is None else state["cuda"].clone().cpu()
+    def load_state_dict(self, state: Mapping[str, torch.Tensor | None]) -> None:
+        cpu, cuda = state["cpu"], state.get("cuda")
+        if cpu is None:
+            raise ValueError("the state of a random stream lacks the processor's generator")
+        self._cpu = cpu.clone().cpu()
+        self._cuda = None if cuda is None else cuda.clone().cpu()

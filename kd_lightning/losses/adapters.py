@@ -41,5 +41,5 @@ def of_equal_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """Both maps (N, C, H, W) at the smaller one's height and width, the larger averaged down; others as they are."""
     if student.ndim != 4 or student.shape[2:] == teacher.shape[2:]:
         return student, teacher
-    size = [min(pair) for pair in zip(student.shape[2:], teacher.shape[2:], strict=True)]
+    size = (min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3]))
     return F.adaptive_avg_pool2d(student, size), F.adaptive_avg_pool2d(teacher, size)

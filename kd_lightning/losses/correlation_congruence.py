@@ -40,7 +40,9 @@ class CorrelationCongruenceLoss(nn.Module):
         """Features (N, ...) give (N, N)."""
         rows = F.normalize(features.flatten(1), dim=1)
         exponent = 2 * self.gamma * (rows @ rows.T)
-        series = sum(exponent**p / math.factorial(p) for p in range(self.order + 1))
+        series = torch.ones_like(exponent)
+        for power in range(1, self.order + 1):
+            series = series + exponent**power / math.factorial(power)
         return math.exp(-2 * self.gamma) * series
 
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:

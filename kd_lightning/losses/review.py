@@ -56,8 +56,10 @@ def hierarchical_difference(student_maps: Tensor, teacher_maps: Tensor) -> Tenso
         if size >= student_maps.shape[2]:
             continue
         weight /= 2
-        pooled = [F.adaptive_avg_pool2d(maps, (size, size)) for maps in (student_maps, teacher_maps)]
-        loss = loss + weight * F.mse_loss(*pooled)
+        smaller_student, smaller_teacher = (
+            F.adaptive_avg_pool2d(m, (size, size)) for m in (student_maps, teacher_maps)
+        )
+        loss = loss + weight * F.mse_loss(smaller_student, smaller_teacher)
         total += weight
     return loss / total
 

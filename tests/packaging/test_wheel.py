@@ -67,7 +67,7 @@ def test_every_config_and_asset_is_in_the_wheel(wheel):
     wanted = {
         f"kd_lightning/{name}" if name.startswith("conf/") else name for name in tracked if (ROOT / name).exists()
     }
-    assert "kd_lightning/conf/train.yaml" in wanted
+    assert {"kd_lightning/conf/train.yaml", "kd_lightning/py.typed"} <= wanted
     assert sorted(wanted - names) == []
     assert not [name for name in names if name.startswith(("tests/", "outputs/", "benchmarks/"))]
 
