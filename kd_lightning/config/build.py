@@ -19,9 +19,8 @@ from kd_lightning.member import AUTOCAST, Member
 from kd_lightning.outputs import ModelOutput
 from kd_lightning.rng import RngStream
 from kd_lightning.runs.checkpoint import load_checkpoint, load_weights, model_weights
+from kd_lightning.runs.data_content import SIZES, sizes_of
 
-AUTO = ("num_classes", "in_channels", "in_features", "image_size")
-"""What a model's configuration may leave to the data, by the word "auto" or by not giving it."""
 MEMBER_KEYS = ("precision", "gradient_clip_val", "accumulate_grad_batches")
 """Keys of ``trainer`` that are each student's own: Lightning's would act on the group as a whole."""
 
@@ -52,28 +51,38 @@ def build_task(config: Mapping[str, Any]) -> Any:
 
 def build_model(node: Mapping[str, Any], datamodule: Any, where: str) -> nn.Module:
     """A model from its node; sizes that are "auto", or required and not given, come from the data."""
-    node = fill_auto(node, datamodule)
+    return build_sized_model(node, sizes_of(datamodule), where)
+
+
+def build_sized_model(node: Mapping[str, Any], sizes: Mapping[str, int], where: str) -> nn.Module:
+    """A model from its node and the data's sizes by name."""
+    node = fill_auto(node, sizes, where)
     model = instantiate(node, where)
     if not isinstance(model, nn.Module):
         raise UserError(f"{where}: {node.get('_target_')} gave a {type(model).__name__}, expected an nn.Module")
     return model
 
 
-def fill_auto(node: Mapping[str, Any], datamodule: Any) -> dict[str, Any]:
+def fill_auto(node: Mapping[str, Any], sizes: Mapping[str, int], where: str) -> dict[str, Any]:
     """The node with the data's sizes in place of "auto"."""
     node = dict(node)
     for key, value in node.items():
-        if value == "auto":
-            if key not in AUTO:
-                raise UserError(f"{node.get('_target_')}: {key}=auto is not known; auto goes with {', '.join(AUTO)}")
-            node[key] = getattr(datamodule, key)
+        if value == "auto" and key not in SIZES:
+            raise UserError(f"{node.get('_target_')}: {key}=auto is not known; auto goes with {', '.join(SIZES)}")
+    wanted = {key for key, value in node.items() if value == "auto"}
     try:
-        accepted = inspect.signature(hydra.utils.get_object(node["_target_"])).parameters
-    except (ValueError, TypeError):  # a builtin without a signature takes what it is given
-        return node
-    for key in AUTO:
-        if key in accepted and key not in node and accepted[key].default is inspect.Parameter.empty:
-            node[key] = getattr(datamodule, key)
+        accepted: Mapping[str, inspect.Parameter] = inspect.signature(
+            hydra.utils.get_object(node["_target_"])
+        ).parameters
+    except Exception:  # a builtin has no signature and takes what it is given; what cannot be imported is told below
+        accepted = {}
+    wanted |= {
+        key for key in SIZES if key in accepted and key not in node and accepted[key].default is inspect.Parameter.empty
+    }
+    for key in sorted(wanted):
+        if key not in sizes:
+            raise UserError(f"{where}.{key}: the data do not say it; give a number")
+        node[key] = sizes[key]
     return node
 
 

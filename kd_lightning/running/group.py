@@ -16,6 +16,7 @@ from kd_lightning.errors import RunInterrupted
 from kd_lightning.member import Member
 from kd_lightning.running.outcome import write_where_possible
 from kd_lightning.runs.checkpoint import load_checkpoint
+from kd_lightning.runs.data_content import data_content
 from kd_lightning.runs.directory import logging_to
 from kd_lightning.runs.interrupt import graceful, keyboard_interrupt_kept
 from kd_lightning.runs.latency import latency_ms
@@ -226,6 +227,7 @@ class Group:
     # -- results -------------------------------------------------------------------------------------------------
     def _results(self) -> list[dict[str, Any]]:
         example = self.datamodule.example_batch()
+        data = data_content(self.datamodule, example)
         info = self.teacher_info
         if info is not None and "latency_ms" not in info:
             info["latency_ms"] = latency_ms(self.teacher.module, example.inputs)
@@ -233,7 +235,7 @@ class Group:
         for recorder, member in zip(self.recorders, self.members, strict=True):
             if recorder.status in ("running", "stopped"):
                 recorder.status = "interrupted"
-            result = result_content(recorder, member, example, info, len(self.specs), self.started)
+            result = result_content(recorder, member, example, info, data, len(self.specs), self.started)
             write_where_possible(recorder.spec, result)
             final = {**result["metrics"], **{f"cost/{k}": v for k, v in result["cost"].items()}}
             recorder.close(final, result_markdown(result))

@@ -21,6 +21,7 @@ def result_content(
     member: Member | None,
     example: Batch,
     teacher: Mapping[str, Any] | None,
+    data: Mapping[str, Any],
     fused: int,
     started: datetime,
 ) -> dict[str, Any]:
@@ -31,6 +32,7 @@ def result_content(
         member: its student; None if it could not be built.
         example: a batch to time the student on.
         teacher: what is known of the teacher, beside how it did in this run's validation and test; None without one.
+        data: what a model needs to know of them (:func:`~kd_lightning.runs.data_content.data_content`).
         fused: runs that trained side by side.
         started: when they did.
     """
@@ -64,6 +66,7 @@ def result_content(
         "teacher": teacher,
         "baseline": None,
         "student": student,
+        "data": dict(data),
         "cost": {"seconds": recorder.seconds, "steps": recorder.step, "epochs": recorder.epoch, "fused": fused},
         "config": spec.config,
         "error": recorder.error,

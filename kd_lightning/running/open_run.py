@@ -1,0 +1,162 @@
+"""A finished run's student, rebuilt from its directory alone: no data set, no teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor, nn
+from yaml import YAMLError
+
+from kd_lightning.config.build import build_sized_model
+from kd_lightning.config.targets import TargetProblem, import_target
+from kd_lightning.errors import UserError
+from kd_lightning.runs.checkpoint import load_checkpoint, load_weights, model_weights
+from kd_lightning.runs.result_content import spec_of_result
+from kd_lightning.runs.result_file import read_result
+from kd_lightning.runs.spec import RunSpec
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How the student's inputs were made: ``(pixels / scale - mean) / std``, by channel; None where nobody knows.
+
+    Attributes:
+        scale: largest value of the raw pixels, 255 for bytes.
+        mean, std: per channel, of pixels in [0, 1].
+    """
+
+    scale: float | None
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Raw pixels (N, C, H, W) or (C, H, W) as the student takes them.
+
+        Raises:
+            UserError: the data said nothing of how they were normalised.
+        """
+        if self.scale is None or self.mean is None or self.std is None:
+            raise UserError("the run's data did not say how they normalise: give inputs as your data set makes them")
+        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
+        return (pixels.float() / self.scale - mean) / std
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """A finished run, to be used.
+
+    Attributes:
+        spec: name, directory, configuration, fingerprint.
+        student: with the weights of the best checkpoint, on the CPU, in eval mode.
+        sizes: what the model took from the data: ``num_classes``, ``in_channels``, ….
+        class_names: in the order of the logits, or None.
+        preprocessing: how inputs were made from pixels.
+        metrics: ``test/acc``, ``best/val_acc``, …: those of ``result.json``.
+    """
+
+    spec: RunSpec
+    student: nn.Module
+    sizes: Mapping[str, int]
+    class_names: Sequence[str] | None
+    preprocessing: Preprocessing
+    metrics: Mapping[str, float]
+    _example: Any
+
+    @property
+    def example_shape(self) -> tuple[int, ...]:
+        """Shape of one sample's input, without the batch dimension.
+
+        Raises:
+            UserError: the inputs are no single tensor.
+        """
+        return _shape(self._example, f"run_dir={self.spec.run_dir}")
+
+    def example_inputs(self, samples: int = 1) -> Any:
+        """Zeros of the shape and type that the student takes, as one tensor or the structure of them."""
+        return _zeros(self._example, samples, f"run_dir={self.spec.run_dir}")
+
+
+def open_run(run_dir: Path | str) -> OpenRun:
+    """Open a finished run.
+
+    ::
+
+        run = kd.open_run("outputs/kd/s0")
+        with torch.no_grad():
+            logits = run.student(run.preprocessing(pixels))
+
+    Args:
+        run_dir: directory of a finished run.
+
+    Raises:
+        UserError: the run is not finished, its checkpoint is missing or damaged, its model's code is not found or not
+            the one that was trained.
+    """
+    run_dir = Path(run_dir)
+    result = read_result(run_dir / "result.json")
+    if result is None:
+        raise UserError(f"{run_dir}: holds no result.json; give the directory of a finished run")
+    if result["status"] != "finished":
+        raise UserError(f"{run_dir}: the run is {result['status']}; only a finished one can be opened")
+    spec = spec_of_result(result, run_dir)
+    data = result.get("data") or {}
+    sizes = data.get("sizes") or {}
+    weights = model_weights(load_checkpoint(spec.best_checkpoint, "run_dir"))
+    _find_code(str(spec.config["student"].get("_target_")), run_dir)
+    student = build_sized_model(spec.config["student"], sizes, f"{run_dir}: student")
+    load_weights(student, weights, f"run_dir={spec.best_checkpoint}")
+    return OpenRun(
+        spec,
+        student.eval(),
+        sizes,
+        data.get("class_names"),
+        Preprocessing(data.get("scale"), _tuple(data.get("mean")), _tuple(data.get("std"))),
+        result["metrics"],
+        data.get("example"),
+    )
+
+
+def _find_code(target: str, run_dir: Path) -> None:
+    """Raise a UserError that says where the run was started, if the student's class is not to be found here."""
+    try:
+        import_target(target)
+    except TargetProblem as problem:
+        started = started_in(run_dir)
+        hint = f"; the run was started in {started}: start there, or put that folder on PYTHONPATH" if started else ""
+        raise UserError(f"{run_dir}: its student, {target}, is not found here ({problem.text}){hint}") from problem
+
+
+def started_in(run_dir: Path) -> Path | None:
+    """The working directory that the run was started in, as Hydra noted it; None where it did not."""
+    try:
+        noted = OmegaConf.load(run_dir / ".hydra" / "hydra.yaml")
+        return Path(str(OmegaConf.select(noted, "hydra.runtime.cwd", throw_on_missing=True)))
+    except (OSError, OmegaConfBaseException, YAMLError):
+        return None
+
+
+def _tuple(values: Sequence[float] | None) -> tuple[float, ...] | None:
+    return None if values is None else tuple(values)
+
+
+def _shape(example: Any, where: str) -> tuple[int, ...]:
+    if not isinstance(example, Mapping) or "shape" not in example:
+        raise UserError(f"{where}: its inputs are no single tensor of a known shape; see example_inputs()")
+    return tuple(example["shape"])
+
+
+def _zeros(example: Any, samples: int, where: str) -> Any:
+    if isinstance(example, Mapping):
+        if "shape" in example:
+            return torch.zeros(samples, *example["shape"], dtype=getattr(torch, example["dtype"]))
+        if "fields" in example:
+            return {name: _zeros(value, samples, where) for name, value in example["fields"].items()}
+        if "items" in example:
+            return [_zeros(value, samples, where) for value in example["items"]]
+    raise UserError(f"{where}: its result.json does not say what the inputs look like; give your own")
