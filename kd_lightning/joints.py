@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 from torch import Tensor
 
 from kd_lightning.batch import Batch
+from kd_lightning.metrics.metric import Metric
 from kd_lightning.outputs import ModelOutput
 
 if TYPE_CHECKING:
@@ -130,26 +131,6 @@ class Teacher(Protocol):
         ...
 
 
-class Metric(NamedTuple):
-    """How one figure is read.
-
-    Attributes:
-        name: without prefix, as the evaluator returns it: "acc".
-        higher_is_better: its direction; None where neither is.
-        share: a fraction in [0, 1], shown in percent.
-        title: as a column is headed; empty: the name.
-        unit: of a value that is no share: "kWh".
-        of: "student", "teacher" (measured of the teacher alone) or "fidelity" (of both).
-    """
-
-    name: str
-    higher_is_better: bool | None
-    share: bool = False
-    title: str = ""
-    unit: str = ""
-    of: str = "student"
-
-
 class Evaluator(Protocol):
     """Sums over an evaluation set."""
 
@@ -171,8 +152,8 @@ class Task(Protocol):
 
     Attributes:
         name: "classification", …
-        metrics: every figure that its evaluator may return.
-        monitor: the name of the one that chooses the best checkpoint.
+        metrics: every figure that its evaluator may return; written into ``result.json``, where all readers find them.
+        monitor: the name of the student's metric that chooses the best checkpoint; it has a direction.
     """
 
     name: str
@@ -196,7 +177,7 @@ class Task(Protocol):
         ...
 
     def picture(self, step: Step, data: DataModule, temperature: float) -> Image | None:
-        """A few samples and what both models make of them; None where there is nothing to draw."""
+        """The step's samples and what both models make of them; None where there is nothing to draw."""
         ...
 
 

@@ -15,11 +15,13 @@ from torch import nn
 
 from kd_lightning.batch import Batch
 from kd_lightning.errors import UserError
+from kd_lightning.joints import Task
 from kd_lightning.member import AUTOCAST, Member
 from kd_lightning.outputs import ModelOutput
 from kd_lightning.rng import RngStream
 from kd_lightning.runs.checkpoint import load_checkpoint, load_weights, model_weights
 from kd_lightning.runs.data_content import SIZES, sizes_of
+from kd_lightning.tasks.base import check_task
 
 MEMBER_KEYS = ("precision", "gradient_clip_val", "accumulate_grad_batches")
 """Keys of ``trainer`` that are each student's own: Lightning's would act on the group as a whole."""
@@ -45,8 +47,11 @@ def build_datamodule(config: Mapping[str, Any]) -> Any:
     return datamodule
 
 
-def build_task(config: Mapping[str, Any]) -> Any:
-    return instantiate(config["task"], "task")
+def build_task(config: Mapping[str, Any]) -> Task:
+    """The task, known to be whole."""
+    task: Task = instantiate(config["task"], "task")
+    check_task(task)
+    return task
 
 
 def build_model(node: Mapping[str, Any], datamodule: Any, where: str) -> nn.Module:
@@ -144,15 +149,8 @@ def build_member(
             name=name,
         )
         output = prepare_member(member, example, teacher_output)
-    check_output(member.task, output, datamodule, "student")
+    member.task.check_output(output, datamodule, "student")
     return member
-
-
-def check_output(task: Any, output: ModelOutput, datamodule: Any, where: str) -> None:
-    """Let the task say whether a model's output suits the data; tasks without ``check_output`` take any."""
-    check = getattr(task, "check_output", None)
-    if check is not None:
-        check(output, datamodule.num_classes, where)
 
 
 def prepare_member(member: Member, example: Batch, teacher_output: ModelOutput | None) -> ModelOutput:

@@ -98,6 +98,11 @@ class DistillationDataModule(LightningDataModule):
         self._test: Dataset | None = None
         self._content = ""
 
+    def sizes(self) -> dict[str, int]:
+        """What a model's configuration may leave to the data, by name, as far as it is known."""
+        names = ("num_classes", "in_channels", "in_features", "image_size")
+        return {name: int(getattr(self, name)) for name in names if hasattr(self, name)}
+
     # ---- what a data set's own module gives -------------------------------------------------------------------------
 
     def train_data(self) -> tuple[Tensor, Tensor]:

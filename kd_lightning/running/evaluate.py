@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from kd_lightning.config.build import build_datamodule, build_member, trainer_arguments
 from kd_lightning.distiller import Distiller
 from kd_lightning.errors import UserError
+from kd_lightning.metrics.declared import Declared
 from kd_lightning.recorder import Recorder
 from kd_lightning.runs.checkpoint import load_checkpoint, load_weights
 from kd_lightning.runs.result_file import read_result
@@ -81,7 +82,7 @@ def evaluate_run(run_dir: Path, overrides: Sequence[str] = ()) -> tuple[Metrics,
         trainer.test(Distiller(teacher, member, [kept]), loader, verbose=False)
     finally:
         loader.close()
-    measured = {f"test/{k}": v for k, v in kept.metrics.items() if not k.startswith("teacher_")}
+    measured = Declared(member.task.metrics, member.task.monitor).students(kept.metrics, "test/")
     return measured, {k: v for k, v in result["metrics"].items() if k.startswith("test/")}
 
 

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kd_lightning.config.build import build_task
 from kd_lightning.errors import RunInterrupted, UserError
 from kd_lightning.running.outcome import (
     Result,
@@ -74,7 +73,7 @@ def execute(
                             link_baselines(specs, results)
                         if finished is not None:
                             finished([results[spec.run_dir] for spec in part])
-                    warn_about_teacher(group, results, build_task(shared.config), shared.datamodule.num_classes)
+                    warn_about_teacher(group, results)
                     shared.datamodule.teardown("fit")  # says how many unreadable images were left out
             link_baselines(specs, results)
     except (RunInterrupted, KeyboardInterrupt) as error:

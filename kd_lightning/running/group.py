@@ -16,7 +16,6 @@ from kd_lightning.errors import RunInterrupted
 from kd_lightning.member import Member
 from kd_lightning.running.outcome import write_where_possible
 from kd_lightning.runs.checkpoint import load_checkpoint
-from kd_lightning.runs.data_content import data_content
 from kd_lightning.runs.directory import logging_to
 from kd_lightning.runs.interrupt import graceful, keyboard_interrupt_kept
 from kd_lightning.runs.latency import latency_ms
@@ -24,7 +23,7 @@ from kd_lightning.runs.loggers import build_loggers, log_start, remove_event_fil
 from kd_lightning.runs.result_content import result_content
 from kd_lightning.runs.run_recorder import RunRecorder
 from kd_lightning.runs.spec import Progress, RunSpec
-from kd_lightning.tasks.classification_picture import sample_picture
+from kd_lightning.tasks.pictures import Pictures
 from kd_lightning.teachers.evaluation_memo import EvaluationMemo
 from kd_lightning.terminal.progress import GroupProgress
 from kd_lightning.terminal.table import result_markdown
@@ -133,19 +132,13 @@ class Group:
         log_start(recorder.loggers, spec.name, spec.config)
 
     def _recorder(self, spec: RunSpec) -> RunRecorder:
-        data = self.datamodule
-
-        def draw(inputs: Any, target: Any, student: Any, teacher: Any) -> Any:
-            temperature = (spec.config.get("method") or {}).get("temperature") or 1.0
-            return sample_picture(
-                inputs, target, student, teacher, temperature, data.class_names, data.mean, data.std
-            )  # fmt: skip
-
+        task, temperature = build_task(spec.config), (spec.config.get("method") or {}).get("temperature")
+        shown_at = float(temperature) if isinstance(temperature, (int, float)) else 1.0  # a schedule has no one value
         return RunRecorder(
             spec,
-            task=build_task(spec.config),
+            task=task,
             loader_state=lambda: self._train_loader.state_dict(),
-            draw=draw if spec.config["pictures"]["every_n_epochs"] else None,
+            draw=Pictures(task, self.datamodule, **spec.config["pictures"], temperature=shown_at, name=spec.name),
             report=self.shown.update if self.shown else None,
         )
 
@@ -226,16 +219,14 @@ class Group:
 
     # -- results -------------------------------------------------------------------------------------------------
     def _results(self) -> list[dict[str, Any]]:
-        example = self.datamodule.example_batch()
-        data = data_content(self.datamodule, example)
         info = self.teacher_info
         if info is not None and "latency_ms" not in info:
-            info["latency_ms"] = latency_ms(self.teacher.module, example.inputs)
+            info["latency_ms"] = latency_ms(self.teacher.module, self.datamodule.example_batch().inputs)
         results = []
         for recorder, member in zip(self.recorders, self.members, strict=True):
             if recorder.status in ("running", "stopped"):
                 recorder.status = "interrupted"
-            result = result_content(recorder, member, example, info, data, len(self.specs), self.started)
+            result = result_content(recorder, member, self.datamodule, info, len(self.specs), self.started)
             write_where_possible(recorder.spec, result)
             final = {**result["metrics"], **{f"cost/{k}": v for k, v in result["cost"].items()}}
             recorder.close(final, result_markdown(result))

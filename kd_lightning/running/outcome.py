@@ -11,6 +11,8 @@ from typing import Any
 
 from kd_lightning.config.build import build_task
 from kd_lightning.errors import UserError
+from kd_lightning.metrics.declared import Declared
+from kd_lightning.metrics.verdicts import behind
 from kd_lightning.runs.checkpoint import load_checkpoint
 from kd_lightning.runs.result_file import read_result, write_result
 from kd_lightning.runs.spec import ALONE, RunSpec
@@ -65,7 +67,7 @@ def pending(spec: RunSpec, status: str, error: str | None = None) -> Result:
         "fingerprint": spec.fingerprint,
         "seed": spec.seed,
         "overrides": list(spec.overrides),
-        "monitor": monitor(spec),
+        **declared(spec),
         "metrics": {},
         "teacher": None,
         "baseline": None,
@@ -75,13 +77,18 @@ def pending(spec: RunSpec, status: str, error: str | None = None) -> Result:
     }
 
 
-def monitor(spec: RunSpec) -> dict[str, str]:
-    """The metric that chooses the best checkpoint, and its direction; accuracy if the task itself is what is wrong."""
+def declared(spec: RunSpec) -> dict[str, Any]:
+    """What the run's task says of its metrics; nothing if the task itself is what is wrong."""
     try:
         task = build_task(spec.config)
     except UserError:
-        return {"metric": "acc", "mode": "max"}
-    return {"metric": task.monitor, "mode": task.mode}
+        return {"task": "", "monitor": {"metric": "", "mode": "max"}, "declared": []}
+    known = Declared(task.metrics, task.monitor)
+    return {
+        "task": task.name,
+        "monitor": {"metric": task.monitor, "mode": known.monitored.mode},
+        "declared": known.as_plain(),
+    }
 
 
 def failed_result(spec: RunSpec, error: Exception) -> Result:
@@ -113,7 +120,8 @@ def link_baselines(specs: Sequence[RunSpec], results: Mapping[Path, Result]) -> 
         if alone is None:
             continue
         result, metric = results[spec.run_dir], alone["monitor"]["metric"]
-        entry = {k: alone["metrics"].get(k) for k in (f"test/{metric}", "test/agreement", f"best/val_{metric}")}
+        fidelity = Declared.of_result(alone).fidelity(name for name in alone["metrics"] if name.startswith("test/"))
+        entry = {k: alone["metrics"].get(k) for k in (f"test/{metric}", *fidelity, f"best/val_{metric}")}
         entry |= {"run_dir": str(spec.baseline.run_dir), "student": alone["student"]}
         if result.get("baseline") != entry:
             result["baseline"] = entry
@@ -131,32 +139,22 @@ def remove_torn(spec: RunSpec) -> None:
                 torn.unlink()
 
 
-def warn_about_teacher(specs: Sequence[RunSpec], results: Mapping[Path, Result], task: Any, num_classes: int) -> None:
+def warn_about_teacher(specs: Sequence[RunSpec], results: Mapping[Path, Result]) -> None:
     """Say loudly what a teacher does that no student should learn from.
 
     Args:
         specs: runs of one teacher.
         results: theirs, and those of other runs.
-        task: says what chance is, which metric counts and which direction is better.
-        num_classes: of the data.
     """
     finished = [results[spec.run_dir] for spec in with_own_result(specs, results)]
-    value = next((r["teacher"].get(f"val/{task.monitor}") for r in finished if r["teacher"]), None)
-    if value is None or not hasattr(task, "chance"):
+    taught = next((result for result in finished if result["teacher"]), None)
+    if taught is None:
         return
-    sign, metric = (1 if task.mode == "max" else -1), f"val/{task.monitor}"
-    name = next(r["teacher"]["name"] for r in finished if r["teacher"])
-    alone = [r["metrics"].get(f"best/val_{task.monitor}") for r in finished if r["role"] == ALONE]
-    better = [a for a in alone if a is not None and sign * a > sign * value]
-    if sign * value <= sign * task.chance(num_classes) * 1.2:
-        log.warning(
-            "WARNING: the teacher %s is no better than chance (%s %.3f): check its checkpoint, its normalization "
-            "(teacher.normalization) and that its classes are numbered as the data's",
-            name, metric, value,
-        )  # fmt: skip
-    elif better:
-        log.warning(
-            "WARNING: the student alone (%s %.3f) beats the teacher %s (%.3f): train the teacher longer "
-            "(teacher.train.max_epochs) or choose a larger one",
-            metric, max(better, key=lambda a: sign * a), name, value,
-        )  # fmt: skip
+    metric, teacher = Declared.of_result(taught).monitored, taught["teacher"]
+    value = teacher.get(f"val/{metric.name}")
+    if value is None:
+        return
+    alone = [r["metrics"].get(f"best/val_{metric.name}") for r in finished if r["role"] == ALONE]
+    said = teacher.get("useless") or behind(metric, value, [figure for figure in alone if figure is not None])
+    if said:
+        log.warning("WARNING: the teacher %s is %s", teacher["name"], said)

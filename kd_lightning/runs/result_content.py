@@ -7,8 +7,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from kd_lightning.batch import Batch
+from kd_lightning.joints import DataModule
 from kd_lightning.member import Member
+from kd_lightning.runs.data_content import data_content
 from kd_lightning.runs.latency import latency_ms, parameters_count, state_bytes
 from kd_lightning.runs.provenance import commits, host, versions
 from kd_lightning.runs.result_file import FORMAT
@@ -19,9 +20,8 @@ from kd_lightning.runs.spec import RunSpec
 def result_content(
     recorder: RunRecorder,
     member: Member | None,
-    example: Batch,
+    data: DataModule,
     teacher: Mapping[str, Any] | None,
-    data: Mapping[str, Any],
     fused: int,
     started: datetime,
 ) -> dict[str, Any]:
@@ -30,18 +30,18 @@ def result_content(
     Args:
         recorder: of the run, which has ended.
         member: its student; None if it could not be built.
-        example: a batch to time the student on.
+        data: the run's; gives a batch to time the student on.
         teacher: what is known of the teacher, beside how it did in this run's validation and test; None without one.
-        data: what a model needs to know of them (:func:`~kd_lightning.runs.data_content.data_content`).
         fused: runs that trained side by side.
         started: when they did.
     """
     spec = recorder.spec
-    metrics = {f"test/{k}": v for k, v in recorder.test_metrics.items() if not k.startswith("teacher_")}
+    declared = recorder.declared
+    metrics = declared.students(recorder.test_metrics, "test/")
     if recorder.best is not None:
         metrics[f"best/val_{recorder.monitor}"] = recorder.best
         metrics |= {"best/epoch": recorder.best_epoch, "best/step": recorder.best_step}
-    student = None
+    student, example = None, data.example_batch()
     if member is not None:
         student = {
             "parameters": parameters_count(member.student),
@@ -49,9 +49,11 @@ def result_content(
             "latency_ms": latency_ms(member.student, example.inputs) if recorder.status == "finished" else None,
         }
     if teacher is not None:
-        measured = {"test": recorder.test_metrics, "val": recorder.best_metrics}
-        own = f"teacher_{recorder.monitor}"
-        teacher = {**teacher, **{f"{s}/{recorder.monitor}": m[own] for s, m in measured.items() if own in m}}
+        teacher = {**teacher, **declared.teachers(recorder.test_metrics, "test/")}
+        validated = declared.teachers(recorder.best_metrics, "")
+        teacher |= {f"val/{name}": value for name, value in validated.items()}
+        useless = recorder.task.useless(validated, data) if recorder.monitor in validated else None
+        teacher |= {"useless": useless} if useless else {}
     return {
         "format": FORMAT,
         "status": recorder.status,
@@ -60,8 +62,9 @@ def result_content(
         "fingerprint": spec.fingerprint,
         "seed": spec.seed,
         "overrides": list(spec.overrides),
-        "task": recorder.task_name,
-        "monitor": {"metric": recorder.monitor, "mode": recorder.mode},
+        "task": recorder.task.name,
+        "monitor": {"metric": recorder.monitor, "mode": declared.monitored.mode},
+        "declared": declared.as_plain(),
         "metrics": metrics,
         "teacher": teacher,
         "baseline": None,

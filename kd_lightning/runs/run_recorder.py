@@ -9,10 +9,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from kd_lightning.errors import UserError
-from kd_lightning.joints import Step
+from kd_lightning.joints import Step, Task
+from kd_lightning.metrics.declared import Declared
 from kd_lightning.recorder import Recorder
 from kd_lightning.runs.checkpoint import first_line, load_checkpoint, save_checkpoint
 from kd_lightning.runs.loggers import log_end
@@ -34,10 +33,10 @@ class RunRecorder(Recorder):
 
     Args:
         spec: the run.
-        task: says which metric chooses the best checkpoint, and which direction is better.
+        task: declares the metrics, and which of them chooses the best checkpoint.
         loggers: Lightning loggers beside the metrics file.
         loader_state: gives the training loader's position, asked for between two batches.
-        draw: makes a picture of a few samples from ``(inputs, target, student_logits, teacher_logits)``; None: none.
+        draw: makes a picture, shape (height, width, 3), of a step and the epoch, where one is due; None: none.
         report: called as ``report(name, **what)`` with what a progress display shows.
     """
 
@@ -45,15 +44,16 @@ class RunRecorder(Recorder):
         self,
         spec: RunSpec,
         *,
-        task: Any,
+        task: Task,
         loggers: Sequence[Any] = (),
         loader_state: Callable[[], dict[str, Any]] | None = None,
-        draw: Callable[..., Any] | None = None,
+        draw: Callable[[Step, int], Any] | None = None,
         report: Callable[..., None] | None = None,
     ) -> None:
         config = spec.config
         self.spec = spec
-        self.monitor, self.mode, self.task_name = task.monitor, task.mode, task.name
+        self.task, self.declared = task, Declared(task.metrics, task.monitor)
+        self.monitor = task.monitor
         self.loggers = list(loggers)
         self.status = "running"
         self.error: str | None = None
@@ -69,7 +69,6 @@ class RunRecorder(Recorder):
         self.checkpoint_every_n_steps = config["checkpoint"]["every_n_steps"]
         self._patience = config["early_stopping"]["patience"]
         self._min_delta = float(config["early_stopping"]["min_delta"] or 0.0)
-        self._pictures = config["pictures"]
         self._loader_state = loader_state
         self._draw = draw
         self._report = report or (lambda name, **what: None)
@@ -115,9 +114,9 @@ class RunRecorder(Recorder):
 
     def validated(self, member: Member, step: int, epoch: int, metrics: dict[str, float]) -> None:
         value = metrics[self.monitor]
-        line = {f"val/{name}": number for name, number in metrics.items() if not name.startswith("teacher_")}
+        line = self.declared.students(metrics, "val/")
         if not self._teacher_logged:
-            line |= {f"teacher/val_{n[8:]}": v for n, v in metrics.items() if n.startswith("teacher_")}
+            line |= self.declared.teachers(metrics, "teacher/val_")
             self._teacher_logged = True
         self._write(step, epoch, line)
         self._picture(step, epoch)
@@ -138,7 +137,7 @@ class RunRecorder(Recorder):
         if self._patience is not None and self.stale >= self._patience:
             self.status = "stopped"
             self.save(member, epoch + 1, 0, step)
-        self._report(self.spec.name, epoch=epoch + 1, metrics={f"val/{self.monitor}": value}, best=self.best)
+        self._report(self.spec.name, epoch=epoch + 1, metric=self.declared.monitored, value=value, best=self.best)
 
     def tested(self, metrics: dict[str, float]) -> None:
         self.test_metrics = dict(metrics)
@@ -218,7 +217,7 @@ class RunRecorder(Recorder):
         self._since = now
 
     def _gain(self, value: float, over: float) -> float:
-        return value - over if self.mode == "max" else over - value
+        return self.declared.monitored.sign * (value - over)
 
     def _write(self, step: int, epoch: int, metrics: dict[str, float]) -> None:
         self._metrics_file.write(step, epoch, metrics)
@@ -226,15 +225,8 @@ class RunRecorder(Recorder):
             logger.log_metrics(metrics, step)
 
     def _picture(self, step: int, epoch: int) -> None:
-        every = self._pictures["every_n_epochs"]
-        if not every or epoch % every or self._draw is None or self._seen is None or self._seen.teacher is None:
-            return
-        batch, student, teacher = self._seen.batch, self._seen.student, self._seen.teacher
-        k = self._pictures["samples"]
-        if not isinstance(batch.inputs, torch.Tensor) or batch.inputs.dim() != 4:
-            return
-        picture = self._draw(batch.inputs[:k], batch.target[:k], student.logits[:k].float(), teacher.logits[:k].float())
-        for logger in self.loggers:
+        picture = self._draw(self._seen, epoch) if self._draw is not None and self._seen is not None else None
+        for logger in self.loggers if picture is not None else ():
             add_image = getattr(logger.experiment, "add_image", None)
             if add_image is not None:
                 add_image("val/samples", picture, step, dataformats="HWC")

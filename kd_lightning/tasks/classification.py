@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -13,17 +14,18 @@ from kd_lightning.batch import UNLABELLED, Batch
 from kd_lightning.errors import UserError
 from kd_lightning.metrics.calibration import BINS, confidence_gaps, expected_calibration_error
 from kd_lightning.metrics.fidelity import agreement, kl_to_teacher
+from kd_lightning.metrics.metric import Metric
 from kd_lightning.outputs import ModelOutput
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from kd_lightning.joints import DataModule, Step
 
 
 def at_least_float32(x: Tensor) -> Tensor:
     """Half precision is widened to float32; float64 stays."""
     return x if x.dtype == torch.float64 else x.float()
-
-
-def chance(num_classes: int) -> float:
-    """Accuracy of guessing among ``num_classes`` equally frequent classes."""
-    return 1.0 / num_classes
 
 
 class ClassificationTask:
@@ -35,7 +37,15 @@ class ClassificationTask:
 
     name = "classification"
     monitor = "acc"
-    mode = "max"
+    metrics = (
+        Metric("acc", True, share=True, title="accuracy"),
+        Metric("loss_task", False, title="task loss"),
+        Metric("ece", False, share=True, title="calibration error"),
+        Metric("agreement", True, share=True, of="fidelity"),
+        Metric("kl_teacher", False, title="KL to the teacher", of="fidelity"),
+        Metric("teacher_acc", True, share=True, title="teacher's accuracy", of="teacher", like="acc"),
+        Metric("teacher_ece", False, share=True, title="teacher's calibration error", of="teacher", like="ece"),
+    )
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
         if not 0 <= label_smoothing < 1:
@@ -62,19 +72,36 @@ class ClassificationTask:
         """A fresh set of sums over an evaluation set."""
         return ClassificationEvaluator(self.label_smoothing)
 
-    @staticmethod
-    def check_output(output: ModelOutput, num_classes: int, where: str) -> None:
+    def check_output(self, output: ModelOutput, data: DataModule, where: str) -> None:
         """Raise a UserError if a model does not answer for the data's classes; ``where`` is its configuration key."""
-        if output.logits.dim() < 2 or output.logits.shape[1] != num_classes:
+        classes = data.sizes()["num_classes"]
+        if output.logits.dim() < 2 or output.logits.shape[1] != classes:
             given = output.logits.shape[1] if output.logits.dim() > 1 else "no"
-            raise UserError(
-                f"{where}: answers for {given} classes, the data has {num_classes} classes: set num_classes"
-            )
+            raise UserError(f"{where}: answers for {given} classes, the data has {classes} classes: set num_classes")
 
-    @staticmethod
-    def chance(num_classes: int) -> float:
-        """The value of ``monitor`` that guessing reaches."""
-        return chance(num_classes)
+    def useless(self, metrics: Mapping[str, float], data: DataModule) -> str | None:
+        """A teacher whose accuracy is within a fifth of guessing among equally frequent classes."""
+        chance = 1.0 / data.sizes()["num_classes"]
+        if not metrics[self.monitor] <= 1.2 * chance:
+            return None
+        return (
+            f"no better than chance (accuracy {metrics[self.monitor]:.3f}): check its checkpoint, its normalization "
+            "(teacher.normalization) and that its classes are numbered as the data's"
+        )
+
+    def picture(self, step: Step, data: DataModule, temperature: float) -> Image | None:
+        """The samples with both models' probabilities; None without a teacher and where inputs are no images.
+
+        Logits of shape (N, C) only: of a model that answers for every pixel there is no such picture.
+        """
+        inputs, student = step.batch.inputs, step.student.logits
+        if step.teacher is None or not isinstance(inputs, Tensor) or inputs.dim() != 4 or student.dim() != 2:
+            return None
+        from kd_lightning.tasks.classification_picture import sample_picture
+
+        return sample_picture(
+            inputs, step.batch.target, student, step.teacher.logits, temperature, data.class_names, data.mean, data.std
+        )
 
 
 # Places in the evaluator's state: sums over samples, then the calibration bins of student and teacher.

@@ -36,7 +36,7 @@ def sample_picture(
     class_names: Sequence[str] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
-) -> np.ndarray:
+) -> Image.Image:
     """Draw k samples in a grid, each with its image, its predictions and its bars.
 
     Args:
@@ -49,9 +49,6 @@ def sample_picture(
         class_names: one a class; None shows numbers.
         mean: per channel, what the normalisation subtracted; None: 0.
         std: per channel, what it divided by; None: 1.
-
-    Returns:
-        shape (height, width, 3), uint8.
     """
     temperature = 1.0 if temperature is None else float(temperature)
     teacher, student = (_probabilities(logits, temperature) for logits in (teacher_logits, student_logits))
@@ -71,7 +68,10 @@ def sample_picture(
         upper = MARGIN + HEADER + (i // columns) * (CELL_HEIGHT + GAP)
         sample = _Sample(pictures[i], int(target[i]), teacher[i], student[i], names)
         _cell(canvas, draw, left, upper, sample, top)
-    return np.asarray(canvas)
+    return canvas
+
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 @dataclass
@@ -184,8 +184,10 @@ def _pictures(images: Tensor, mean: Sequence[float] | None, std: Sequence[float]
         image = Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array).convert("RGB")
         longest = max(image.size)
         factor = PICTURE // longest if longest * 2 <= PICTURE else PICTURE / longest
-        size = tuple(max(1, round(side * factor)) for side in image.size)
-        made.append(image.resize(size, Image.Resampling.NEAREST if factor >= 2 else Image.Resampling.LANCZOS))
+        width, height = (max(1, round(side * factor)) for side in image.size)
+        made.append(
+            image.resize((width, height), Image.Resampling.NEAREST if factor >= 2 else Image.Resampling.LANCZOS)
+        )
     return made
 
 
@@ -203,7 +205,7 @@ def _axis_top(largest: float) -> float:
     return next((top for top in (0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8) if largest <= top), 1.0)
 
 
-def _fitted(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.ImageFont, width: float, dots: bool = True) -> str:
+def _fitted(draw: ImageDraw.ImageDraw, text: str, font: Font, width: float, dots: bool = True) -> str:
     """The text, cut to a width in pixels."""
     if draw.textlength(text, font) <= width:
         return text
@@ -214,5 +216,5 @@ def _fitted(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.ImageFont, wid
 
 
 @lru_cache(maxsize=16)
-def _font(size: int) -> ImageFont.ImageFont:
+def _font(size: int) -> Font:
     return ImageFont.load_default(size)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from kd_lightning.config.build import build_datamodule, build_task, build_teacher_module, check_output
+from kd_lightning.config.build import build_datamodule, build_task, build_teacher_module
 from kd_lightning.config.fingerprint import teacher_fingerprint
 from kd_lightning.errors import RunInterrupted, UserError
 from kd_lightning.outputs import as_model_output
@@ -51,7 +51,7 @@ def obtain_teacher(
     model.eval()
     with torch.no_grad():  # before it is trained, which may take long
         output = as_model_output(model(datamodule.example_batch().inputs))
-    check_output(build_task(config), output, datamodule, "teacher.model")
+    build_task(config).check_output(output, datamodule, "teacher.model")
     info: dict[str, Any] = {"name": teacher["name"], "run_dir": None}
     if teacher.get("train") and not teacher.get("checkpoint"):
         result, run_dir = trained_once(config, datamodule, train)

@@ -11,8 +11,8 @@ import contextlib
 import logging
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -22,7 +22,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from kd_lightning.terminal.table import format_metric
+from kd_lightning.metrics.metric import Metric
+from kd_lightning.metrics.show import with_unit
 
 SHORTEST_PAUSE = 0.25
 """Seconds between two drawings."""
@@ -47,7 +48,7 @@ class _Row:
     status: str = WAITING
     epoch: int = 0
     best: float | None = None
-    metrics: dict[str, float] = field(default_factory=dict)
+    value: float | None = None
 
 
 class GroupProgress(pl.Callback):
@@ -65,7 +66,7 @@ class GroupProgress(pl.Callback):
         self.rows = {name: _Row(name) for name in member_names}
         self.epochs = epochs
         self.console = console or SteadyConsole()
-        self._metric: str | None = None
+        self._metric: Metric | None = None
         self._live: Live | None = None
         self._undo = contextlib.ExitStack()
         self._entered = False
@@ -80,7 +81,8 @@ class GroupProgress(pl.Callback):
         name: str,
         *,
         epoch: int | None = None,
-        metrics: Mapping[str, float] | None = None,
+        metric: Metric | None = None,
+        value: float | None = None,
         status: str | None = None,
         best: float | None = None,
         epochs: int | None = None,
@@ -90,7 +92,8 @@ class GroupProgress(pl.Callback):
         Args:
             name: one of the members.
             epoch: epochs done.
-            metrics: of the last validation; the first one is shown.
+            metric: the one that chooses the best checkpoint.
+            value: what it was in the last validation.
             status: "running", "finished", "stopped", "diverged", "failed", "interrupted" …
             best: best value of that metric so far.
             epochs: that the run trains in all.
@@ -98,9 +101,9 @@ class GroupProgress(pl.Callback):
         row = self.rows.setdefault(name, _Row(name))
         if epochs is not None:
             self.epochs = epochs
-        if metrics:
-            row.metrics = dict(metrics)
-            self._metric = self._metric or next(iter(metrics))
+        self._metric = self._metric or metric
+        if value is not None:
+            row.value = value
         if best is not None:
             row.best = best
         if epoch is not None:
@@ -208,8 +211,7 @@ class GroupProgress(pl.Callback):
 
     def _table(self) -> Table:
         table = Table(box=None, pad_edge=False, header_style="dim")
-        metric = self._metric or "val"
-        for i, heading in enumerate(("run", "status", "epoch", metric, "best", "left")):
+        for i, heading in enumerate(("run", "status", "epoch", self._heading, "best", "left")):
             table.add_column(heading, justify="left" if i < 2 else "right", no_wrap=True, overflow="ellipsis")
         room = max(4, self.console.height - 4)
         rows = list(self.rows.values())
@@ -222,8 +224,8 @@ class GroupProgress(pl.Callback):
                 Text(row.name),
                 Text(row.status, style=colour),
                 f"{row.epoch}/{self.epochs}" if self.epochs else str(row.epoch),
-                format_metric(metric, row.metrics.get(metric)),
-                format_metric(metric, row.best),
+                self._figure(row.value),
+                self._figure(row.best),
                 left if row.status == RUNNING else "",
             )
         if len(rows) < len(self.rows):
@@ -239,16 +241,23 @@ class GroupProgress(pl.Callback):
         of = f"/{self.epochs}" if self.epochs else ""
         left = self._seconds_left()
         ending = f"  {_clock(left)} left" if left else ""
-        self._print(f"epoch {self._told_epoch}{of}  {self._in_one_line(self._metric or 'val')}{ending}")
+        self._print(f"epoch {self._told_epoch}{of}  {self._in_one_line()}{ending}")
 
-    def _in_one_line(self, metric: str) -> str:
-        seen = [row for row in self.rows.values() if row.status == RUNNING and metric in row.metrics]
+    def _in_one_line(self) -> str:
+        seen = [(row, row.value) for row in self.rows.values() if row.status == RUNNING and row.value is not None]
+        name = self._heading
         if len(seen) <= 2:
-            values = [(r.name, format_metric(metric, r.metrics[metric]), format_metric(metric, r.best)) for r in seen]
-            return "  ".join(f"{name}: {metric} {value} (best {best})" for name, value, best in values)
-        values = [row.metrics[metric] for row in seen]
-        lowest, highest = format_metric(metric, min(values)), format_metric(metric, max(values))
-        return f"{len(seen)} runs: {metric} from {lowest} to {highest}"
+            values = [(row.name, self._figure(value), self._figure(row.best)) for row, value in seen]
+            return "  ".join(f"{run}: {name} {value} (best {best})" for run, value, best in values)
+        lowest, highest = (self._figure(end(value for _, value in seen)) for end in (min, max))
+        return f"{len(seen)} runs: {name} from {lowest} to {highest}"
+
+    @property
+    def _heading(self) -> str:
+        return f"val {self._metric.heading}" if self._metric else "val"
+
+    def _figure(self, value: float | None) -> str:
+        return with_unit(self._metric, value) if self._metric else ""
 
     def _print(self, line: str) -> None:
         with contextlib.suppress(OSError):  # a closed pipe

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import shlex
 import statistics
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,16 +13,15 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-NONE = "\u2013"
-"""Shown where there is no figure."""
-
-PERCENT = frozenset(["acc", "accuracy", "agreement", "ece"])
-"""Metrics that are fractions and shown in percent."""
+from kd_lightning.metrics.declared import Declared
+from kd_lightning.metrics.metric import Metric
+from kd_lightning.metrics.show import NONE, better_by, mean_and_std, with_unit
 
 MOST_ROWS = 24
 """Configurations in a sweep's table; the report has them all."""
 
 STYLES = {"finished": "green", "interrupted": "yellow", "failed": "red", "diverged": "red"}
+NOTE_STYLES = {"worse by": "red", **{f" {status}:": style for status, style in STYLES.items()}}
 _SEED = re.compile(r"_?s_*\d+$")
 
 
@@ -50,7 +48,7 @@ class Closing:
             table.add_row(*map(Text, row), style="bold" if i == self.emphasis else None)
         yield table
         for note in self.notes:
-            yield Text(note, style=next((style for word, style in STYLES.items() if f" {word}:" in note), "dim"))
+            yield Text(note, style=next((style for word, style in NOTE_STYLES.items() if word in note), "dim"))
         if self.command:
             yield Text(self._command(options.max_width))
 
@@ -94,19 +92,23 @@ class Closing:
 
 def result_table(result: Mapping[str, Any]) -> Closing:
     """Teacher, student alone and distilled student of one run, as far as its ``result.json`` knows them."""
-    metric = result["monitor"]["metric"]
-    own = result.get("metrics") or {}
+    declared = Declared.of_result(result)
+    metric, own = declared.monitored, result.get("metrics") or {}
+    baseline = result.get("baseline")
+    fidelity = _fidelity(declared, [own, baseline or {}])
+    shown = [metric, *([declared[fidelity]] if fidelity else [])]
     role = result.get("role", "distilled")
     rows = []
-    teacher, baseline = result.get("teacher"), result.get("baseline")
+    teacher = result.get("teacher")
     if teacher and role != "teacher":
-        rows.append(_row("teacher", metric, teacher, teacher))
+        rows.append(_row("teacher", shown, teacher, teacher))
     if baseline and role == "distilled":
-        rows.append(_row("student alone", metric, baseline, baseline.get("student") or result.get("student")))
+        rows.append(_row("student alone", shown, baseline, baseline.get("student") or result.get("student")))
     names = {"distilled": "distilled student", "alone": "student alone", "teacher": "teacher"}
-    rows.append(_row(names.get(role, role), metric, own, result.get("student")))
-    header = ["", metric_name(metric), "agreement", "parameters", "size", "latency"]
-    return Closing(header, rows, title=f"{result['name']}, test split", notes=_notes(result), emphasis=len(rows) - 1)
+    rows.append(_row(names.get(role, role), shown, own, result.get("student")))
+    header = ["", *(measured.heading for measured in shown), "parameters", "size", "latency"]
+    notes = _notes(result, metric)
+    return Closing(header, rows, title=f"{result['name']}, test split", notes=notes, emphasis=len(rows) - 1)
 
 
 def result_markdown(result: Mapping[str, Any]) -> str:
@@ -126,19 +128,24 @@ def sweep_table(results: Sequence[Mapping[str, Any]], rerun: str = "", skipped: 
     cells: dict[str, list[Mapping[str, Any]]] = {}
     for result in results:
         cells.setdefault(_SEED.sub("", str(result["name"])) or "all seeds", []).append(result)
+    known = {str(r["monitor"]["metric"]): Declared.of_result(r) for r in results if r["monitor"]["metric"]}
+    first = next(iter(known.values()), Declared((), ""))
+    figures = [result.get("metrics") or {} for result in results]
+    fidelity = _fidelity(first, figures)
+    most = max((sum(member["status"] == "finished" for member in members) for members in cells.values()), default=0)
     rows = []
     for name, members in cells.items():
         finished = [member for member in members if member["status"] == "finished"]
-        first = (finished or members)[0]
-        metric, sign = first["monitor"]["metric"], 1 if first["monitor"]["mode"] == "max" else -1
-        val = _values(finished, f"best/val_{metric}")
+        declared = known.get(str((finished or members)[0]["monitor"]["metric"]), first)
+        metric = declared.monitored
+        val = _values(finished, f"best/val_{metric.name}")
         row = [name, f"{len(finished)}/{len(members)}" if len(finished) < len(members) else str(len(members))]
-        row += [spread(metric, val), spread(metric, _values(finished, f"test/{metric}"))]
-        row.append(spread("agreement", _values(finished, "test/agreement")))
-        rows.append((-sign * statistics.fmean(val) if val else math.inf, row))
+        row += [mean_and_std(metric, val), mean_and_std(metric, _values(finished, f"test/{metric.name}"))]
+        row += [mean_and_std(declared[fidelity], _values(finished, fidelity))] if fidelity else []
+        # as in the report: a configuration of which seeds are missing is never the first
+        rows.append(((len(finished) < most, -metric.sign * statistics.fmean(val) if val else math.inf), row))
     rows.sort(key=lambda pair: pair[0])
-    metrics = {result["monitor"]["metric"] for result in results}
-    what = metric_name(metrics.pop()) if len(metrics) == 1 else "metric"
+    what = first.monitored.heading if len(known) == 1 else "metric"
     counts = {status: sum(result["status"] == status for result in results) for status in STYLES}
     told = [f"{count} {status}" for status, count in counts.items() if count]
     if skipped:
@@ -150,41 +157,12 @@ def sweep_table(results: Sequence[Mapping[str, Any]], rerun: str = "", skipped: 
             notes.append(f"{result['name']} {result['status']}: {result.get('error') or 'continues where it stopped'}")
     unfinished = any(result["status"] != "finished" for result in results)
     return Closing(
-        ["configuration", "n", f"best val {what}", f"test {what}", "agreement"],
+        ["configuration", "n", f"best val {what}", f"test {what}", *([first[fidelity].heading] if fidelity else [])],
         [row for _, row in rows[:MOST_ROWS]],
         notes=notes,
         command=rerun if unfinished else "",
-        emphasis=0 if rows and rows[0][0] < math.inf else None,
+        emphasis=0 if rows and rows[0][0][1] < math.inf else None,
     )
-
-
-def rerun_command(result: Mapping[str, Any], run_dir: str) -> str:
-    """The command that runs one run again in its own directory."""
-    return shlex.join(["kd-train", *result.get("overrides", []), f"run_dir={run_dir}"])
-
-
-def metric_name(metric: str) -> str:
-    """As a column is headed."""
-    return {"acc": "accuracy"}.get(metric, metric)
-
-
-def format_metric(metric: str, value: float | None) -> str:
-    """Fractions in percent, other numbers with four digits."""
-    if value is None or not math.isfinite(value):
-        return NONE
-    if metric.rpartition("/")[2].removeprefix("val_").removeprefix("teacher_") in PERCENT:
-        return f"{100 * value:.1f} %"
-    return f"{value:.4g}"
-
-
-def spread(metric: str, values: Sequence[float]) -> str:
-    """Mean ± sample standard deviation; the value alone where there is one."""
-    if len(values) < 2:
-        return format_metric(metric, values[0] if values else None)
-    mean, deviation = statistics.fmean(values), statistics.stdev(values)
-    if metric in PERCENT:
-        return f"{100 * mean:.1f} \u00b1 {100 * deviation:.1f} %"
-    return f"{mean:.4g} \u00b1 {deviation:.2g}"
 
 
 def size(count: int | None) -> str:
@@ -197,30 +175,33 @@ def size(count: int | None) -> str:
     return f"{count} B"
 
 
-def _row(name: str, metric: str, figures: Mapping[str, Any], model: Mapping[str, Any] | None) -> list[str]:
+def _fidelity(declared: Declared, figures: Sequence[Mapping[str, Any]]) -> str | None:
+    """The first declared test figure that compares student and teacher and that some run has."""
+    names = dict.fromkeys(name for metrics in figures for name in metrics if name.startswith("test/"))
+    return next(iter(declared.fidelity(names)), None)
+
+
+def _row(name: str, shown: Sequence[Metric], figures: Mapping[str, Any], model: Mapping[str, Any] | None) -> list[str]:
     model = model or {}
     parameters, latency = model.get("parameters"), model.get("latency_ms")
     return [
         name,
-        format_metric(metric, figures.get(f"test/{metric}")),
-        format_metric("agreement", figures.get("test/agreement")),
+        *(with_unit(metric, figures.get(f"test/{metric.name}")) for metric in shown),
         NONE if parameters is None else f"{parameters:,}",
         size(model.get("bytes")),
         NONE if latency is None else f"{latency:.2f} ms" if latency < 10 else f"{latency:.0f} ms",
     ]
 
 
-def _notes(result: Mapping[str, Any]) -> list[str]:
+def _notes(result: Mapping[str, Any], metric: Metric) -> list[str]:
     """What distilling gained here, and against which odds; the best epoch was chosen by validation."""
-    metric, sign = result["monitor"]["metric"], 1 if result["monitor"]["mode"] == "max" else -1
-    own = (result.get("metrics") or {}).get(f"test/{metric}")
-    teacher, alone = ((result.get(part) or {}).get(f"test/{metric}") for part in ("teacher", "baseline"))
+    own = (result.get("metrics") or {}).get(f"test/{metric.name}")
+    teacher, alone = ((result.get(part) or {}).get(f"test/{metric.name}") for part in ("teacher", "baseline"))
     notes = []
     if own is not None and alone is not None:
-        gain = own - alone
-        amount = f"{100 * gain:+.1f} points" if metric in PERCENT else f"{gain:+.4g} {metric}"
-        note = f"distilled against alone: {amount} (one seed)"
-        if teacher is not None and sign * (teacher - alone) > 0:
+        gain = metric.sign * (own - alone)
+        note = f"distilled against alone: {better_by(metric, gain, own)} (one seed)"
+        if teacher is not None and metric.sign * (teacher - alone) > 0:
             note += f", {100 * (own - alone) / (teacher - alone):.0f} % of the teacher's lead"
         notes.append(note)
     return notes

@@ -13,7 +13,7 @@ def test_it_writes_the_page_and_says_what_was_found(sweep_dir, capsys):
     assert main([str(sweep_dir)]) == 0
     said = capsys.readouterr().out
     assert "36/39 runs finished" in said
-    assert "gain over the student alone: +" in said
+    assert "against the student alone: better by " in said
     assert said.splitlines()[-1] == str(sweep_dir / "report.html")
 
 

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from kd_lightning.tasks.classification_picture import RIGHT, STUDENT, TEACHER, WRONG, sample_picture
+from kd_lightning.tasks import classification_picture
+from kd_lightning.tasks.classification_picture import RIGHT, STUDENT, TEACHER, WRONG
+
+
+def sample_picture(*arguments, **options) -> np.ndarray:
+    return np.asarray(classification_picture.sample_picture(*arguments, **options))
 
 
 def logits_for(classes: list[int], of: int = 10) -> torch.Tensor:

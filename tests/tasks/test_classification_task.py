@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -176,5 +175,25 @@ def test_pixelwise_logits_count_every_position():
     assert dense.compute() == pytest.approx(flat.compute())
 
 
-def test_chance_is_one_in_the_number_of_classes():
-    assert np.isclose(ClassificationTask.chance(10), 0.1)
+class TenClasses:
+    def sizes(self):
+        return {"num_classes": 10}
+
+
+@pytest.mark.parametrize(("accuracy", "useless"), [(0.1, True), (0.12, True), (0.121, False), (0.9, False)])
+def test_a_teacher_within_a_fifth_of_guessing_is_useless_and_the_words_say_what_to_check(accuracy, useless):
+    said = ClassificationTask().useless({"acc": accuracy, "ece": 0.1}, TenClasses())
+    assert (said is not None) == useless
+    assert said is None or "teacher.normalization" in said
+
+
+def test_a_model_with_other_classes_than_the_data_is_refused_with_its_key():
+    with pytest.raises(UserError, match=r"teacher\.model: answers for 3 classes, the data has 10"):
+        ClassificationTask().check_output(ModelOutput(torch.zeros(2, 3)), TenClasses(), "teacher.model")
+
+
+def test_every_figure_of_the_evaluator_is_declared():
+    student, teacher, target = outputs(10)
+    evaluator = ClassificationTask().evaluator()
+    evaluator.update(ModelOutput(student), ModelOutput(teacher), Batch(None, target))
+    assert set(evaluator.compute()) == {metric.name for metric in ClassificationTask.metrics}

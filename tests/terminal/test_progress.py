@@ -16,8 +16,10 @@ import torch
 from rich.console import Console
 from torch.utils.data import DataLoader, TensorDataset
 
+from kd_lightning.metrics.metric import Metric
 from kd_lightning.terminal.progress import GroupProgress, SteadyConsole
 
+ACCURACY = Metric("acc", True, share=True, title="accuracy")
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
 
 
@@ -35,12 +37,12 @@ def test_a_terminal_shows_a_row_for_each_run_and_gets_its_cursor_back():
     console = terminal()
     with GroupProgress(["a_s0", "b_s0"], epochs=10, console=console) as progress:
         progress.update("a_s0", status="running")
-        progress.update("a_s0", epoch=3, metrics={"val/acc": 0.912}, best=0.915)
+        progress.update("a_s0", epoch=3, metric=ACCURACY, value=0.912, best=0.915)
         progress.refresh(force=True)
         text = console.file.getvalue()
         assert text.count(HIDE) == 1
         assert SHOW not in text
-        assert "a_s0  running   3/10   91.2 %  91.5 %" in text
+        assert "a_s0  running   3/10        91.2 %  91.5 %" in text
         assert "b_s0  waiting   0/10" in text
     assert console.file.getvalue().endswith(SHOW)
     assert "a_s0  finished" in console.file.getvalue()
@@ -88,11 +90,11 @@ def test_without_a_terminal_there_is_one_line_an_epoch_and_no_control_character(
             progress.update(name, status="running")
         for epoch in (1, 2):
             for name in ("a", "b"):
-                progress.update(name, epoch=epoch, metrics={"val/acc": epoch / 4}, best=epoch / 4)
+                progress.update(name, epoch=epoch, metric=ACCURACY, value=epoch / 4, best=epoch / 4)
     lines = console.file.getvalue().splitlines()
     assert len(lines) == 2
-    assert lines[0].startswith("epoch 1/2  a: val/acc 25.0 % (best 25.0 %)  b: val/acc 25.0 % (best 25.0 %)")
-    assert lines[1].startswith("epoch 2/2  a: val/acc 50.0 %")
+    assert lines[0].startswith("epoch 1/2  a: val accuracy 25.0 % (best 25.0 %)  b: val accuracy 25.0 % (best 25.0 %)")
+    assert lines[1].startswith("epoch 2/2  a: val accuracy 50.0 %")
     assert "\x1b" not in console.file.getvalue()
 
 
@@ -103,10 +105,10 @@ def test_a_run_that_leaves_does_not_hold_up_the_lines_of_the_others():
         for name in names:
             progress.update(name, status="running")
         for i, name in enumerate(names[:4]):
-            progress.update(name, epoch=1, metrics={"val/acc": i / 10})
+            progress.update(name, epoch=1, metric=ACCURACY, value=i / 10)
         progress.update("r4", status="diverged")
     lines = console.file.getvalue().splitlines()
-    assert lines == ["r4: diverged", "epoch 1  4 runs: val/acc from 0.0 % to 30.0 %"]
+    assert lines == ["r4: diverged", "epoch 1  4 runs: val accuracy from 0.0 % to 30.0 %"]
 
 
 def test_a_broken_pipe_ends_the_display_not_the_training():
@@ -123,9 +125,9 @@ def test_a_broken_pipe_ends_the_display_not_the_training():
         with GroupProgress(["a"], console=SteadyConsole(file=file, force_terminal=force, width=80)) as progress:
             progress.update("a", status="running")
             file.broken = True
-            progress.update("a", epoch=1, metrics={"val/acc": 0.5})
+            progress.update("a", epoch=1, metric=ACCURACY, value=0.5)
             progress.refresh(force=True)
-            progress.update("a", epoch=2, metrics={"val/acc": 0.5})
+            progress.update("a", epoch=2, metric=ACCURACY, value=0.5)
 
 
 def test_log_messages_go_above_the_table_and_handlers_are_given_back(monkeypatch):
@@ -213,6 +215,7 @@ def test_a_step_costs_microseconds():
 
 SCRIPT = """
 import sys, time
+from kd_lightning.metrics.metric import Metric
 from kd_lightning.terminal.progress import GroupProgress
 with GroupProgress(["a", "b"], epochs=5) as progress:
     progress.update("a", status="running")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kd_lightning.metrics import show
 from kd_lightning.report.charts.theme import (
     ACCENT,
     ALONE,
@@ -16,7 +17,6 @@ from kd_lightning.report.charts.theme import (
     layout,
     translucent,
 )
-from kd_lightning.report.study import metrics
 from kd_lightning.report.study.factors import Factor, format_value
 from kd_lightning.report.study.grid import Panel, Plan, plan
 from kd_lightning.report.study.study import Cell, Study
@@ -34,7 +34,7 @@ def against_spec(study: Study, metric: str, x: str | None = None, y: str | None 
     layout_ = plan(study, x, y)
     if layout_ is None:
         return pairs_spec(study, metric)
-    scale = metrics.scale(metric)
+    scale = show.scale(study.reads(metric))
     factor, lines = layout_.x, layout_.y
     panel = _panel_of_chosen(study, layout_)
     names = [f"{lines.short} = {format_value(value)}" for value in lines.values] if lines else ["distilled"]
@@ -73,14 +73,14 @@ def against_spec(study: Study, metric: str, x: str | None = None, y: str | None 
         )
     settings = layout(height=330, showlegend=len(names) > 1)
     settings["xaxis"] = _key_axis(factor)
-    settings["yaxis"] = axis(ticksuffix=metrics.unit(metric).strip())
+    settings["yaxis"] = axis(ticksuffix=show.unit(study.reads(metric)).strip())
     _reference_lines(study, metric, settings, [value for trace in data for value in trace["y"]], panel)
     return {"data": data, "layout": settings}
 
 
 def pairs_spec(study: Study, metric: str) -> Spec:
     """Where only seeds vary: each seed's student alone and distilled student."""
-    scale = metrics.scale(metric)
+    scale = show.scale(study.reads(metric))
     data = []
     for cell in study.cells:
         for key, value in cell.values(metric).items():
@@ -103,7 +103,7 @@ def pairs_spec(study: Study, metric: str) -> Spec:
     settings["xaxis"] = axis(
         tickmode="array", tickvals=[0, 1], ticktext=["student alone", "distilled"], range=[-0.4, 1.4], showgrid=False
     )
-    settings["yaxis"] = axis(ticksuffix=metrics.unit(metric).strip())
+    settings["yaxis"] = axis(ticksuffix=show.unit(study.reads(metric)).strip())
     return {"data": data, "layout": settings}
 
 
@@ -135,7 +135,7 @@ def _key_axis(factor: Factor) -> Spec:
 
 def _reference_lines(study: Study, metric: str, settings: Spec, values: list[float], panel: Panel) -> None:
     """The student alone as a dashed line with a band ± std; the teacher as a line where it is near, else as a note."""
-    scale = metrics.scale(metric)
+    scale = show.scale(study.reads(metric))
     shapes, notes = [], []
     cell: Cell | None = next((cell for row in panel.cells for cell in row if cell and cell.alone(metric)), None)
     alone = cell.alone(metric) if cell else None
@@ -148,13 +148,13 @@ def _reference_lines(study: Study, metric: str, settings: Spec, values: list[flo
         shapes.append(
             {**whole, "type": "line", "y0": mean, "y1": mean, "line": {"color": ALONE, "width": 1.5, "dash": "dash"}}
         )
-        text = f"student alone {metrics.show(metric, alone.mean)}"
+        text = f"student alone {show.show(study.reads(metric), alone.mean)}"
         notes.append({"xref": "paper", "x": 1, "xanchor": "right", "y": mean, "yanchor": "bottom", "text": text})
         values = [*values, mean - std, mean + std]
     teacher = study.teacher_spread(metric)
     if teacher is not None and values:
         figure, span = teacher.mean * scale, max(values) - min(values)
-        text = f"teacher {metrics.show(metric, teacher.mean)}"
+        text = f"teacher {show.show(study.reads(metric), teacher.mean)}"
         if min(values) - span / 2 <= figure <= max(values) + span / 2:
             shapes.append(
                 {

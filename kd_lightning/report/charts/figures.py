@@ -73,7 +73,7 @@ def fidelity(study: Study, metric: str | None = None, theme: str = "light") -> g
     """
     spec = scatter.fidelity_spec(study, metric or study.test_metric)
     if spec is None:
-        raise ValueError(f"no run of {study.title} has any of {', '.join(scatter.FIDELITY)}")
+        raise ValueError(f"no run of {study.title} compares student and teacher")
     return _figure(spec, theme)
 
 

@@ -1,44 +1,47 @@
 """Heatmaps of a study over two swept keys: mean ± std in each cell, coloured by the difference to the student alone.
 
 One panel for each combination of the remaining keys, so that no cell ever averages over a hyperparameter. Blue is
-better and red is worse, whichever direction the metric has; a dot marks a 95 % interval that excludes zero.
+better and red is worse, and "+" is better, whichever direction the metric has; a dot marks a difference that holds at
+5 % among all the configurations that are compared (Holm's correction).
 """
 
 from __future__ import annotations
 
+from kd_lightning.metrics import show
 from kd_lightning.report.charts.theme import ACCENT, INK, MUTED, NEUTRAL, WORSE, Spec, axis, escape, ink_on, layout
-from kd_lightning.report.study import metrics
 from kd_lightning.report.study.factors import Factor, format_value
 from kd_lightning.report.study.grid import Panel, Plan, plan
 from kd_lightning.report.study.study import Cell, Study
 
 
 def cell_texts(study: Study, cell: Cell, metric: str) -> dict[str, str] | None:
-    """The words of a cell: ``mean``, ``std`` ("" for one seed), ``difference`` to the student alone, ``mark``.
-
-    ``mark`` is a dot where the 95 % interval of the difference excludes zero.
+    """What a cell says: ``mean``, ``std`` ("" for one seed), ``difference`` to the student alone ("+" is better), the same
+    in ``words`` ("better by 1.2"), and ``mark``, a dot where the difference holds (:attr:`Gain.sure`).
     """
     summary = cell.spread(metric)
     if summary is None:
         return None
-    gain = cell.gain(metric)
+    read, gain = study.reads(metric), study.gain(cell, metric)
     return {
-        "mean": metrics.show(metric, summary.mean),
-        "std": "" if summary.std is None else metrics.show(metric, summary.std, summary.mean),
-        "difference": "" if gain is None else metrics.show_difference(metric, gain.mean, summary.mean),
-        "mark": "●" if gain is not None and gain.excludes_zero else "",
+        "mean": show.show(read, summary.mean),
+        "std": "" if summary.std is None else show.show(read, summary.std, summary.mean),
+        "difference": "" if gain is None else show.signed(read, gain.mean, summary.mean),
+        "words": "" if gain is None else show.better_by(read, gain.mean, summary.mean, with_units=False),
+        "mark": "●" if gain is not None and gain.sure else "",
     }
 
 
 def has_gains(study: Study, metric: str) -> bool:
-    return any(cell.gain(metric) for cell in study.cells)
+    return any(study.gain(cell, metric) for cell in study.cells)
 
 
 def shade(study: Study, cell: Cell, metric: str) -> float | None:
     """The number that colours a cell, larger = better: the gain over the student alone, or the mean without one."""
-    sign = 1.0 if study.prefers_high(metric) else -1.0
-    figure = cell.gain(metric) if has_gains(study, metric) else cell.spread(metric)
-    return None if figure is None else sign * figure.mean
+    if has_gains(study, metric):
+        gain = study.gain(cell, metric)
+        return None if gain is None else gain.mean
+    summary = cell.spread(metric)
+    return None if summary is None else study.reads(metric).sign * summary.mean
 
 
 def shade_range(study: Study, metric: str) -> tuple[float, float]:
@@ -148,23 +151,23 @@ def _texts(study: Study, cell: Cell | None, metric: str) -> tuple[str, str, str]
     long = f"<b>{said['mean']}</b>{spread}"
     short = f"<b>{said['mean']}</b>"
     if said["difference"]:
-        long += f"<br><span style='font-size:11px'>{said['difference']} vs alone {said['mark']}</span>"
+        long += f"<br><span style='font-size:11px'>{said['words']} {said['mark']}</span>"
         short += f"<br><span style='font-size:10px'>{below}</span>"
     return long, short, said["mean"]
 
 
 def _hover(study: Study, cell: Cell, metric: str) -> str:
-    said, summary, gain = cell_texts(study, cell, metric), cell.spread(metric), cell.gain(metric)
+    said, summary, gain = cell_texts(study, cell, metric), cell.spread(metric), study.gain(cell, metric)
     if said is None or summary is None:
         return escape(cell.label)
     lines = [
         f"<b>{escape(cell.label)}</b>",
-        f"{escape(metric)} {said['mean']}" + (f" ± {said['std']}" if said["std"] else ""),
+        f"{escape(study.title_of(metric))} {said['mean']}" + (f" ± {said['std']}" if said["std"] else ""),
     ]
     lines[-1] += f" (n = {summary.n})"
     if gain is not None and gain.low is not None:
-        ends = [metrics.show_difference(metric, end, summary.mean) for end in (gain.low, gain.high)]
-        lines.append(f"vs alone {said['difference']}, 95 % CI [{ends[0]}, {ends[1]}]")
+        ends = [show.signed(study.reads(metric), end, summary.mean) for end in (gain.low, gain.high)]
+        lines.append(f"{said['words']} than alone, 95 % CI [{ends[0]}, {ends[1]}]")
     elif gain is not None:
-        lines.append(f"vs alone {said['difference']}, no interval (n = {gain.n})")
+        lines.append(f"{said['words']} than alone, no interval (n = {gain.n})")
     return "<br>".join(lines)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from kd_lightning.metrics import show
+from kd_lightning.metrics.metric import Metric
 from kd_lightning.report.charts.theme import (
     ACCENT,
     ALONE,
@@ -17,19 +19,16 @@ from kd_lightning.report.charts.theme import (
     escape,
     layout,
 )
-from kd_lightning.report.study import metrics
 from kd_lightning.report.study.factors import format_value
 from kd_lightning.report.study.grid import plan
 from kd_lightning.report.study.study import Cell, Study
-
-FIDELITY = ("test/agreement", "test/kl_teacher", "test/rmse_teacher", "test/ari_teacher")
-"""Measures of agreement with the teacher, the first that the runs have is shown."""
 
 PRICES = {"parameters": "parameters", "latency_ms": "latency [ms]", "bytes": "size [bytes]"}
 
 
 def fidelity_metric(study: Study) -> str | None:
-    return next((name for name in FIDELITY if name in study.metrics), None)
+    """The first declared test figure that compares student and teacher and that some run has."""
+    return next(iter(study.declared.fidelity(name for name in study.metrics if name.startswith("test/"))), None)
 
 
 def fidelity_spec(study: Study, metric: str) -> Spec | None:
@@ -51,27 +50,27 @@ def fidelity_spec(study: Study, metric: str) -> Spec | None:
         ]
     shades = [ACCENT] if key is None else colours(len(groups), key.is_numeric)
     data = [
-        _marks(name, cells, fidelity, metric, {"color": colour, "size": 9, "opacity": 0.85})
+        _marks(study, name, cells, fidelity, metric, {"color": colour, "size": 9, "opacity": 0.85})
         for (name, cells), colour in zip(groups, shades, strict=True)
     ]
     if study.alone:
         hollow = {"symbol": "square", "size": 9, "color": CARD, "line": {"color": ALONE, "width": 1.6}}
-        data.append(_marks("student alone", study.alone, fidelity, metric, hollow))
+        data.append(_marks(study, "student alone", study.alone, fidelity, metric, hollow))
     settings = layout(height=310, showlegend=len(data) > 1)
-    name = fidelity.split("/")[1].replace("_", " ")
-    settings["xaxis"] = axis(name, ticksuffix=metrics.unit(fidelity).strip(), showgrid=False)
-    settings["yaxis"] = axis(metric, ticksuffix=metrics.unit(metric).strip())
+    read = study.reads(fidelity)
+    settings["xaxis"] = axis(read.heading, ticksuffix=show.unit(read).strip(), showgrid=False)
+    settings["yaxis"] = axis(study.title_of(metric), ticksuffix=show.unit(study.reads(metric)).strip())
     return {"data": data, "layout": settings}
 
 
-def _marks(name: str, cells: list[Cell], x: str, y: str, marker: Spec) -> Spec:
+def _marks(study: Study, name: str, cells: list[Cell], x: str, y: str, marker: Spec) -> Spec:
     runs = [(cell, run) for cell in cells for run in cell.runs.values() if x in run.metrics and y in run.metrics]
     return {
         "type": "scatter",
         "mode": "markers",
         "name": escape(name),
-        "x": [run.metrics[x] * metrics.scale(x) for _, run in runs],
-        "y": [run.metrics[y] * metrics.scale(y) for _, run in runs],
+        "x": [run.metrics[x] * show.scale(study.reads(x)) for _, run in runs],
+        "y": [run.metrics[y] * show.scale(study.reads(y)) for _, run in runs],
         "text": [escape(run.name) for _, run in runs],
         "marker": marker,
         "hovertemplate": "%{text}<br>%{x:.4~g}, %{y:.4~g}<extra></extra>",
@@ -99,7 +98,7 @@ def price_spec(study: Study, metric: str, price: str = "parameters") -> Spec:
         students.setdefault(size, []).append(cell)
     if price == "latency_ms":  # measured anew in every run: not a name for a student
         students = {min(students): study.cells} if students and _one_student(study) else students
-    sign = 1.0 if study.higher else -1.0
+    sign = study.declared.monitored.sign
     for cells in students.values():
         scored = [cell for cell in cells if cell.spread(study.val_metric) and cell.spread(metric)]
         if study.chosen in scored:
@@ -115,7 +114,7 @@ def price_spec(study: Study, metric: str, price: str = "parameters") -> Spec:
         if alone:
             points.append(("alone", "student alone", run.student.get(price), alone.mean, alone.std, ALONE))
     points = [point for point in points if all(isinstance(value, (int, float)) for value in point[2:4])]
-    return _price_figure(points, metric, price)
+    return _price_figure(points, study.reads(metric), price)
 
 
 def _one_student(study: Study) -> bool:
@@ -123,15 +122,15 @@ def _one_student(study: Study) -> bool:
     return len(sizes) == 1
 
 
-def _price_figure(points: list[tuple], metric: str, price: str) -> Spec:
-    scale = metrics.scale(metric)
+def _price_figure(points: list[tuple], metric: Metric, price: str) -> Spec:
+    scale = show.scale(metric)
     amounts = [point[2] for point in points]
     middle = (max(amounts) * max(min(amounts), 1e-9)) ** 0.5 if amounts else 1.0
     data, notes = [], []
     for _, label, amount, value, std, colour in points:
         shown = f"{amount:,.0f}" if amount >= 100 else f"{amount:.3g}"
         noun = {"parameters": " parameters", "latency_ms": " ms", "bytes": " bytes"}[price]
-        said = f"{metrics.show(metric, value)}{metrics.unit(metric)}"
+        said = show.with_unit(metric, value)
         data.append(
             {
                 "type": "scatter",
@@ -171,7 +170,7 @@ def _price_figure(points: list[tuple], metric: str, price: str) -> Spec:
         settings["xaxis"].update(type="log", range=[ends[0] - 0.35, ends[1] + 0.35], dtick=1, tickformat="~s")
         for note in notes:
             note["x"] = math.log10(note["x"])
-    settings["yaxis"] = axis(ticksuffix=metrics.unit(metric).strip())
+    settings["yaxis"] = axis(ticksuffix=show.unit(metric).strip())
     settings["yaxis"]["tickfont"] = {"color": MUTED, "size": 11}
     settings["annotations"] = notes
     return {"data": data, "layout": settings}

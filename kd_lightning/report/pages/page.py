@@ -108,7 +108,7 @@ def leaderboard_csv(studies: Sequence[Study]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(head)
     for study in studies:
-        sign = -1.0 if study.higher else 1.0
+        sign = -study.declared.monitored.sign
         found = summary.rows(study)
         worst = float("inf")
         found.sort(key=lambda r: (r["kind"] == "cell", sign * _mean(r, study.val_metric) if r["stats"] else worst))

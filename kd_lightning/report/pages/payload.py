@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from kd_lightning.metrics import show
 from kd_lightning.report.charts import curves, heatmap, scatter, theme
-from kd_lightning.report.study import grid, learning, metrics, remarks, summary
+from kd_lightning.report.study import grid, learning, remarks, summary
 from kd_lightning.report.study.factors import format_value
 from kd_lightning.report.study.study import Study
 
@@ -65,9 +66,10 @@ def _study(study: Study, metric: str | None, room: _Room) -> dict[str, Any]:
         "title": study.title,
         "headline": summary.headline(study),
         "complete": study.counts["finished"] == len(study.runs),
-        "metrics": [{"id": name, "high": study.prefers_high(name), "unit": metrics.unit(name)} for name in names],
+        "metrics": [_metric(study, name) for name in names],
         "metric": metric if metric in names else names[0],
         "validation": study.val_metric,
+        "seeds": _seeds(study),
         "factors": [{"label": f.label, "short": f.short, "key": f.key} for f in study.factors],
         "pairs": [_pair_name(pair) for pair in pairs],
         "views": views,
@@ -86,13 +88,31 @@ def _study(study: Study, metric: str | None, room: _Room) -> dict[str, Any]:
     for tag in learning.tags(study):
         lines = learning.curves(study, tag)
         if lines and (room.take(lines) or not content["learning"]):
-            content["learning"][tag] = {"curves": lines, "layout": learning.learning_layout(tag)}
+            content["learning"][tag] = {"curves": lines, "layout": learning.learning_layout(study, tag)}
     for pair in pairs[1:]:
         for name in names:
             view = _view(study, name, pair)
             if len(views[name]) == pairs.index(pair) and room.take(view):
                 views[name].append(view)
     return content
+
+
+def _metric(study: Study, name: str) -> dict[str, Any]:
+    """How the page's script names a figure, and which way it sorts."""
+    read = study.reads(name)
+    return {
+        "id": name,
+        "title": study.title_of(name),
+        "high": read.higher_is_better is not False,
+        "unit": show.unit(read),
+    }
+
+
+def _seeds(study: Study) -> str:
+    """How many runs stand behind a figure: "n = 3 seeds", "n = 1 to 3 seeds"."""
+    counts = sorted({len(cell.runs) for cell in study.cells}) or [0]
+    numbers = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return f"n = {numbers} seed{'s' if counts[-1] != 1 else ''}"
 
 
 def _view(study: Study, metric: str, pair: tuple | None) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
+from kd_lightning.metrics import show
 from kd_lightning.report.charts import heatmap
 from kd_lightning.report.charts.theme import INK, MUTED, mixed, takes_dark_ink
-from kd_lightning.report.study import metrics
 from kd_lightning.report.study.factors import format_value
 from kd_lightning.report.study.grid import Plan, plan
 from kd_lightning.report.study.study import Cell, Study
@@ -52,7 +52,7 @@ def heatmap_png(
     width = size.left + max(columns * size.width, 420 if size.wordy else 216) + (20 if size.wordy else 8)
     image = Image.new("RGB", (width * size.scale, (size.top + sum(heights)) * size.scale), BACKGROUND)
     pen = _Pen(image, size)
-    pen.text(16, 12, f"{study.title}: {metric}{' [%]' if metrics.unit(metric) else ''}", 15, INK, bold=True)
+    pen.text(16, 12, f"{study.title}: {study.title_of(metric)}{_in_brackets(study, metric)}", 15, INK, bold=True)
     for i, line in enumerate(_caption(study, metric) if size.wordy else []):
         pen.text(16, 36 + 17 * i, line, 11, MUTED)
     top = size.top
@@ -64,10 +64,15 @@ def heatmap_png(
     return buffer.getvalue()
 
 
+def _in_brackets(study: Study, metric: str) -> str:
+    unit = show.unit(study.reads(metric)).strip()
+    return f" [{unit}]" if unit else ""
+
+
 def _caption(study: Study, metric: str) -> list[str]:
     lines = [f"mean ± std over seeds; frame: chosen by {study.val_metric}"]
     if heatmap.has_gains(study, metric):
-        lines.append("colour: difference to the student alone; dot: 95 % CI excludes 0")
+        lines.append("colour and words: against the student alone; dot: holds at 5 % (Holm)")
     return lines
 
 
@@ -122,7 +127,7 @@ def _draw_cell(pen: _Pen, study: Study, metric: str, cell: Cell | None, left: fl
     pen.text(start, centre - 10 - lift, said["mean"], size.mean, ink, bold=True)
     pen.text(start + pen.width(said["mean"], size.mean, True), centre - 6 - lift, spread, size.small, ink)
     if said["difference"]:
-        text = said["difference"] + (" vs alone" if size.wordy else "")
+        text = said["words" if size.wordy else "difference"]
         bold = not size.wordy  # so that a sign outlives TensorBoard's shrinking
         pen.text(middle - (5 if said["mark"] else 0), centre + 5, text, size.small, ink, bold, "middle")
         if said["mark"]:

@@ -12,9 +12,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from kd_lightning.metrics import show
 from kd_lightning.report.charts.scatter import fidelity_metric
 from kd_lightning.report.pages.picture import THUMBNAIL, heatmap_png
-from kd_lightning.report.study import metrics, remarks, summary
+from kd_lightning.report.study import remarks, summary
 from kd_lightning.report.study.collect import collect
 from kd_lightning.report.study.study import Study
 
@@ -49,7 +50,7 @@ def write_sweep_summary(directory: Path | str, studies: Sequence[Study] | None =
 
 def leaderboard_markdown(study: Study, limit: int = 50) -> str:
     """The leaderboard as a Markdown table, best on validation first, with the chosen configuration in bold."""
-    sign = -1.0 if study.higher else 1.0
+    sign = -study.declared.monitored.sign
     rows = summary.rows(study)
     cells = [row for row in rows if row["kind"] == "cell" and study.val_metric in row["stats"]]
     cells.sort(key=lambda row: sign * row["stats"][study.val_metric]["mean"])
@@ -57,7 +58,7 @@ def leaderboard_markdown(study: Study, limit: int = 50) -> str:
     head = ["configuration", *shown, "difference to the student alone", "runs"]
     lines = [summary.headline(study), "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in [row for row in rows if row["kind"] != "cell"] + cells[:limit]:
-        figures = [_figure(name, row["stats"].get(name)) for name in shown]
+        figures = [_figure(study, name, row["stats"].get(name)) for name in shown]
         gain = row["gains"].get(study.test_metric)
         said = "" if gain is None else gain["text"] + (f" ± {gain['half']}" if gain["half"] else "")
         name = (row["label"] or "distilled").replace("|", "\\|")
@@ -66,10 +67,10 @@ def leaderboard_markdown(study: Study, limit: int = 50) -> str:
     return "\n".join([*lines, "", *(f"- {note}" for note in remarks.notes(study))])
 
 
-def _figure(metric: str, stats: dict | None) -> str:
+def _figure(study: Study, metric: str, stats: dict | None) -> str:
     if stats is None:
         return ""
-    return stats["text"] + (f" ± {stats['spread']}" if stats["spread"] else "") + metrics.unit(metric)
+    return stats["text"] + (f" ± {stats['spread']}" if stats["spread"] else "") + show.unit(study.reads(metric))
 
 
 def _events(studies: Sequence[Study], now: float) -> bytes:

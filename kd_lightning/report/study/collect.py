@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from kd_lightning.errors import UserError
+from kd_lightning.metrics.declared import Declared
 from kd_lightning.report.study.factors import MISSING, Factor, find_factors, format_value, replicate_of, value_of
-from kd_lightning.report.study.metrics import higher_is_better
 from kd_lightning.report.study.reading import Run, RunReader, is_run, read_json, run_folders
 from kd_lightning.report.study.study import Cell, Study
 
@@ -107,8 +107,17 @@ def _group(runs: Sequence[Run]) -> dict[tuple, list[Run]]:
             undecided.append(run)
     for run in undecided:
         fits = [key for key in groups if key[3] == _data_name(run)] or list(groups)
-        groups.setdefault(fits[0] if fits else ("", "acc", "max", _data_name(run)), []).append(run)
+        groups.setdefault(fits[0] if fits else ("", "", "max", _data_name(run)), []).append(run)
     return groups
+
+
+def _declared(metric: str, mode: str, runs: Sequence[Run]) -> Declared:
+    """What the newest result says of the task's metrics; before there is one, the first that validation wrote."""
+    told = [run for run in runs if run.declared.monitor == metric and metric]
+    if told:
+        return max(told, key=lambda run: (len(run.declared.metrics), run.finished)).declared
+    validated = (tag.removeprefix("val/") for run in runs for tag in run.curves if tag.startswith("val/"))
+    return Declared((), metric or next(validated, ""), mode)
 
 
 def _data_name(run: Run) -> str:
@@ -144,8 +153,7 @@ def _study(key: tuple, runs: list[Run], declared: list[str], commands: list[str]
         title=title,
         data=_data_label(runs),
         task=task,
-        metric=metric,
-        higher=higher_is_better(metric, metric, mode),
+        declared=_declared(metric, mode, runs),
         factors=factors,
         cells=[cell for cell in cells if cell.runs],
         alone=[cell for cell in alone if cell.runs],

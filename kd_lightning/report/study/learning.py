@@ -7,8 +7,8 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+from kd_lightning.metrics import show
 from kd_lightning.report.charts.theme import ALONE, ALONE_BAND, COMPARED, Spec, axis, escape, layout, translucent
-from kd_lightning.report.study import metrics
 from kd_lightning.report.study.reading import Run
 from kd_lightning.report.study.statistics import spread
 from kd_lightning.report.study.study import Study
@@ -29,7 +29,7 @@ def curves(study: Study, tag: str) -> list[dict[str, Any]]:
 
     A mean ends where the first seed ends, so that it always is over the same seeds.
     """
-    scale = metrics.scale(tag)
+    scale = show.scale(study.reads(tag))
     found = []
     for cell in [*study.cells, *study.started, *study.alone]:
         points = mean_curve(list(cell.runs.values()) or cell.running, tag)
@@ -69,13 +69,13 @@ def learning_spec(study: Study, tag: str, shown: Sequence[str] | None = None) ->
                 "hovertemplate": "step %{x}: %{y:.4~g}<extra>%{fullData.name}</extra>",
             }
         )
-    return {"data": data, "layout": learning_layout(tag)}
+    return {"data": data, "layout": learning_layout(study, tag)}
 
 
-def learning_layout(tag: str) -> Spec:
+def learning_layout(study: Study, tag: str) -> Spec:
     settings = layout(height=310, showlegend=True)
     settings["xaxis"] = axis("optimizer step", showgrid=False)
-    settings["yaxis"] = axis(ticksuffix=metrics.unit(tag).strip())
+    settings["yaxis"] = axis(ticksuffix=show.unit(study.reads(tag)).strip())
     return settings
 
 

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kd_lightning.metrics.declared import Declared
+
 ALIVE_SECONDS = 600.0
 """A run without result whose files have not changed for longer than this counts as stopped, not as running."""
 
@@ -47,6 +49,7 @@ class Run:
     fingerprint: str | None = None
     error: str | None = None
     finished: str = ""
+    declared: Declared = field(default_factory=lambda: Declared((), ""))
     curves: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)  # tag -> (steps, values)
     changed: float = 0.0  # newest modification of its files, seconds since the epoch
 
@@ -235,6 +238,7 @@ def _read(path: Path) -> Run:
     monitor = _mapping(result.get("monitor"))
     run.task = str(result.get("task") or "")
     run.metric, run.mode = monitor.get("metric"), monitor.get("mode")
+    run.declared = Declared.of_result({**result, "monitor": monitor})
     run.metrics = _numbers(result.get("metrics"))
     run.teacher, run.baseline = _mapping(result.get("teacher")), _mapping(result.get("baseline"))
     run.student, run.cost = _mapping(result.get("student")), _mapping(result.get("cost"))

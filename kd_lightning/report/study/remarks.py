@@ -57,7 +57,7 @@ def notes(study: Study) -> list[str]:
     n = max((len(cell.runs) for cell in study.cells), default=0)
     if study.chosen is not None:
         said.append(f"Chosen by the mean of {study.val_metric}; test figures took no part in the choice.")
-    gains = [gain for cell in study.cells if (gain := cell.gain(study.test_metric))]
+    gains = [gain for cell in study.cells if (gain := study.gain(cell, study.test_metric))]
     if any(gain.low is not None for gain in gains):
         said.append("Intervals are 95 %: Student's t on the differences to the student alone, paired by seed.")
         if count > 1:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 
@@ -29,6 +29,8 @@ class Gain:
     ``low`` and ``high`` are None where no interval can be given honestly (fewer than two pairs, or no pairs at all).
     ``pairing`` says what was compared: "seed" (each run with its own seed's reference), "one reference" (every run with
     the same single reference, whose own spread is then not in the interval) or "none" (difference of two means).
+    ``p`` is the two-sided p value of Student's t test for no difference; ``sure`` whether it holds at 5 % among all the
+    comparisons made beside it (:func:`corrected`).
     """
 
     mean: float
@@ -36,10 +38,20 @@ class Gain:
     high: float | None
     n: int
     pairing: str
+    p: float | None = None
+    sure: bool = False
 
     @property
     def excludes_zero(self) -> bool:
+        """Whether the interval of this one comparison does, not corrected for others."""
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
+    def times(self, sign: int) -> Gain:
+        """The same difference seen from the other side for ``sign`` -1."""
+        if sign > 0:
+            return self
+        low, high = (None if end is None else -end for end in (self.high, self.low))
+        return replace(self, mean=-self.mean, low=low, high=high)
 
 
 def spread(values: Sequence[float]) -> Spread | None:
@@ -96,8 +108,10 @@ def interval(differences: Sequence[float], pairing: str, confidence: float = 0.9
         raise ValueError("interval needs at least one finite difference, got none")
     if summary.std is None:
         return Gain(summary.mean, None, None, 1, pairing)
-    half = t_quantile(0.5 + confidence / 2, summary.n - 1) * summary.std / math.sqrt(summary.n)
-    return Gain(summary.mean, summary.mean - half, summary.mean + half, summary.n, pairing)
+    error = summary.std / math.sqrt(summary.n)
+    half = t_quantile(0.5 + confidence / 2, summary.n - 1) * error
+    p = 2 * (1 - t_distribution(abs(summary.mean) / error, summary.n - 1)) if error else float(summary.mean == 0)
+    return Gain(summary.mean, summary.mean - half, summary.mean + half, summary.n, pairing, p)
 
 
 def paired_gain(values: Mapping, references: Mapping, confidence: float = 0.95) -> Gain | None:
@@ -114,6 +128,21 @@ def paired_gain(values: Mapping, references: Mapping, confidence: float = 0.95) 
     if mine is None or theirs is None:
         return None
     return Gain(mine.mean - theirs.mean, None, None, min(mine.n, theirs.n), "none")
+
+
+def corrected(gains: Mapping[str, Gain], level: float = 0.05) -> dict[str, Gain]:
+    """The gains with ``sure`` set by Holm's procedure (Holm 1979): among m comparisons the smallest p value has to be
+    below ``level`` / m, the next below ``level`` / (m - 1), and so on up to the first that is not.
+
+    So the chance that any comparison without a difference is called sure is at most ``level``, however many there are.
+    """
+    order = sorted((gain.p, name) for name, gain in gains.items() if gain.p is not None)
+    sure: set[str] = set()
+    for place, (p, name) in enumerate(order):
+        if p > level / (len(order) - place):
+            break
+        sure.add(name)
+    return {name: replace(gain, sure=name in sure) for name, gain in gains.items()}
 
 
 def gap_closed(student: float, alone: float, teacher: float, higher_is_better: bool) -> float | None:

@@ -9,10 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from kd_lightning.report.study import metrics as metric_names
+from kd_lightning.metrics.declared import Declared
+from kd_lightning.metrics.metric import Metric
 from kd_lightning.report.study.factors import Factor
 from kd_lightning.report.study.reading import Run
-from kd_lightning.report.study.statistics import Gain, Spread, interval, paired_gain, spread
+from kd_lightning.report.study.statistics import Gain, Spread, corrected, interval, paired_gain, spread
 
 
 @dataclass(eq=False)
@@ -26,7 +27,6 @@ class Cell:
     expected: int  # runs that the sweep wants of it
     running: list[Run] = field(default_factory=list)  # those under way: only their curves are known
     references: dict[tuple, Run] = field(default_factory=dict)  # the student alone, by replicate
-    _gains: dict[str, Gain | None] = field(default_factory=dict, repr=False)
 
     def values(self, metric: str) -> dict[tuple, float]:
         return {key: run.metrics[metric] for key, run in self.runs.items() if metric in run.metrics}
@@ -46,13 +46,8 @@ class Cell:
             return self.references[replicate].metrics.get(metric) if replicate in self.references else None
         return _named_reference(self.runs[replicate], metric)
 
-    def gain(self, metric: str) -> Gain | None:
+    def difference(self, metric: str) -> Gain | None:
         """Difference to the student alone, with a 95 % interval where pairs allow one."""
-        if metric not in self._gains:
-            self._gains[metric] = self._find_gain(metric)
-        return self._gains[metric]
-
-    def _find_gain(self, metric: str) -> Gain | None:
         references = {k: run.metrics[metric] for k, run in self.references.items() if metric in run.metrics}
         if references:
             return paired_gain(self.values(metric), references)
@@ -68,8 +63,7 @@ class Study:
     title: str
     data: str
     task: str
-    metric: str  # what is monitored, without prefix: "acc"
-    higher: bool
+    declared: Declared  # the task's metrics, and which of them is monitored
     factors: list[Factor]
     cells: list[Cell]
     alone: list[Cell]
@@ -79,6 +73,12 @@ class Study:
     commands: list[str]
     folders: list[Path]
     duplicates: int = 0
+    _found_gains: dict[str, dict[str, Gain]] = field(default_factory=dict, repr=False)
+
+    @property
+    def metric(self) -> str:
+        """What is monitored, without prefix: "acc"."""
+        return self.declared.monitor
 
     @property
     def val_metric(self) -> str:
@@ -99,8 +99,25 @@ class Study:
     def counts(self) -> Counter:
         return Counter(run.status for run in self.runs)
 
-    def prefers_high(self, metric: str) -> bool:
-        return metric_names.higher_is_better(metric, self.metric, "max" if self.higher else "min")
+    def reads(self, metric: str) -> Metric:
+        """How a figure is read, by its full name or a curve's tag."""
+        return self.declared[metric]
+
+    def title_of(self, metric: str) -> str:
+        """A figure by its stage and heading: "test accuracy", "validation accuracy" (of the best checkpoint)."""
+        stage = {"test": "test", "best": "validation", "val": "validation"}.get(metric.split("/")[0], "")
+        return f"{stage} {self.reads(metric).heading}".strip()
+
+    def gain(self, cell: Cell, metric: str) -> Gain | None:
+        """What ``cell`` gains over the student alone: positive is better, whichever direction the metric has."""
+        return self._gains(metric).get(cell.id)
+
+    def _gains(self, metric: str) -> dict[str, Gain]:
+        if metric not in self._found_gains:
+            sign = self.reads(metric).sign
+            found = {cell.id: gain for cell in self.cells if (gain := cell.difference(metric)) is not None}
+            self._found_gains[metric] = corrected({id: gain.times(sign) for id, gain in found.items()})
+        return self._found_gains[metric]
 
     @cached_property
     def chosen(self) -> Cell | None:
@@ -109,7 +126,7 @@ class Study:
         Only configurations with as many figures as the fullest one compete: one lucky seed must not win while others
         are missing or have diverged.
         """
-        sign = 1.0 if self.higher else -1.0
+        sign = self.declared.monitored.sign
         scores = [(cell, summary) for cell in self.cells if (summary := cell.spread(self.val_metric))]
         full = max((summary.n for _, summary in scores), default=0)
         scores = [(sign * summary.mean, cell) for cell, summary in scores if summary.n == full]

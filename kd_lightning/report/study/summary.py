@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from kd_lightning.metrics import show
+from kd_lightning.metrics.metric import Metric
 from kd_lightning.report.charts.theme import ACCENT, ALONE, TEACHER, colours
-from kd_lightning.report.study import metrics
 from kd_lightning.report.study.factors import Factor, format_value
 from kd_lightning.report.study.grid import plan
 from kd_lightning.report.study.statistics import Gain, Spread, gap_closed
@@ -32,31 +33,39 @@ def cards(study: Study, metric: str) -> list[dict[str, str]]:
     chosen = study.chosen
     summary = chosen.spread(metric) if chosen else None
     if chosen is None or summary is None:
-        first = {"label": f"{metric} of the chosen configuration", "value": "\u2013", "note": "no run has finished yet"}
+        first = {
+            "label": f"{study.title_of(metric)} of the chosen configuration",
+            "value": "\u2013",
+            "note": "no run has finished yet",
+        }
         return [
             first,
-            *({"label": label, "value": "\u2013", "note": ""} for label in ("gain", "gap closed", "compression")),
+            *(
+                {"label": label, "value": "\u2013", "note": ""}
+                for label in ("against the student alone", "gap closed", "compression")
+            ),
         ]
     seeds = f"{summary.n} seed{'s' if summary.n != 1 else ''}"
     return [
         {
-            "label": f"{metric} of the configuration chosen by {study.val_metric}",
-            "value": spread_text(metric, summary) + metrics.unit(metric),
+            "label": f"{study.title_of(metric)} of the configuration chosen by validation",
+            "value": spread_text(study.reads(metric), summary) + show.unit(study.reads(metric)),
             "note": ", ".join(part for part in (chosen.label, seeds) if part),
         },
-        _gain_card(chosen, metric, summary),
+        _gain_card(study, chosen, metric, summary),
         _gap_card(study, chosen, metric, summary),
         _compression_card(study, chosen),
     ]
 
 
-def _gain_card(chosen: Cell, metric: str, summary: Spread) -> dict[str, str]:
-    card = {"label": "gain over the student alone", "value": "\u2013", "note": "no student alone among these runs"}
-    gain = chosen.gain(metric)
+def _gain_card(study: Study, chosen: Cell, metric: str, summary: Spread) -> dict[str, str]:
+    card = {"label": "against the student alone", "value": show.NONE, "note": "no student alone among these runs"}
+    gain, read = study.gain(chosen, metric), study.reads(metric)
     if gain is None:
         return card
-    value = metrics.show_difference(metric, gain.mean, summary.mean) + metrics.unit(metric, difference=True)
-    return {**card, "value": value, "note": interval_text(metric, gain, summary.mean)}
+    value = show.better_by(read, gain.mean, summary.mean)
+    tone = "bad" if gain.mean < 0 and read.higher_is_better is not None else ""
+    return {**card, "value": value, "tone": tone, "note": interval_text(read, gain, summary.mean)}
 
 
 def _gap_card(study: Study, chosen: Cell, metric: str, summary: Spread) -> dict[str, str]:
@@ -64,12 +73,12 @@ def _gap_card(study: Study, chosen: Cell, metric: str, summary: Spread) -> dict[
     alone, teacher = chosen.alone(metric), study.teacher_spread(metric, chosen)
     if alone is None or teacher is None:
         return {**card, "note": f"needs {metric} of the teacher and of the student alone"}
-    figures = [metrics.show(metric, value.mean, summary.mean) for value in (alone, summary, teacher)]
+    figures = [show.show(study.reads(metric), value.mean, summary.mean) for value in (alone, summary, teacher)]
     note = "alone {} → distilled {} → teacher {}".format(*figures)
-    share = gap_closed(summary.mean, alone.mean, teacher.mean, study.prefers_high(metric))
+    share = gap_closed(summary.mean, alone.mean, teacher.mean, study.reads(metric).sign > 0)
     if share is None:
         return {**card, "note": f"{note}: the teacher isn't ahead of the student alone"}
-    return {**card, "value": metrics.minus(f"{100 * share:.0f} %"), "note": note}
+    return {**card, "value": show.minus(f"{100 * share:.0f} %"), "note": note}
 
 
 def _compression_card(study: Study, chosen: Cell) -> dict[str, str]:
@@ -87,20 +96,18 @@ def _compression_card(study: Study, chosen: Cell) -> dict[str, str]:
     return {**card, "value": f"{times:.0f}\u00d7" if times >= 10 else f"{times:.1f}\u00d7", "note": note}
 
 
-def spread_text(metric: str, summary: Spread, more: int = 0) -> str:
-    mean = metrics.show(metric, summary.mean, more=more)
-    if summary.std is None:
-        return mean
-    return f"{mean} ± {metrics.show(metric, summary.std, summary.mean, more)}"
+def spread_text(metric: Metric, summary: Spread) -> str:
+    mean = show.show(metric, summary.mean)
+    return mean if summary.std is None else f"{mean} ± {show.show(metric, summary.std, summary.mean)}"
 
 
-def interval_text(metric: str, gain: Gain, size: float) -> str:
+def interval_text(metric: Metric, gain: Gain, size: float) -> str:
     """The interval in words, or why there is none."""
     if gain.low is None or gain.high is None:
         if gain.pairing == "none":
             return "no interval: no seed in common with the student alone"
         return "no interval: one seed"
-    ends = [metrics.show_difference(metric, end, size) for end in (gain.low, gain.high)]
+    ends = [show.signed(metric, end, size) for end in (gain.low, gain.high)]
     against = "paired by seed" if gain.pairing == "seed" else "against one reference run"
     return f"95 % CI [{ends[0]}, {ends[1]}], {against}, n\u00a0=\u00a0{gain.n}"
 
@@ -133,15 +140,16 @@ def _cell_row(study: Study, cell: Cell, kind: str, colour: str) -> dict[str, Any
     for metric in study.metrics:
         summary = cell.spread(metric)
         if summary is not None:
-            row["stats"][metric] = _stats(metric, summary)
-        gain = cell.gain(metric) if kind == "cell" else None
+            row["stats"][metric] = _stats(study.reads(metric), summary)
+        gain, read = (study.gain(cell, metric) if kind == "cell" else None), study.reads(metric)
         if gain is not None and summary is not None:
-            half = None if gain.low is None else metrics.show(metric, gain.high - gain.mean, summary.mean, 1)
+            half = None if gain.low is None else show.show(read, gain.high - gain.mean, summary.mean, 1)
             row["gains"][metric] = {
                 "mean": gain.mean,
                 "low": gain.low,
                 "high": gain.high,
-                "text": metrics.show_difference(metric, gain.mean, summary.mean, 1),
+                "sure": gain.sure,
+                "text": show.signed(read, gain.mean, summary.mean, 1),
                 "half": half,
             }
     return row
@@ -152,15 +160,15 @@ def _teacher_row(study: Study, teacher: dict[str, Any], number: int) -> dict[str
     for metric in study.metrics:
         value = teacher.get(metric.replace("best/val_", "val/"))
         if isinstance(value, (int, float)):
-            stats[metric] = _stats(metric, Spread(value, None, 1))
+            stats[metric] = _stats(study.reads(metric), Spread(value, None, 1))
     label = "teacher" if not teacher.get("name") else f"teacher {teacher['name']}"
     row = {"id": f"t{number}", "kind": "teacher", "label": label, "colour": TEACHER, "runs": "1/1", "chosen": False}
     return {**row, "params": ["" for _ in study.factors], "values": [], "stats": stats, "gains": {}}
 
 
-def _stats(metric: str, summary: Spread) -> dict[str, Any]:
-    text = metrics.show(metric, summary.mean, more=1)
-    std = "" if summary.std is None else metrics.show(metric, summary.std, summary.mean, 1)
+def _stats(metric: Metric, summary: Spread) -> dict[str, Any]:
+    text = show.show(metric, summary.mean, more=1)
+    std = "" if summary.std is None else show.show(metric, summary.std, summary.mean, 1)
     return {"mean": summary.mean, "std": summary.std, "n": summary.n, "text": text, "spread": std}
 
 

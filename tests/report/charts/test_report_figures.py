@@ -22,11 +22,11 @@ def test_heatmap_shows_each_cells_mean_and_its_gain_as_colour(study):
     cells, words = figures.heatmap(study, "test/acc").data
     for cell in study.cells:
         column, row = (study.factors[i].values.index(value) for i, value in enumerate(cell.params))
-        gain = cell.gain("test/acc").mean
+        gain = study.gain(cell, "test/acc").mean
         assert cells.z[row][column] == pytest.approx(gain)
         text = words.text[row * 4 + column]
         assert f"<b>{100 * cell.spread('test/acc').mean:.1f}</b>" in text
-        assert ("●" in text) == cell.gain("test/acc").excludes_zero
+        assert ("●" in text) == study.gain(cell, "test/acc").sure
     assert cells.zmin == -cells.zmax
 
 
@@ -34,7 +34,7 @@ def test_heatmap_colours_a_loss_the_other_way_round(study):
     cells, _ = figures.heatmap(study, "test/loss_task").data
     cell = study.chosen
     column, row = (study.factors[i].values.index(value) for i, value in enumerate(cell.params))
-    assert cell.gain("test/loss_task").mean < 0 < cells.z[row][column]
+    assert study.gain(cell, "test/loss_task").mean == cells.z[row][column] > 0
 
 
 def test_heatmap_frames_the_chosen_configuration(study):

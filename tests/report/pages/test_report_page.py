@@ -65,7 +65,7 @@ def test_cards_say_how_sure_they_are(sweep_dir):
     (study,) = collect(sweep_dir)
     chosen, gain, gap, compression = summary.cards(study, "test/acc")
     assert chosen["note"] == "T=8 kd=0.9, 3 seeds"
-    assert re.fullmatch(r"\+\d\.\d pts", gain["value"])
+    assert re.fullmatch(r"better by \d\.\d points", gain["value"])
     assert "95 % CI [" in gain["note"]
     assert "paired by seed" in gain["note"]
     assert gap["note"].startswith("alone ")
@@ -129,7 +129,7 @@ def test_the_leaderboard_csv_has_full_precision_and_the_chosen_marked(sweep_dir)
     (chosen,) = [row for row in rows if row["chosen"]]
     (study,) = collect(sweep_dir)
     assert float(chosen["test/acc mean"]) == study.chosen.spread("test/acc").mean
-    assert float(chosen["gain low"]) == study.chosen.gain("test/acc").low
+    assert float(chosen["gain low"]) == study.gain(study.chosen, "test/acc").low
     assert (chosen["method.temperature"], chosen["method.weights.kd"]) == ("8", "0.9")
 
 

@@ -44,7 +44,9 @@ def test_figures_of_a_cell_are_those_of_its_results(sweep_dir):
     expected = scipy.stats.ttest_rel(values, alone).confidence_interval(0.95)
     assert cell.spread("test/acc").mean == pytest.approx(sum(values) / 3)
     assert cell.spread("test/acc").std == pytest.approx(scipy.stats.tstd(values))
-    assert (cell.gain("test/acc").low, cell.gain("test/acc").high) == pytest.approx((expected.low, expected.high))
+    assert (study.gain(cell, "test/acc").low, study.gain(cell, "test/acc").high) == pytest.approx(
+        (expected.low, expected.high)
+    )
 
 
 def test_the_choice_is_made_on_validation_and_never_on_test(sweep_dir):
@@ -66,7 +68,7 @@ def test_lower_is_better_where_the_run_says_so(tmp_path):
     teacher = {**TEACHER, "test/rmse": 2.0, "val/rmse": 2.0}
     path = make_sweep(tmp_path / "s", metric="rmse", mode="min", task="regression", data="tabular", teacher=teacher)
     (study,) = collect(path)
-    assert not study.higher
+    assert study.declared.monitored.mode == "min"
     best = min(study.cells, key=lambda cell: cell.spread("best/val_rmse").mean)
     assert study.chosen is best
     assert study.metrics[0] == "test/rmse"
@@ -76,7 +78,7 @@ def test_several_data_sets_and_tasks_become_studies_of_their_own(tmp_path):
     first = make_sweep(tmp_path / "digits", seeds=2)
     second = make_sweep(tmp_path / "tabular", seeds=1, metric="rmse", mode="min", task="regression", data="tabular")
     studies = collect([first, second])
-    assert [(study.task, study.metric, study.higher) for study in studies] == [
+    assert [(study.task, study.metric, (study.declared.monitored.mode == "max")) for study in studies] == [
         ("classification", "acc", True),
         ("regression", "rmse", False),
     ]
@@ -110,7 +112,7 @@ def test_keys_that_no_command_names_are_found_in_the_configurations(tmp_path):
 def test_without_runs_of_the_student_alone_the_named_reference_counts(tmp_path):
     path = make_sweep(tmp_path / "s", alone=False, baseline={"test/acc": 0.78, "val/acc": 0.77})
     (study,) = collect(path)
-    gain = study.chosen.gain("test/acc")
+    gain = study.gain(study.chosen, "test/acc")
     assert gain.pairing == "one reference"
     assert gain.mean == pytest.approx(study.chosen.spread("test/acc").mean - 0.78)
     assert study.chosen.alone("test/acc").mean == 0.78

@@ -7,6 +7,8 @@
   let wired = false;
 
   const study = () => KD.data.studies[state.study];
+  const titleOf = (name) => study().metrics.find((metric) => metric.id === name)?.title || name;
+  const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
   // Show a (newer) content; what the reader chose stays where it still exists.
   KD.show = function (data) {
@@ -63,7 +65,7 @@
     document.title = now.title;
     options(get("study"), KD.data.studies.map((_, i) => i), state.study, (i) => KD.data.studies[i].name);
     get("study-box").hidden = KD.data.studies.length < 2;
-    options(get("metric"), names, state.metric);
+    options(get("metric"), names, state.metric, titleOf);
     options(get("pair"), views.map((_, i) => i), state.pair, (i) => now.pairs[i]);
     get("pair-box").hidden = views.length < 2;
     options(get("tag"), tags, state.tag);
@@ -94,7 +96,7 @@
   function drawCards(now) {
     get("cards").replaceChildren(...now.cards[state.metric].map((card) => {
       const box = KD.make("div", "card");
-      box.append(KD.make("div", "label", card.label), KD.make("div", "value", card.value), KD.make("div", "note", card.note));
+      box.append(KD.make("div", "label", card.label), KD.make("div", "value " + (card.tone || ""), card.value), KD.make("div", "note", card.note));
       return box;
     }));
   }
@@ -104,8 +106,8 @@
     get("heatmap-card").hidden = !view.heatmaps.length;
     get("heatmap-title").textContent = view.title;
     const relative = now.rows.some((row) => row.gains[state.metric]);
-    get("heatmap-note").textContent = "mean ± std; " + (relative ? "colour: difference to the student alone; ●: 95 % CI excludes 0; " : "") +
-      "frame: chosen by " + now.validation + "; click to compare";
+    get("heatmap-note").textContent = "mean ± std; " + (relative ? "blue is better than the student alone, ●: it holds (Holm, 5 %); " : "") +
+      now.seeds + "; frame: chosen by validation; click to compare";
     while (box.children.length > view.heatmaps.length) box.lastChild.remove();
     while (box.children.length < view.heatmaps.length) box.append(KD.make("div"));
     const chosen = now.rows.find((row) => row.chosen)?.id;
@@ -124,11 +126,11 @@
   function drawCharts() {
     const now = study(), view = now.views[state.metric][state.pair];
     const [first] = (view.title || "").split(" × ");
-    get("against-title").textContent = now.factors.length ? state.metric + " against " + first.charAt(0).toLowerCase() + first.slice(1) : view.title;
+    get("against-title").textContent = now.factors.length ? capital(titleOf(state.metric)) + " against " + first.charAt(0).toLowerCase() + first.slice(1) : view.title;
     get("against-note").textContent = view.held;
-    const other = state.metric.split("/").pop().replace("val_", "");
-    get("fidelity-title").textContent = "Fidelity against " + (other === "acc" || other === "agreement" ? "accuracy" : other);
-    get("price-title").textContent = (state.price === "latency_ms" ? "Latency" : "Size") + " against " + (other === "acc" ? "accuracy" : other);
+    const title = titleOf(state.metric);
+    get("fidelity-title").textContent = "Fidelity against " + (now.fidelity[state.metric]?.layout.yaxis.title?.text || title);
+    get("price-title").textContent = (state.price === "latency_ms" ? "Latency" : "Size") + " against " + title;
     const beside = view.heatmaps.length === 1 ? Math.max(336, Math.min(480, view.heatmaps[0].layout.height)) : 336;
     KD.draw(get("against"), { data: view.against.data, layout: { ...view.against.layout, height: beside } });
     KD.draw(get("fidelity"), now.fidelity[state.metric]);

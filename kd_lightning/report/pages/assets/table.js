@@ -17,13 +17,14 @@
     study.factors.forEach((factor, i) => list.push({
       id: "p" + i, title: factor.short, hint: factor.key, factor: true, value: (row) => row.values[i], cell: (row) => row.params[i],
     }));
-    list.push({ id: metric, title: metric, value: (row) => row.stats[metric]?.mean, main: true, metric });
+    const titles = Object.fromEntries(study.metrics.map((other) => [other.id, other.title]));
+    list.push({ id: metric, title: titles[metric], hint: metric, value: (row) => row.stats[metric]?.mean, main: true, metric });
     if (study.rows.some((row) => row.gains[metric])) {
-      list.push({ id: "gain", title: "Δ vs alone (95 % CI)", value: (row) => row.gains[metric]?.mean, gain: true });
+      list.push({ id: "gain", title: "better than alone by (95 % CI)", value: (row) => row.gains[metric]?.mean, gain: true });
     }
     for (const other of study.metrics) {
       if (other.id === metric) continue;
-      list.push({ id: other.id, title: other.id, value: (row) => row.stats[other.id]?.mean, metric: other.id });
+      list.push({ id: other.id, title: other.title, hint: other.id, value: (row) => row.stats[other.id]?.mean, metric: other.id });
     }
     list.push({ id: "runs", title: "runs", value: (row) => row.runs, cell: (row) => row.runs });
     return list;
@@ -48,8 +49,7 @@
       for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
       svg.append(element);
     };
-    const sure = gain.low !== null && (gain.low > 0 || gain.high < 0);
-    const colour = sure ? "var(--accent)" : "var(--alone)";
+    const colour = !gain.sure ? "var(--alone)" : gain.mean > 0 ? "var(--accent)" : "var(--bad)";
     add("line", { x1: place(0), x2: place(0), y1: 0, y2: 14, stroke: "var(--line)" });
     if (gain.low !== null) add("line", { x1: place(gain.low), x2: place(gain.high), y1: 7, y2: 7, stroke: colour, "stroke-width": 1.6 });
     add("circle", { cx: place(gain.mean), cy: 7, r: 3.6, fill: colour });
@@ -125,6 +125,7 @@
     } else if (column.gain) {
       const gain = row.gains[context.state.metric];
       td.textContent = gain ? gain.text + (gain.half ? " ± " + gain.half : "") : row.kind === "cell" ? "–" : "";
+      if (gain && gain.mean < 0) td.classList.add("bad");
       const picture = make("td");
       if (gain) picture.append(intervalPicture(gain, context.low, context.most));
       tr.append(td, picture);

@@ -1,0 +1,86 @@
+"""How figures are written: shares in percent, other values with three significant digits, a true minus sign.
+
+A difference is told in the metric's own direction, in one way everywhere: "better by 0.8 points", "worse by 0.02".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from kd_lightning.metrics.metric import Metric
+
+NONE = "\u2013"
+"""Stands where there is no figure."""
+
+
+def scale(metric: Metric) -> float:
+    """What a figure is multiplied by before it is shown."""
+    return 100.0 if metric.share else 1.0
+
+
+def unit(metric: Metric, difference: bool = False) -> str:
+    """What stands behind a figure, or behind a difference of two: " %", " points", " kWh" or nothing."""
+    if metric.share:
+        return " points" if difference else " %"
+    return f" {metric.unit}" if metric.unit else ""
+
+
+def digits(metric: Metric, size: float) -> int:
+    """Decimals for values of about ``size``: one for percent, otherwise three significant figures."""
+    if metric.share:
+        return 1
+    if not size or not math.isfinite(size):
+        return 2
+    return min(6, max(0, 2 - math.floor(math.log10(abs(size)))))
+
+
+def show(metric: Metric, value: float | None, size: float | None = None, more: int = 0) -> str:
+    """``value`` as text in the metric's display scale, without unit; ``size`` fixes the decimals of a whole column."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    return minus(f"{value * scale(metric):.{digits(metric, size or value) + more}f}")
+
+
+def with_unit(metric: Metric, value: float | None, size: float | None = None) -> str:
+    """``value`` with its unit: "91.2 %", "0.123"."""
+    text = show(metric, value, size)
+    return text if text == NONE else text + unit(metric)
+
+
+def mean_and_std(metric: Metric, values: Sequence[float]) -> str:
+    """Mean ± sample standard deviation with the unit; the value alone where there is one, NONE where there is none."""
+    finite = [value for value in values if math.isfinite(value)]
+    if len(finite) < 2:
+        return with_unit(metric, finite[0] if finite else None)
+    mean = math.fsum(finite) / len(finite)
+    std = math.sqrt(math.fsum((value - mean) ** 2 for value in finite) / (len(finite) - 1))
+    return f"{show(metric, mean)} ± {show(metric, std, mean)}{unit(metric)}"
+
+
+def signed(metric: Metric, gain: float, size: float | None = None, more: int = 0) -> str:
+    """A gain in short, "+" for better: ``gain`` is a difference times :attr:`Metric.sign`."""
+    return minus(f"{gain * scale(metric):+.{digits(metric, size or gain) + more}f}")
+
+
+def better_by(metric: Metric, gain: float, size: float | None = None, with_units: bool = True) -> str:
+    """A gain in words: "better by 0.8 points", "worse by 0.02"; "higher by" where no direction is better.
+
+    Args:
+        metric: whose figures were compared.
+        gain: their difference times :attr:`Metric.sign`, so that positive is better.
+        size: of the figures, for the number of decimals.
+        with_units: whether "points" or the unit follows.
+    """
+    amount = show(metric, abs(gain), size)
+    if not amount.strip("0."):
+        return "no difference"
+    words = ("higher", "lower") if metric.higher_is_better is None else ("better", "worse")
+    return f"{words[gain < 0]} by {amount}{unit(metric, difference=True) if with_units else ''}"
+
+
+def minus(text: str) -> str:
+    """A real minus sign, and no sign before a zero."""
+    if not text.strip("+-0."):
+        return text.lstrip("+-")
+    return text.replace("-", "\u2212")
