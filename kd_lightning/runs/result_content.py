@@ -69,7 +69,7 @@ def result_content(
         "teacher": teacher,
         "baseline": None,
         "student": student,
-        "data": dict(data),
+        "data": data_content(data, example),
         "cost": {"seconds": recorder.seconds, "steps": recorder.step, "epochs": recorder.epoch, "fused": fused},
         "config": spec.config,
         "error": recorder.error,
