@@ -35,7 +35,7 @@ from kd_lightning.models.mlp import MLP
 from kd_lightning.models.small_cnn import SmallCNN
 from kd_lightning.recorder import Recorder
 from kd_lightning.tasks.classification import ClassificationTask
-from kd_lightning.teachers.cache.cached import open_or_write_cache
+from kd_lightning.teachers.cache.opening import open_or_write_cache
 from kd_lightning.teachers.frozen import FrozenTeacher
 
 FASHION = "/usr/share/datasets/fashion-mnist"

@@ -36,7 +36,7 @@ from kd_lightning.cli._hydra_main import config_directory
 from kd_lightning.config.build import build_datamodule, build_model
 from kd_lightning.config.fingerprint import config_fingerprint
 from kd_lightning.running.execute import execute
-from kd_lightning.running.shared import training_teacher
+from kd_lightning.running.shared import with_stored_answers
 from kd_lightning.runs.spec import RunSpec
 from kd_lightning.sweeps.from_hydra import plain_config
 from kd_lightning.teachers.registry import obtain_teacher
@@ -125,7 +125,7 @@ def benchmark(pair: str, members: Sequence[int], root: Path, rounds: int) -> Non
         warm = specs(pair, 1, root / "warm" / pair, cache, *more)
         datamodule = build_datamodule(warm[0].config)
         teacher, _ = obtain_teacher(warm[0].config, datamodule, set(), lambda spec: execute([spec])[0])
-        training_teacher(warm, teacher, datamodule)
+        with_stored_answers(warm, teacher, datamodule)
         steps = datamodule.steps_per_epoch * warm[0].config["trainer"]["max_epochs"]
     print(f"\n{pair}: {steps} steps a run; teacher trained and cache written in {start.passed().wall:.1f} s")
     for n in members:

@@ -27,12 +27,12 @@ class Distiller(pl.LightningModule):
     """Trains the members' students from one teacher.
 
     Args:
-        teacher: ``teacher(batch) -> ModelOutput``, for example a FrozenTeacher; None trains the students alone. It is
-            not a submodule: optimizers, checkpoints and data-parallel reduction never see it.
+        teacher: ``teacher(batch) -> ModelOutput``, for example a FrozenTeacher, or one whose answers are stored in
+            front of it; None trains the students alone. It is not a submodule: optimizers, checkpoints and
+            data-parallel reduction never see it.
         members: one student, or several that share batches and teacher outputs. Several need a single device.
         recorders: one a member: where metrics and checkpoints go, and when a member is done; by default Lightning's
             own loggers and callbacks.
-        training_teacher: answers for training batches in the teacher's place, for example a cache of its outputs.
         log_every_n_steps: losses are logged as means over blocks of so many steps.
 
     One optimizer step of every member counts as one ``global_step``. A member that fails, diverges or stops early
@@ -46,14 +46,13 @@ class Distiller(pl.LightningModule):
         teacher: Callable[[Batch], ModelOutput] | None,
         members: Member | Sequence[Member],
         recorders: Sequence[Recorder] | None = None,
-        training_teacher: Callable[[Batch], ModelOutput] | None = None,
         log_every_n_steps: int = 10,
     ) -> None:
         super().__init__()
         self.members = nn.ModuleList([members] if isinstance(members, Member) else members)
         if not self.members:
             raise ValueError("a Distiller needs at least one member")
-        self._teachers = (teacher, training_teacher or teacher)  # a tuple hides modules from nn.Module's registration
+        self._teacher = (teacher,)  # a tuple hides modules from nn.Module's registration
         self.recorders = list(recorders) if recorders else [LightningRecorder(self) for _ in self.members]
         self.failures: dict[int, Exception] = {}
         self.interrupted = False
@@ -65,7 +64,7 @@ class Distiller(pl.LightningModule):
 
     @property
     def teacher(self) -> Callable[[Batch], ModelOutput] | None:
-        return self._teachers[0]
+        return self._teacher[0]
 
     @property
     def active(self) -> list[int]:
@@ -97,7 +96,7 @@ class Distiller(pl.LightningModule):
         return Lockstep([m.configure(epochs=epochs, steps_per_epoch=steps, device=self.device) for m in self.members])
 
     def on_fit_start(self) -> None:
-        self._teachers_to_device()
+        self._teacher_to_device()
         self._block_started = time.perf_counter()
         for i in self.active:
             self.recorders[i].started(self.members[i])
@@ -111,7 +110,7 @@ class Distiller(pl.LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> None:
         batch = self._prepared(batch)
         active = self.active
-        teacher = self._teachers[1]
+        teacher = self.teacher
         wanted = teacher is not None and any(self.members[i].method.needs_teacher for i in active)
         answer = teacher(batch) if wanted else None
         accumulate = self.members[0].accumulate
@@ -205,7 +204,7 @@ class Distiller(pl.LightningModule):
             self._guarded(i, self.recorders[i].tested, metrics)
 
     def _start_evaluation(self, members: Sequence[int]) -> None:
-        self._teachers_to_device()
+        self._teacher_to_device()
         self._evaluators = {i: self.members[i].task.evaluator() for i in members}
 
     def _evaluate(self, batch: Any, batch_idx: int) -> None:
@@ -247,11 +246,10 @@ class Distiller(pl.LightningModule):
             batch = batch._replace(inputs=batch.inputs.contiguous(memory_format=torch.channels_last))
         return batch
 
-    def _teachers_to_device(self) -> None:
-        for teacher in self._teachers:
-            move = getattr(teacher, "to", None)
-            if move is not None:
-                move(self.device)
+    def _teacher_to_device(self) -> None:
+        move = getattr(self.teacher, "to", None)
+        if move is not None:
+            move(self.device)
 
     def _fail(self, i: int, error: Exception) -> None:
         self.failures[i] = error

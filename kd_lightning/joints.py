@@ -106,9 +106,14 @@ class Teacher(Protocol):
         labels_new_inputs: whether it answers for any input (False: stored outputs know their samples only).
     """
 
-    name: str
-    provides: frozenset[str]
-    labels_new_inputs: bool
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def provides(self) -> frozenset[str]: ...
+
+    @property
+    def labels_new_inputs(self) -> bool: ...
 
     def __call__(self, batch: Batch) -> ModelOutput:
         """Its output for a batch, detached; ``(batch.split, batch.index, batch.view)`` names the input exactly."""

@@ -13,12 +13,13 @@ from kd_lightning.callbacks.fast_forward import FastForward
 from kd_lightning.config.build import build_member, build_task, instantiate, trainer_arguments
 from kd_lightning.distiller import Distiller
 from kd_lightning.errors import RunInterrupted
+from kd_lightning.joints import Teacher
 from kd_lightning.member import Member
 from kd_lightning.running.outcome import write_where_possible
 from kd_lightning.runs.checkpoint import load_checkpoint
 from kd_lightning.runs.directory import logging_to
 from kd_lightning.runs.interrupt import graceful, keyboard_interrupt_kept
-from kd_lightning.runs.latency import latency_ms
+from kd_lightning.runs.latency import teacher_latency_ms
 from kd_lightning.runs.loggers import build_loggers, log_start, remove_event_files
 from kd_lightning.runs.result_content import result_content
 from kd_lightning.runs.run_recorder import RunRecorder
@@ -37,9 +38,8 @@ class Group:
     Args:
         specs: the runs, with equal ``group_key``.
         datamodule: their data, set up.
-        teacher: the live teacher, or None.
+        teacher: the teacher, with stored answers in front of it where there are any; or None.
         teacher_info: what their results say of the teacher, or None.
-        training_teacher: answers for training batches in its place (stored outputs); None: the teacher itself.
         shown: progress display, told by ``shown.update(name, **what)`` and a callback of the Trainer; None: none.
         log_file: name of a file in each run's directory that log messages go to as well.
     """
@@ -48,19 +48,16 @@ class Group:
         self,
         specs: Sequence[RunSpec],
         datamodule: Any,
-        teacher: Any = None,
+        teacher: Teacher | None = None,
         teacher_info: dict[str, Any] | None = None,
-        training_teacher: Any = None,
         shown: GroupProgress | None = None,
         log_file: str | None = None,
     ) -> None:
         self.specs = list(specs)
         self.config = self.specs[0].config
         self.datamodule = datamodule
-        self.teacher = teacher
-        self.answers = None if teacher is None else EvaluationMemo(teacher)  # evaluation shows the same batches again
+        self.teacher = None if teacher is None else EvaluationMemo(teacher)  # evaluation shows the same batches again
         self.teacher_info = teacher_info
-        self.training_teacher = training_teacher
         self.shown = shown
         self.log_file = log_file
         self.started = datetime.now(timezone.utc)
@@ -147,8 +144,7 @@ class Group:
         recorders = [self.recorders[i] for i in indices]
         members = [self.members[i] for i in indices]
         steps = int(self.config["log_every_n_steps"])
-        training = self.training_teacher or self.teacher
-        distiller = Distiller(self.answers, members, recorders, training, log_every_n_steps=steps)
+        distiller = Distiller(self.teacher, members, recorders, log_every_n_steps=steps)
         callbacks = list((instantiate(self.config["callbacks"], "callbacks") or {}).values())
         arguments = trainer_arguments(self.config)
         arguments["callbacks"] = [FastForward(place), *([self.shown] if self.shown else []), *callbacks]
@@ -201,7 +197,7 @@ class Group:
             finished.append((member, recorder))
         if not finished:
             return
-        tested = Distiller(self.answers, [member for member, _ in finished], [recorder for _, recorder in finished])
+        tested = Distiller(self.teacher, [member for member, _ in finished], [recorder for _, recorder in finished])
         loader = self.datamodule.test_dataloader()
         try:
             with keyboard_interrupt_kept():
@@ -213,15 +209,14 @@ class Group:
             loader.close()
 
     def _verify_teacher(self) -> None:
-        verify = getattr(self.teacher, "verify", None)
-        if verify is not None:
-            verify()
+        if self.teacher is not None:
+            self.teacher.verify()
 
     # -- results -------------------------------------------------------------------------------------------------
     def _results(self) -> list[dict[str, Any]]:
         info = self.teacher_info
         if info is not None and "latency_ms" not in info:
-            info["latency_ms"] = latency_ms(self.teacher.module, self.datamodule.example_batch().inputs)
+            info["latency_ms"] = teacher_latency_ms(self.teacher, self.datamodule.example_batch())
         results = []
         for recorder, member in zip(self.recorders, self.members, strict=True):
             if recorder.status in ("running", "stopped"):

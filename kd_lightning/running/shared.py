@@ -10,12 +10,13 @@ from typing import Any
 
 from kd_lightning.config.build import build_datamodule
 from kd_lightning.errors import UserError
+from kd_lightning.joints import Teacher
 from kd_lightning.running.group import Group
 from kd_lightning.running.memory import members_that_fit
 from kd_lightning.running.outcome import Result, finished_result, pending
 from kd_lightning.runs.directory import held
 from kd_lightning.runs.spec import ALONE, RunSpec
-from kd_lightning.teachers.cache.cached import open_or_write_cache
+from kd_lightning.teachers.cache.opening import open_or_write_cache
 from kd_lightning.teachers.registry import obtain_teacher
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ class Shared:
         self.teacher, self.teacher_info = obtain_teacher(
             self.config, self.datamodule, teacher_layers(specs), lambda spec: train_alone(spec, log_file, display)
         )
-        self.training = training_teacher(specs, self.teacher, self.datamodule, self._tell_cache)
+        self.teacher = with_stored_answers(specs, self.teacher, self.datamodule, self._tell_cache)
 
     def _tell_cache(self, text: str) -> None:
         """Show a line, and keep the last one: stored outputs are rounded, so a result says whether it is from them."""
@@ -80,9 +81,7 @@ class Shared:
                     results[spec.run_dir] = done
             if mine:
                 shown = self.display([spec.name for spec in mine]) if self.display else None
-                group = Group(
-                    mine, self.datamodule, self.teacher, self.teacher_info, self.training, shown, self.log_file
-                )
+                group = Group(mine, self.datamodule, self.teacher, self.teacher_info, shown, self.log_file)
                 with shown or contextlib.nullcontext():
                     made = group.run()
                 results |= {spec.run_dir: result for spec, result in zip(mine, made, strict=True)}
@@ -110,10 +109,10 @@ def require_one_device(config: Mapping[str, Any]) -> None:
             )
 
 
-def training_teacher(
-    specs: Sequence[RunSpec], teacher: Any, datamodule: Any, announce: Callable[[str], Any] = log.info
-) -> Any:
-    """Who answers for training batches: the teacher, or its stored outputs where that pays (``announce`` is told)."""
+def with_stored_answers(
+    specs: Sequence[RunSpec], teacher: Teacher | None, datamodule: Any, announce: Callable[[str], Any] = log.info
+) -> Teacher | None:
+    """The teacher, with its stored answers in front of it where that pays (``announce`` is told)."""
     config = specs[0].config
     if teacher is None or all(spec.role == ALONE for spec in specs):
         return teacher

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from kd_lightning.batch import Batch
 
 
 def parameters_count(module: nn.Module) -> int:
@@ -39,16 +41,31 @@ def latency_ms(module: nn.Module, example_inputs: Any, budget: float = 0.2, repe
     module = getattr(module, "_orig_mod", module)
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     inputs = _first_sample(example_inputs, device)
+    with _evaluating(module):
+        return _median_ms(lambda: module(inputs), device, budget, repeats)
+
+
+def teacher_latency_ms(
+    teacher: Callable[[Batch], Any], example: Batch, budget: float = 0.2, repeats: int = 50
+) -> float:
+    """Median time in milliseconds of a teacher's answer about one sample that no store knows, where the teacher is."""
+    answer = teacher(Batch(_first_sample(example.inputs, torch.device("cpu")), None))
+    device = answer.logits.device
+    batch = Batch(_first_sample(example.inputs, device), None)
+    return _median_ms(lambda: teacher(batch), device, budget, repeats)
+
+
+def _median_ms(call: Callable[[], Any], device: torch.device, budget: float, repeats: int) -> float:
     times: list[float] = []
     started = time.perf_counter()
     devices = [device] if device.type == "cuda" else []
-    with _evaluating(module), torch.random.fork_rng(devices=devices), torch.inference_mode():
+    with torch.random.fork_rng(devices=devices), torch.inference_mode():
         for _ in range(2):
-            module(inputs)
+            call()
         _synchronise(device)
         while len(times) < repeats and (not times or time.perf_counter() - started < budget):
             begin = time.perf_counter()
-            module(inputs)
+            call()
             _synchronise(device)
             times.append(time.perf_counter() - begin)
     return statistics.median(times) * 1e3

@@ -18,7 +18,9 @@ from torch import Tensor, nn
 
 from kd_lightning.batch import Batch
 from kd_lightning.errors import UserError
+from kd_lightning.joints import FEATURES, LOGITS
 from kd_lightning.outputs import ModelOutput
+from kd_lightning.runs.latency import state_bytes
 from kd_lightning.taps import Taps
 
 Normalization = Mapping[str, Sequence[float]]
@@ -82,6 +84,8 @@ class FrozenTeacher:
         self._scale_shift = renormalization(normalization, data_normalization, name)
         if compile:
             self.module.compile()  # in place: layer names stay as they are
+        self.provides = frozenset({LOGITS, FEATURES})
+        self.labels_new_inputs = True
         self._digests = tensor_digests(self.module)
         self._fingerprint = combined(self._digests)
 
@@ -157,10 +161,14 @@ class FrozenTeacher:
         """Number of scalar parameters."""
         return sum(p.numel() for p in self.module.parameters())
 
-    @property
-    def state_bytes(self) -> int:
-        """Bytes of all parameters and buffers."""
-        return sum(t.numel() * t.element_size() for _, t in state_tensors(self.module))
+    def describe(self) -> dict[str, Any]:
+        """What ``result.json`` says of it."""
+        return {
+            "name": self.name,
+            "fingerprint": self._fingerprint,
+            "parameters": self.parameters_count,
+            "bytes": state_bytes(self.module),
+        }
 
     def __repr__(self) -> str:
         return f"FrozenTeacher({self.name}, {self.parameters_count} parameters, {self._fingerprint[:12]})"

@@ -289,7 +289,7 @@ def test_a_model_output_passes_through_whole():
 def test_counts_and_bytes_are_those_of_the_module():
     teacher = FrozenTeacher(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)))
     assert teacher.parameters_count == 3 * 4 + 4 + 8
-    assert teacher.state_bytes == 4 * (12 + 4 + 8) + 4 * 8 + 8
+    assert teacher.describe()["bytes"] == 4 * (12 + 4 + 8) + 4 * 8 + 8
 
 
 @pytest.mark.parametrize("arguments", [{"precision": "16"}, {"model": lambda x: x}])

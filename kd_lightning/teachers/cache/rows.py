@@ -1,7 +1,7 @@
 """How a teacher's answer becomes a row of bytes, and back: storage precision, and the top k of many classes.
 
 A row is the logits as fp16 (relative error 2^-11, values up to 65504), bf16 (2^-8) or fp32 (exact), then the spread
-where a teacher gives one. With ``top_k`` it is the k largest logits, one number for all the others, and the k class
+where a teacher gives one, then a number that stands for the input that was answered (:mod:`.marks`). With ``top_k`` it is the k largest logits, one number for all the others, and the k class
 numbers: the others come back equal, at the level at which softmax keeps the mass that they had together (at T = 1; at
 higher temperatures their shape is lost, so k should cover what the teacher finds plausible).
 """
@@ -16,6 +16,8 @@ from torch import Tensor
 from kd_lightning.errors import UserError
 from kd_lightning.outputs import ModelOutput
 from kd_lightning.teachers.cache.store import Column
+
+MARK = "input"
 
 TORCH_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32, "int32": torch.int32}
 PRECISIONS = ("fp16", "bf16", "fp32")
@@ -52,9 +54,10 @@ class RowCodec:
             self.columns = [Column("values", precision, (self.top_k + 1,)), Column("classes", "int32", (self.top_k,))]
         if example.spread is not None:
             self.columns.append(Column("spread", precision, tuple(example.spread.shape[1:])))
+        self.columns.append(Column(MARK, "fp32", ()))
 
-    def encode(self, output: ModelOutput) -> Tensor:
-        """Rows: uint8 of shape (N, row_bytes), on the CPU.
+    def encode(self, output: ModelOutput, marks: Tensor) -> Tensor:
+        """Rows: uint8 of shape (N, row_bytes), on the CPU; ``marks`` of the N inputs, shape (N,).
 
         Raises:
             NotCacheable: the teacher gave nan or inf, or the precision cannot hold a logit.
@@ -69,21 +72,27 @@ class RowCodec:
             parts = {"values": torch.cat([top.values, level], 1), "classes": top.indices}
         if output.spread is not None:
             parts["spread"] = output.spread.detach()
+        parts[MARK] = marks
         return torch.cat([self._bytes(parts[column.name], column) for column in self.columns], dim=1)
 
     def decode(self, rows: Tensor) -> ModelOutput:
         """The outputs in float32, logits of shape (N, C), from rows as :meth:`encode` made them."""
-        parts, start = {}, 0
-        for column in self.columns:
-            part = rows[:, start : start + column.nbytes].contiguous().view(TORCH_DTYPES[column.dtype])
-            parts[column.name] = part.reshape(-1, *column.shape)
-            start += column.nbytes
+        parts = {column.name: self._part(rows, column) for column in self.columns}
         spread = parts["spread"].float() if "spread" in parts else None
         if self.top_k is None:
             return ModelOutput(parts["logits"].float(), spread=spread)
         values = parts["values"].float()
         logits = values[:, -1:].repeat(1, self.classes)
         return ModelOutput(logits.scatter(1, parts["classes"].long(), values[:, :-1]), spread=spread)
+
+    def marks(self, rows: Tensor) -> Tensor:
+        """The marks of the inputs that the rows answer, shape (N,)."""
+        return self._part(rows, self.columns[-1])
+
+    def _part(self, rows: Tensor, column: Column) -> Tensor:
+        start = sum(before.nbytes for before in self.columns[: self.columns.index(column)])
+        part = rows[:, start : start + column.nbytes].contiguous().view(TORCH_DTYPES[column.dtype])
+        return part.reshape(-1, *column.shape)
 
     def _bytes(self, part: Tensor, column: Column) -> Tensor:
         stored = part.to(TORCH_DTYPES[column.dtype])

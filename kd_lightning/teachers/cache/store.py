@@ -30,7 +30,7 @@ import numpy as np
 from kd_lightning.errors import UserError
 from kd_lightning.runs.atomic import write_atomically
 
-FORMAT = 1
+FORMAT = 2
 BLOCK_BYTES = 4 << 20  # a checksum each: tells where in a large file the damage is
 NUMPY_DTYPES = {"fp16": "<f2", "bf16": "<u2", "fp32": "<f4", "int32": "<i4"}  # numpy has no bfloat16: its bits
 _VIEW = re.compile(r"view_(\d{5,})\.json")
@@ -159,10 +159,6 @@ class CacheStore:
         """Note that the cache was used now, for ``kd-cache prune --unused``."""
         with contextlib.suppress(OSError):  # a read-only share can be read as well as any other
             (self.directory / "last_used").touch()
-
-    def last_used(self) -> float:
-        """When the cache was last read or written, in seconds since the epoch."""
-        return max(entry.stat().st_mtime for entry in self.directory.iterdir())
 
 
 class ViewWriter:

@@ -12,6 +12,8 @@ from filelock import FileLock, Timeout
 from lightning_fabric.utilities.apply_func import move_data_to_device
 
 from kd_lightning.data.loader.threaded_loader import ThreadedLoader
+from kd_lightning.joints import Teacher
+from kd_lightning.teachers.cache.marks import input_marks
 from kd_lightning.teachers.cache.rows import NotCacheable, RowCodec
 from kd_lightning.teachers.cache.store import CacheStore, ViewWriter, remove_leftovers
 
@@ -19,7 +21,7 @@ Announce = Callable[[str], None]
 
 
 def ensure_views(
-    teacher: Any,
+    teacher: Teacher,
     directory: Path,
     parts: dict[str, Any],
     codec: RowCodec,
@@ -68,7 +70,7 @@ def ensure_views(
 
 
 def _write_view(
-    teacher: Any,
+    teacher: Teacher,
     store: CacheStore,
     codec: RowCodec,
     dataset: Any,
@@ -85,5 +87,6 @@ def _write_view(
             index = batch.index
             if index is None or not torch.equal(index.cpu(), torch.arange(expected, expected + len(index))):
                 raise NotCacheable("the data set skips or reorders samples, so that outputs cannot be told apart")
-            writer.append(codec.encode(teacher(move_data_to_device(batch, device))).numpy())
+            answer = teacher(move_data_to_device(batch, device))
+            writer.append(codec.encode(answer, input_marks(batch.inputs)).numpy())
             expected += len(index)

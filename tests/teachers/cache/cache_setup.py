@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from kd_lightning.data.module import DistillationDataModule
-from kd_lightning.teachers.cache.cached import open_or_write_cache
+from kd_lightning.teachers.cache.opening import open_or_write_cache
 from kd_lightning.teachers.frozen import FrozenTeacher
+from kd_lightning.teachers.wrapper import TeacherWrapper
 
 SAMPLES, CLASSES = 300, 6
 
@@ -42,18 +43,16 @@ def make_teacher(seed: int = 0, **settings) -> FrozenTeacher:
     return FrozenTeacher(model, **settings)
 
 
-class Counting:
+class Counting(TeacherWrapper):
     """A teacher that counts the samples it was asked about."""
 
     def __init__(self, teacher: FrozenTeacher) -> None:
-        self.teacher, self.samples = teacher, 0
+        super().__init__(teacher)
+        self.samples = 0
 
     def __call__(self, batch):
         self.samples += len(batch.inputs)
         return self.teacher(batch)
-
-    def __getattr__(self, name):
-        return getattr(self.teacher, name)
 
 
 class StandingStill(Counting):

@@ -15,7 +15,9 @@ from torch import nn
 from kd_lightning.batch import Batch
 from kd_lightning.data.module import read_samples
 from kd_lightning.errors import UserError
-from kd_lightning.teachers.cache.cached import CachedTeacher, cache_parts, planned_views
+from kd_lightning.joints import Teacher
+from kd_lightning.teachers.cache.cached import CachedTeacher
+from kd_lightning.teachers.cache.opening import cache_parts, planned_views
 from kd_lightning.teachers.cache.store import CacheError, ViewWriter
 from kd_lightning.teachers.frozen import FrozenTeacher
 
@@ -45,7 +47,7 @@ def test_fp32_rows_are_bit_identical_to_live_ones_in_the_same_batches(tmp_path):
     cached = opened(tmp_path, teacher, data, precision="fp32")
     for start in range(0, data.train_samples, data.batch_size):
         index = torch.arange(start, min(start + data.batch_size, data.train_samples))
-        batch = Batch(*read_samples(data.train_views_dataset, index, 3), index, 3)
+        batch = Batch(*read_samples(data.train_views_dataset, index, 3), index, 3, "train")
         assert torch.equal(cached(batch).logits, teacher(batch).logits)
 
 
@@ -75,10 +77,49 @@ def test_a_batch_without_index_and_an_unplanned_view_are_answered_live(tmp_path)
     assert teacher.samples == asked + 2 * data.batch_size
 
 
-def test_an_index_of_another_split_is_an_error_not_another_samples_answer(tmp_path):
+def test_batches_of_other_splits_are_answered_live_whatever_their_positions(tmp_path):
+    data, teacher = TinyImages(), Counting(make_teacher())
+    cached = opened(tmp_path, teacher, data)
+    for batch in (next(iter(data.val_dataloader())), next(iter(data.test_dataloader())), data.example_batch()):
+        asked = teacher.samples
+        assert torch.equal(cached(batch).logits, teacher.teacher(batch).logits)
+        assert teacher.samples == asked + batch.size
+
+
+def test_a_training_sample_that_the_cache_does_not_know_is_an_error(tmp_path):
     cached = opened(tmp_path)
-    with pytest.raises(UserError, match=r"sample 270.*training batches only"):
-        cached(Batch(torch.zeros(1, 1, 8, 8), None, torch.tensor([270]), 0))
+    with pytest.raises(UserError, match=r"sample 270 is not among its 270 training samples"):
+        cached(Batch(torch.zeros(1, 1, 8, 8), None, torch.tensor([270]), 0, "train"))
+
+
+def halves_mixed(batch):
+    batch.inputs[: len(batch.inputs) // 2].mul_(0.9).add_(batch.inputs.flip(0)[: len(batch.inputs) // 2], alpha=0.1)
+
+
+def one_mirrored(batch):
+    batch.inputs[3] = batch.inputs[3].flip(-1)
+
+
+def scaled(batch):
+    batch.inputs.mul_(1.05)
+
+
+@pytest.mark.parametrize("change", [halves_mixed, one_mirrored, scaled])
+def test_inputs_that_were_changed_after_loading_are_answered_live_and_it_is_said_once(tmp_path, change):
+    data, teacher, lines = TinyImages(), Counting(make_teacher()), []
+    opened(tmp_path, teacher, data)
+    cached = opened(tmp_path, teacher, data, mode="auto", announce=lines.append)
+    first, second = batches(data, 0)[:2]
+    asked = teacher.samples
+    cached(first)
+    assert teacher.samples == asked
+    for batch in (first, second):
+        change(batch)
+        assert torch.equal(cached(batch).logits, teacher.teacher(batch).logits)
+    assert [line for line in lines if "changed after they were loaded" in line] == lines[-1:]
+    strict = opened(tmp_path, teacher, data)
+    with pytest.raises(CacheError, match=r"changed after they were loaded.*teacher\.cache=off"):
+        strict(first)
 
 
 def test_the_second_run_reads_and_asks_the_teacher_about_a_few_rows_only(tmp_path):
@@ -103,7 +144,7 @@ def test_a_longer_run_adds_views_to_those_that_are_there(tmp_path):
 
 def test_rows_are_plain_numpy_files(tmp_path):
     cached = opened(tmp_path)
-    logits = np.load(cached.store.paths(2)[0])
+    logits = np.load(cached.store.paths(2)[0])["logits"]
     assert logits.dtype == np.float16
     assert logits.shape == (270, CLASSES)
 
@@ -136,11 +177,9 @@ def test_the_spread_of_a_regression_teacher_is_stored_too(tmp_path):
 def test_everything_else_is_the_live_teachers_also_in_a_copy(tmp_path):
     teacher = make_teacher()
     cached = opened(tmp_path, teacher)
-    assert cached.fingerprint() == teacher.fingerprint()
-    assert cached.parameters_count == teacher.parameters_count
-    assert pickle.loads(pickle.dumps(cached)).fingerprint() == teacher.fingerprint()
-    with pytest.raises(AttributeError, match="nonsense"):
-        _ = cached.nonsense
+    assert isinstance(cached, Teacher)
+    assert (cached.name, cached.provides, cached.labels_new_inputs) == (teacher.name, teacher.provides, True)
+    assert pickle.loads(pickle.dumps(cached)).describe() == cached.describe() == teacher.describe()
 
 
 # -- the key ----------------------------------------------------------------------------------------------------------
@@ -209,7 +248,7 @@ def test_one_flipped_bit_stops_the_run_naming_the_file(tmp_path, at, mode):
 
 
 def test_one_flipped_bit_in_a_cache_too_large_to_verify_at_opening_stops_at_that_view(tmp_path, monkeypatch):
-    monkeypatch.setattr("kd_lightning.teachers.cache.cached.VERIFY_AT_OPENING_BYTES", 10)
+    monkeypatch.setattr("kd_lightning.teachers.cache.opening.VERIFY_AT_OPENING_BYTES", 10)
     monkeypatch.setattr("kd_lightning.teachers.cache.cached.RECHECKED_ROWS", 1)
     opened(tmp_path, data=TinyImages(views=8))
     (path,) = tmp_path.glob("*/view_00003.npy")  # not among the views that are rechecked
@@ -284,7 +323,7 @@ def test_a_teacher_whose_code_changed_but_not_its_weights_is_noticed(tmp_path):
 def test_parts_list_everything_by_name(tmp_path):
     cached = opened(tmp_path)
     assert set(cached.store.parts) == {"teacher", "data", "views", "samples", "precision", "top_k", "columns"}
-    assert cached.store.parts["teacher"]["weights"] == cached.fingerprint()
+    assert cached.store.parts["teacher"]["weights"] == cached.describe()["fingerprint"]
     assert cached.store.parts == cache_parts(cached.teacher, TinyImages(), cached._codec)
 
 

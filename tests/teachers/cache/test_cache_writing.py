@@ -18,7 +18,8 @@ from torch import nn
 
 from kd_lightning.data.loader.threaded_loader import LoaderTimeout
 from kd_lightning.errors import UserError
-from kd_lightning.teachers.cache.cached import CachedTeacher, open_or_write_cache
+from kd_lightning.teachers.cache.cached import CachedTeacher
+from kd_lightning.teachers.cache.opening import open_or_write_cache
 from kd_lightning.teachers.frozen import FrozenTeacher
 
 SCRIPT = Path(__file__).with_name("cache_setup.py")
@@ -64,12 +65,12 @@ def decide(tmp_path, data=None, teacher=None, **settings):
 @pytest.mark.parametrize(
     ("data", "settings", "reason"),
     [
-        ({}, {"needs_features": True}, "features"),
+        ({}, {"needs_features": True}, "hidden layers"),
         ({"views": 0}, {"epochs": None}, "number of epochs is not known"),
-        ({"views": 0}, {}, "8 views would be written to save 8 passes"),
-        ({}, {"epochs": 4}, "4 views would be written to save 4 passes"),
-        ({"augment": False, "views": None}, {"epochs": 1}, "1 views would be written to save 1 passes"),
-        ({}, {"limit_gb": 1e-6}, "4 views of 270 samples, .* in fp16 is above teacher.cache_limit_gb=1e-06"),
+        ({"views": 0}, {}, "takes 8 passes over the training data, these runs need 8 "),
+        ({}, {"epochs": 4}, "takes 4 passes over the training data, these runs need 4 "),
+        ({"augment": False, "views": None}, {"epochs": 1}, "takes 1 pass over the training data, these runs need 1 "),
+        ({}, {"limit_gb": 1e-6}, "4 views of 270 samples, .* in fp16, are above teacher.cache_limit_gb=1e-06"),
     ],
 )
 def test_auto_leaves_the_teacher_alone_and_says_why(tmp_path, data, settings, reason):
@@ -77,7 +78,7 @@ def test_auto_leaves_the_teacher_alone_and_says_why(tmp_path, data, settings, re
     answer, lines = decide(tmp_path, TinyImages(**data), teacher, **settings)
     assert answer is teacher
     assert len(lines) == 1
-    assert re.search(f"teacher cache: off, .*{reason}", lines[0])
+    assert re.search(f"teacher cache: not used, .*{reason}", lines[0])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -108,7 +109,11 @@ def test_off_is_off_however_yaml_spells_it(tmp_path, mode):
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"needs_features": True}, "features"), ({"limit_gb": 1e-6}, "cache_limit_gb"), ({"precision": "fp8"}, "fp8")],
+    [
+        ({"needs_features": True}, "hidden layers"),
+        ({"limit_gb": 1e-6}, "cache_limit_gb"),
+        ({"precision": "fp8"}, "fp8"),
+    ],
 )
 def test_a_directory_that_was_asked_for_and_cannot_be_served_is_an_error(tmp_path, settings, message):
     with pytest.raises(UserError, match=message):
@@ -133,7 +138,7 @@ def test_logits_that_cannot_be_stored_are_not(tmp_path, largest, message):
         opened(tmp_path, FrozenTeacher(Extreme()))
     answer, lines = decide(tmp_path, teacher=FrozenTeacher(Extreme()))
     assert isinstance(answer, FrozenTeacher)
-    assert "off" in lines[-1]
+    assert "not used" in lines[-1]
 
 
 def test_a_folder_that_cannot_be_made_is_off_in_auto_and_an_error_where_asked_for(tmp_path):
@@ -280,3 +285,22 @@ def test_a_data_set_that_hangs_ends_the_writer_and_frees_the_lock(tmp_path):
 def test_the_run_that_writes_may_have_any_batch_size(tmp_path, batch_size):
     cached = opened(tmp_path, data=TinyImages(batch_size=batch_size))
     assert cached.store.views() == [0, 1, 2, 3]
+
+
+def test_a_data_set_that_draws_at_random_is_not_stored_and_that_is_the_reason_given(tmp_path):
+    class Drawing(TinyImages):
+        def build_splits(self):
+            train, *others = super().build_splits()
+            gather = train.gather
+
+            def drawn(indices, view):
+                inputs, targets = gather(indices, view)
+                return inputs + torch.rand_like(inputs), targets
+
+            train.gather = drawn
+            return train, *others
+
+    answer, lines = decide(tmp_path, Drawing())
+    assert isinstance(answer, FrozenTeacher)
+    assert "gives other inputs each time it is read" in lines[-1]
+    assert not list(tmp_path.glob("*/view*"))

@@ -1,0 +1,37 @@
+"""A number for each input of a model, by which a stored answer knows whether it is asked about the same input.
+
+Positions and views name the input that a loader makes. What happens to a batch afterwards (mixup in a callback, a
+transform on the device, a data set that draws at random) they do not tell; the values do.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kd_lightning.batch import batch_size
+from kd_lightning.teachers.samples import tensors_of
+
+TOLERANCE = 1e-3  # of the larger mark: two devices add up in another order, by some 1e-6
+
+
+def input_marks(inputs: Any) -> Tensor:
+    """A weighted sum of each sample's values, float32 of shape (N,), on the CPU; 0 where inputs hold no tensors.
+
+    The weights look random, so that a moved, mirrored or mixed picture has another mark, and their mean is 0, so that
+    a mark is about as large as one value.
+    """
+    marks = torch.zeros(batch_size(inputs))
+    for number, tensor in enumerate(tensors_of(inputs)):
+        values = tensor.detach().reshape(len(marks), -1).float()
+        positions = torch.arange(values.shape[1], device=values.device) + 7919 * number
+        weights = ((positions * 2654435761) >> 8 & 0xFFFF).float() / 0x8000 - 1
+        marks = marks + (values @ weights / max(1, values.shape[1]) ** 0.5).cpu()
+    return marks
+
+
+def same_inputs(marks: Tensor, stored: Tensor) -> Tensor:
+    """Which samples are those whose marks were stored: bool of shape (N,)."""
+    return (marks - stored).abs() <= TOLERANCE * (1 + torch.maximum(marks.abs(), stored.abs()))

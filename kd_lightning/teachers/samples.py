@@ -1,0 +1,46 @@
+"""Single samples of a batch, whatever structure its inputs have."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def tensors_of(inputs: Any) -> Iterator[Tensor]:
+    """All tensors in a structure of inputs, in a fixed order."""
+    if isinstance(inputs, Tensor):
+        yield inputs
+    elif isinstance(inputs, Mapping):
+        for key in sorted(inputs, key=str):
+            yield from tensors_of(inputs[key])
+    elif isinstance(inputs, (list, tuple)):
+        for value in inputs:
+            yield from tensors_of(value)
+
+
+def sample_digest(inputs: Any, position: int = 0) -> str:
+    """Digest of one sample's values; tensors of shape (N, ...), other parts of the structure are left out."""
+    digest = hashlib.blake2b(digest_size=16)
+    for tensor in tensors_of(inputs):
+        values = tensor[position : position + 1].detach().cpu().contiguous()
+        digest.update(f"{tuple(values.shape)} {values.dtype} ".encode())
+        digest.update(values.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def rows(inputs: Any, count: int) -> Any:
+    """The structure with the first ``count`` samples only."""
+    if isinstance(inputs, Tensor):
+        return inputs[:count]
+    if isinstance(inputs, Mapping):
+        return {key: rows(value, count) for key, value in inputs.items()}
+    if isinstance(inputs, (list, tuple)):
+        if inputs and not isinstance(inputs[0], (Tensor, Mapping, list, tuple)):
+            return inputs[:count]  # a list of N texts or numbers
+        parts = [rows(value, count) for value in inputs]
+        return type(inputs)(*parts) if hasattr(inputs, "_fields") else type(inputs)(parts)
+    return inputs
