@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import nn
 
 from kd_lightning.batch import Batch
 from kd_lightning.joints import Teacher
@@ -48,3 +49,11 @@ class TeacherWrapper:
 
     def describe(self) -> dict[str, Any]:
         return self.teacher.describe()
+
+    @property
+    def module(self) -> nn.Module:
+        """The network behind, for who looks at its layers; an AttributeError where there is none."""
+        module = getattr(self.teacher, "module", None)
+        if not isinstance(module, nn.Module):
+            raise AttributeError("module")
+        return module
