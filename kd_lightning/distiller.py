@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.core.optimizer import LightningOptimizer
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from kd_lightning.batch import Batch, as_batch
-from kd_lightning.errors import RunInterrupted
-from kd_lightning.joints import Clock, Step
+from kd_lightning.errors import RunInterrupted, UserError
+from kd_lightning.joints import Clock, Evaluator, Step
 from kd_lightning.lockstep import Lockstep
+from kd_lightning.loss_block import LossBlock, first_not_finite
 from kd_lightning.member import Member
 from kd_lightning.outputs import ModelOutput
 from kd_lightning.recorder import LightningRecorder, Recorder
+from kd_lightning.trainer_facts import example_batch, refuse_settings, run_length, teacher_module
 
 
 class Distiller(pl.LightningModule):
@@ -40,6 +44,7 @@ class Distiller(pl.LightningModule):
     """
 
     automatic_optimization = False
+    members: Sequence[Member]
 
     def __init__(
         self,
@@ -49,16 +54,20 @@ class Distiller(pl.LightningModule):
         log_every_n_steps: int = 10,
     ) -> None:
         super().__init__()
-        self.members = nn.ModuleList([members] if isinstance(members, Member) else members)
-        if not self.members:
+        group = [members] if isinstance(members, Member) else list(members)
+        self.members = cast("Sequence[Member]", nn.ModuleList(group))  # its items would be any Modules to a checker
+        if not group:
             raise ValueError("a Distiller needs at least one member")
         self._teacher = (teacher,)  # a tuple hides modules from nn.Module's registration
-        self.recorders = list(recorders) if recorders else [LightningRecorder(self) for _ in self.members]
+        self.recorders = (
+            list(recorders) if recorders else [LightningRecorder(self, prefix) for prefix in _prefixes(group)]
+        )
         self.failures: dict[int, Exception] = {}
         self.interrupted = False
         self._log_every = max(1, log_every_n_steps)
-        self._blocks: list[list[list[Tensor]]] = [[] for _ in self.members]
-        self._evaluators: dict[int, Any] = {}
+        self._blocks = [LossBlock() for _ in self.members]
+        self._evaluators: dict[int, Evaluator] = {}
+        self._monitored: dict[int, float] = {}  # by member, of the newest validation that no scheduler has seen
         self._steps_per_epoch = self._total_steps = 1
         self._channels_last = any(member.channels_last for member in self.members)
 
@@ -81,28 +90,57 @@ class Distiller(pl.LightningModule):
         return self.members[0](inputs)
 
     # -- training ------------------------------------------------------------------------------------------------
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """Adds none; the first hook of a fit, where what the Trainer was given can be judged before Lightning does."""
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            refuse_settings(self.trainer)
+        return []
+
     def setup(self, stage: str) -> None:
         if self.trainer.world_size > 1 and len(self.members) > 1:
             raise ValueError("several members train on one device; use one member a run for data-parallel training")
+        if stage == "fit":
+            self._complete_methods()
+
+    def _complete_methods(self) -> None:
+        """Prepare and bind the methods where nobody has done it yet: on the first validation (or training) batch."""
+        waiting = [member for member in self.members if member.method.needs_preparing]
+        if waiting:
+            batch = self._prepared(example_batch(self.trainer))
+            answer = None if self.teacher is None else self.teacher(batch)
+            for member in waiting:
+                member.prepare(batch, answer)
+        for member in self.members:
+            member.method.bind(member.student, teacher_module(self.teacher))
 
     def configure_optimizers(self) -> Lockstep:
         accumulate = self.members[0].accumulate
         if any(member.accumulate != accumulate for member in self.members):
             raise ValueError("members of a group must accumulate the same number of batches")
-        epochs = max(1, self.trainer.max_epochs or 1)
-        batches = max(1, int(self.trainer.estimated_stepping_batches) // epochs)
-        steps = -(-batches // accumulate)
-        self._steps_per_epoch, self._total_steps = steps, epochs * steps
-        return Lockstep([m.configure(epochs=epochs, steps_per_epoch=steps, device=self.device) for m in self.members])
+        length = run_length(self.trainer, accumulate)
+        self._steps_per_epoch, self._total_steps = length.steps_per_epoch, length.total_steps or 1
+        optimizers = [member.configure(length, device=self.device) for member in self.members]
+        if not self.trainer.enable_validation and any(member.follows_metric for member in self.members):
+            raise UserError("scheduler follows the validation metric, and there is no validation: choose another one")
+        return Lockstep(optimizers)
 
     def on_fit_start(self) -> None:
         self._teacher_to_device()
+        self._read_methods()
         self._block_started = time.perf_counter()
         for i in self.active:
             self.recorders[i].started(self.members[i])
 
     def on_train_epoch_start(self) -> None:
+        self._read_methods()
         self._block_started = time.perf_counter()
+
+    def _read_methods(self) -> None:
+        """What the methods ask for, once an epoch instead of once a step."""
+        methods = [member.method for member in self.members]
+        self._needs_teacher = [method.needs_teacher for method in methods]
+        self._wants_clock = any(method.wants_clock for method in methods)
+        self._wants_views = [method.wants_views for method in methods]
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> int | None:
         return None if self.active else -1  # nobody is left: end the epoch here
@@ -110,22 +148,37 @@ class Distiller(pl.LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> None:
         batch = self._prepared(batch)
         active = self.active
-        teacher = self.teacher
-        wanted = teacher is not None and any(self.members[i].method.needs_teacher for i in active)
-        answer = teacher(batch) if wanted else None
+        teacher = self.teacher if any(self._needs_teacher[i] for i in active) else None
+        answer = None if teacher is None else teacher(batch)
+        clock = self.clock if self._wants_clock else None
+        views: list[ModelOutput | None] | None = None
+        if any(self._wants_views):
+            views = [None if teacher is None else teacher(also) for also in batch.also]
         accumulate = self.members[0].accumulate
         stepping = (batch_idx + 1) % accumulate == 0 or self.trainer.is_last_batch
         backward = self.manual_backward if self.trainer.world_size > 1 else Tensor.backward
         for i in active:
             member = self.members[i]
             try:
-                values = member.training_step(batch, answer, stepping=stepping, backward=backward)
+                values = member.training_step(
+                    batch,
+                    answer,
+                    stepping=stepping,
+                    backward=backward,
+                    clock=clock,
+                    teacher_views=views if self._wants_views[i] else None,
+                )
             except Exception as error:
                 self._fail(i, error)
                 continue
-            self._blocks[i].append(values)
+            block = self._blocks[i]
+            if member.loss_names != block.names:  # a scheduled term set in or out
+                self._flush_block(i)
+            block.add(member.loss_names, values)
+            if clock is not None:
+                block.scheduled = member.method.scheduled
         if stepping:
-            self.optimizers().step()
+            cast(LightningOptimizer, self.optimizers()).step()  # the one that configure_optimizers gave
         if (batch_idx + 1) % self._log_every == 0 or self.trainer.is_last_batch:
             self._flush()
         if not self.active:
@@ -142,12 +195,18 @@ class Distiller(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         for i in self.active:
-            self.members[i].end_epoch()
+            self.members[i].end_epoch(self._monitored.pop(i, None))
         self._save_all(0)
         if not self.active:
             self.trainer.should_stop = True
-        if self.interrupted and not self.trainer.should_stop and self.current_epoch + 1 < self.trainer.max_epochs:
+        if self.interrupted and not self._at_end():
             raise RunInterrupted(f"stopped after epoch {self.current_epoch}")
+
+    def _at_end(self) -> bool:
+        """At the end of an epoch: whether it was the last one."""
+        epochs, steps = self.trainer.max_epochs, self.trainer.max_steps
+        over = (epochs is not None and 0 <= epochs <= self.current_epoch + 1) or 0 <= steps <= self.global_step
+        return over or self.trainer.should_stop
 
     def _save_all(self, batch: int) -> None:
         """Let every recorder keep the state between two steps; ``batch`` 0 is the end of an epoch."""
@@ -158,27 +217,25 @@ class Distiller(pl.LightningModule):
 
     def _flush(self) -> None:
         """Log each member's block of losses; one transfer from the device a block, none a step."""
-        elapsed = time.perf_counter() - self._block_started
         for i in self.active:
-            if not self._blocks[i]:
-                continue
-            block = torch.stack([torch.stack(row) for row in self._blocks[i]]).cpu()
-            self._blocks[i] = []
-            names = self.members[i].loss_names
-            bad = (~torch.isfinite(block)).nonzero()
-            if len(bad):
-                row = int(bad[0, 0])
-                terms = [names[column] for r, column in bad.tolist() if r == row and (column or len(bad) == 1)]
-                step = self.global_step - len(block) + row + 1
-                self._guarded(i, self.recorders[i].diverged, step, terms or [names[0]])
-                continue
-            metrics = {
-                f"train/{name}": value for name, value in zip(names, block.double().mean(0).tolist(), strict=True)
-            }
-            metrics["lr/student"] = self.members[i].learning_rate
-            metrics["time/step_ms"] = 1000 * elapsed / len(block)
-            self._guarded(i, self.recorders[i].log, self.global_step, self.current_epoch, metrics)
+            self._flush_block(i)
         self._block_started = time.perf_counter()
+
+    def _flush_block(self, i: int) -> None:
+        block = self._blocks[i]
+        if not len(block):
+            return
+        elapsed = time.perf_counter() - self._block_started
+        losses = block.take()
+        if (found := first_not_finite(losses, block.names)) is not None:
+            row, terms = found
+            self._guarded(i, self.recorders[i].diverged, self.global_step - len(losses) + row + 1, terms)
+            return
+        means = zip(block.names, losses.double().mean(0).tolist(), strict=True)
+        metrics = {f"train/{name}": value for name, value in (*means, *block.scheduled.items())}
+        metrics["lr/student"] = self.members[i].learning_rate
+        metrics["time/step_ms"] = 1000 * elapsed / len(losses)
+        self._guarded(i, self.recorders[i].log, self.global_step, self.current_epoch, metrics)
 
     # -- evaluation ----------------------------------------------------------------------------------------------
     def on_validation_epoch_start(self) -> None:
@@ -189,6 +246,10 @@ class Distiller(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         for i, metrics in self._finish_evaluation():
+            if self.trainer.sanity_checking:
+                continue
+            if self.members[i].follows_metric:
+                self._monitored[i] = metrics[self.members[i].task.monitor]
             self._guarded(
                 i, self.recorders[i].validated, self.members[i], self.global_step, self.current_epoch, metrics
             )
@@ -244,6 +305,8 @@ class Distiller(pl.LightningModule):
         batch = as_batch(batch)
         if self._channels_last and isinstance(batch.inputs, Tensor) and batch.inputs.dim() == 4:
             batch = batch._replace(inputs=batch.inputs.contiguous(memory_format=torch.channels_last))
+        if self._channels_last and batch.also:
+            batch = batch._replace(also=tuple(self._prepared(view) for view in batch.also))
         return batch
 
     def _teacher_to_device(self) -> None:
@@ -254,7 +317,7 @@ class Distiller(pl.LightningModule):
     def _fail(self, i: int, error: Exception) -> None:
         self.failures[i] = error
         self.recorders[i].failed(error)
-        if len(self.members) == 1 or len(self.failures) == len(self.members):
+        if len(self.failures) == len(self.members):
             raise error
 
     def _guarded(self, i: int, call: Callable[..., None], *args: Any) -> None:
@@ -262,3 +325,11 @@ class Distiller(pl.LightningModule):
             call(*args)
         except Exception as error:
             self._fail(i, error)
+
+
+def _prefixes(members: Sequence[Member]) -> list[str]:
+    """What stands before each member's metrics: nothing for one; its name, numbered where names are alike."""
+    if len(members) == 1:
+        return [""]
+    names = [member.name for member in members]
+    return [f"{name}/" if names.count(name) == 1 else f"{name}{i}/" for i, name in enumerate(names)]

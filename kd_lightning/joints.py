@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from kd_lightning.batch import Batch
 from kd_lightning.metrics.metric import Metric
@@ -60,6 +60,10 @@ Weight = float | Callable[[Clock], float]
 """A number >= 0, or a schedule: a callable of the clock (:mod:`kd_lightning.schedules`)."""
 
 
+View = tuple[ModelOutput, ModelOutput | None]
+"""What student and teacher (None: nobody needs it) make of one further view of a batch's samples."""
+
+
 @dataclass(frozen=True)
 class Step:
     """All that a method may look at in one batch.
@@ -81,14 +85,18 @@ class Term(Protocol):
     """A loss term: an ``nn.Module`` called as ``term(student, teacher, target)`` that returns a scalar tensor.
 
     A parameter of ``forward`` beyond these three is asked for by its name: ``index`` (N,), ``clock``
-    (:class:`Clock`), ``views`` (outputs of student and teacher on the further views of the same samples), ``batch``.
-    The signature is read once; what the data cannot give is an error before data is touched.
+    (:class:`Clock`), ``views`` (a list of :data:`View`: outputs of student and teacher on the further views of the same
+    samples), ``batch``. The signature is read once; what the data cannot give is an error before data is touched.
+
+    What a term keeps between steps are its buffers: they travel in the run's checkpoint, not in an exported student.
 
     Optional members, looked for by name:
-        needs_teacher: False for a term that uses no teacher (default True).
+        needs_teacher: False for a term that uses no teacher (default True): ``teacher`` may then be None.
         requires: what it reads of the teacher's output (default ``{"logits"}``; features follow from the taps).
         ``prepare(student, teacher)``: build what depends on shapes, once, from outputs on an example.
-        ``bind(student_model, teacher_model)``: get the models themselves (their heads and classifiers), once.
+        ``bind(student_model, teacher_model)``: get the models themselves (their heads and classifiers), once, after
+            ``prepare`` and before the optimizer is made; a model that is kept as an attribute stays the model's own.
+            ``teacher_model`` is None where there is no teacher, or none that is a module.
         ``after_step(student_model, clock)``: called after each optimizer step (EMA copies, memory banks).
     """
 
@@ -134,6 +142,14 @@ class Teacher(Protocol):
     def describe(self) -> dict[str, Any]:
         """What ``result.json`` says of it: parameters, bytes, fingerprint, …"""
         ...
+
+
+@runtime_checkable
+class ModuleTeacher(Protocol):
+    """A teacher that is one network: terms may look at its layers (their ``bind``)."""
+
+    @property
+    def module(self) -> nn.Module: ...
 
 
 class Evaluator(Protocol):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch.optim import Optimizer
 
 
@@ -33,11 +32,3 @@ class Lockstep(Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         for optimizer, state in zip(self.optimizers, state_dict["members"], strict=True):
             optimizer.load_state_dict(state)
-
-
-def to_device(optimizer: Optimizer, device: torch.device) -> None:
-    """Move an optimizer's state tensors (momentum, moments) to where its parameters are."""
-    for state in optimizer.state.values():
-        for key, value in state.items():
-            if isinstance(value, torch.Tensor) and key != "step":
-                state[key] = value.to(device)

@@ -7,7 +7,7 @@ and the same run alone are the same code and give the same numbers.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,10 +16,12 @@ from torch.optim import Optimizer
 
 from kd_lightning.batch import Batch
 from kd_lightning.errors import UserError
+from kd_lightning.joints import Clock, Task, View
 from kd_lightning.method import Method
+from kd_lightning.metrics.declared import Declared
 from kd_lightning.outputs import ModelOutput
 from kd_lightning.rng import RngStream
-from kd_lightning.schedules import make_scheduler
+from kd_lightning.schedules.learning_rate import RunLength, make_scheduler, wants_metric
 from kd_lightning.taps import Taps
 
 AUTOCAST = {"32-true": None, "32": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -35,7 +37,8 @@ class Member(nn.Module):
         optimizer: called with the parameters, returns an optimizer (a partial of one of torch's classes).
         scheduler: called with the optimizer (and ``total_steps``, ``T_max``, ``epochs`` or ``steps_per_epoch`` where its
             signature has them and they aren't given); None keeps the learning rate constant.
-        scheduler_interval: "step" or "epoch": when the scheduler steps.
+        scheduler_interval: "step" or "epoch": when the scheduler steps; None is "step", but for one that follows a metric
+            (ReduceLROnPlateau), which steps at the end of an epoch, with the newest validation's ``task.monitor``.
         seed: of dropout and whatever else draws random numbers in the student's forward pass.
         gradient_clip_val: largest norm of this member's gradient; None does not clip.
         accumulate_grad_batches: batches per optimizer step.
@@ -49,11 +52,11 @@ class Member(nn.Module):
         self,
         student: nn.Module,
         method: Method,
-        task: Any,
+        task: Task,
         *,
         optimizer: Callable[..., Optimizer],
         scheduler: Callable[..., Any] | None = None,
-        scheduler_interval: str = "step",
+        scheduler_interval: str | None = None,
         seed: int = 0,
         gradient_clip_val: float | None = None,
         accumulate_grad_batches: int = 1,
@@ -65,8 +68,8 @@ class Member(nn.Module):
         super().__init__()
         if precision not in AUTOCAST:
             raise UserError(f"trainer.precision={precision}: a student trains in one of {', '.join(AUTOCAST)}")
-        if scheduler_interval not in ("step", "epoch"):
-            raise UserError(f"scheduler interval {scheduler_interval!r}: use 'step' or 'epoch'")
+        if scheduler_interval not in (None, "step", "epoch"):
+            raise UserError(f"scheduler.interval={scheduler_interval!r}: use 'step' or 'epoch'")
         if gradient_clip_val is not None and not gradient_clip_val > 0:
             raise UserError(f"trainer.gradient_clip_val={gradient_clip_val}: must be > 0, or null for none")
         if accumulate_grad_batches < 1:
@@ -88,8 +91,10 @@ class Member(nn.Module):
             self.student.to(memory_format=torch.channels_last)
         if compile_student:
             self.student.compile()
-        self.optimizer: Optimizer | None = None
+        self._optimizer: Optimizer | None = None
         self.scheduler: Any = None
+        self.follows_metric = False
+        self.loss_names: tuple[str, ...] = ()
         self.scaler: torch.amp.GradScaler | None = None
         self._pending: dict[str, Any] | None = None
 
@@ -106,12 +111,31 @@ class Member(nn.Module):
     def forward(self, inputs: Any) -> Tensor:
         return self.answer(inputs).logits
 
-    def loss(self, batch: Batch, teacher: ModelOutput | None) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted total (scalar, with graph) and the unweighted terms by name."""
+    def loss(
+        self,
+        batch: Batch,
+        teacher: ModelOutput | None,
+        clock: Clock | None = None,
+        teacher_views: Sequence[ModelOutput | None] | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted total (scalar, with graph) and the unweighted terms by name.
+
+        Args:
+            batch: the batch.
+            teacher: the teacher's output for it; None if the method needs none.
+            clock: where the run stands; needed if the method ``wants_clock``.
+            teacher_views: the teacher's outputs for ``batch.also``, if the method ``wants_views``; None: it does not.
+        """
         with self.rng, self.autocast(batch.target.device):
             output = self.answer(batch.inputs)
             task_loss = self.task.loss(output, batch.target)
-            return self.method(output, self.teacher_view(teacher), batch.target, task_loss)
+            views: list[View] = []
+            if teacher_views is not None:
+                answers = zip(batch.also, teacher_views, strict=True)
+                views = [(self.answer(also.inputs), self.teacher_view(answer)) for also, answer in answers]
+            return self.method(
+                output, self.teacher_view(teacher), batch.target, task_loss, clock=clock, batch=batch, views=views
+            )
 
     def teacher_view(self, teacher: ModelOutput | None) -> ModelOutput | None:
         """The teacher's output as this method knows it: features under the method's tap names."""
@@ -123,17 +147,27 @@ class Member(nn.Module):
 
     # -- one training step ---------------------------------------------------------------------------------------
     def training_step(
-        self, batch: Batch, teacher: ModelOutput | None, *, stepping: bool, backward: Callable[[Tensor], Any]
+        self,
+        batch: Batch,
+        teacher: ModelOutput | None,
+        *,
+        stepping: bool,
+        backward: Callable[[Tensor], Any],
+        clock: Clock | None = None,
+        teacher_views: Sequence[ModelOutput | None] | None = None,
     ) -> list[Tensor]:
-        """Forward, backward and, where ``stepping``, the optimizer step.
+        """Forward, backward and, where ``stepping``, the optimizer step; see :meth:`loss` for the arguments.
 
         Returns detached scalars: the weighted total, then each unweighted term in the order of ``loss_names``.
         """
-        total, parts = self.loss(batch, teacher)
+        total, parts = self.loss(batch, teacher, clock, teacher_views)
         scaled = total if self.accumulate == 1 else total / self.accumulate
         backward(scaled if self.scaler is None else self.scaler.scale(scaled))
         if stepping:
             self._step()
+            if clock is not None:
+                with torch.no_grad():
+                    self.method.after_step(self.student, clock._replace(step=clock.step + 1))
         self.loss_names = ("loss", *(f"loss_{name}" for name in parts))
         return [total.detach(), *parts.values()]
 
@@ -149,11 +183,17 @@ class Member(nn.Module):
             self.scaler.step(optimizer)
             self.scaler.update()
         optimizer.zero_grad()
-        if self.scheduler is not None and self._scheduler_interval == "step":
+        if self.scheduler is not None and self._scheduler_interval != "epoch" and not self.follows_metric:
             self.scheduler.step()
 
-    def end_epoch(self) -> None:
-        if self.scheduler is not None and self._scheduler_interval == "epoch":
+    def end_epoch(self, metric: float | None = None) -> None:
+        """Let a scheduler by epochs step; ``metric`` is the monitored one, if there was a validation in the epoch."""
+        if self.scheduler is None:
+            return
+        if self.follows_metric:
+            if metric is not None:
+                self.scheduler.step(metric)
+        elif self._scheduler_interval == "epoch":
             self.scheduler.step()
 
     # -- optimizer and state -------------------------------------------------------------------------------------
@@ -161,21 +201,60 @@ class Member(nn.Module):
         """The student's and the adapters' parameters that learn."""
         return [p for p in self.parameters() if p.requires_grad]
 
-    def configure(self, *, epochs: int, steps_per_epoch: int, device: torch.device) -> Optimizer:
+    def prepare(self, example: Batch, teacher: ModelOutput | None) -> ModelOutput:
+        """Run the student once (without touching its buffers) so that the method's layers know their shapes.
+
+        Args:
+            example: a small batch.
+            teacher: the teacher's output for it; None without a teacher.
+
+        Returns:
+            The student's output.
+
+        Raises:
+            UserError: the method needs a teacher and there is none.
+        """
+        if self.method.needs_teacher and teacher is None:
+            raise UserError("method needs a teacher, teacher=none gives none: use method=none, or choose a teacher")
+        compiled, self.student._compiled_call_impl = getattr(self.student, "_compiled_call_impl", None), None
+        training = self.student.training
+        self.student.eval()
+        try:
+            with torch.no_grad():
+                output = self.answer(example.inputs)
+        finally:
+            self.student.train(training)
+            self.student._compiled_call_impl = compiled
+        self.method.prepare(output, self.teacher_view(teacher) if self.method.needs_teacher else None)
+        return output
+
+    def configure(self, length: RunLength, *, device: torch.device) -> Optimizer:
         """Make optimizer, schedule and scaler; continue them where a checkpoint was loaded."""
         parameters = self.trained_parameters()
         if not parameters:
             raise UserError(f"{self.name}: the student has no trainable parameter (check requires_grad)")
-        self.optimizer = self._make_optimizer(parameters)
-        self.scheduler = make_scheduler(
-            self._make_scheduler, self.optimizer, self._scheduler_interval, epochs, steps_per_epoch
-        )
+        self._optimizer = self._make_optimizer(parameters)
+        interval = self._scheduler_interval or "step"
+        mode = Declared(self.task.metrics, self.task.monitor).monitored.mode
+        self.scheduler = make_scheduler(self._make_scheduler, self.optimizer, interval, length, mode)
+        self.follows_metric = self.scheduler is not None and wants_metric(self.scheduler)
+        if self.follows_metric and self._scheduler_interval == "step":
+            raise UserError(
+                f"scheduler.interval=step: {type(self.scheduler).__name__} follows the validation metric: use epoch"
+            )
         # a scaler of its own: fp16's loss scale is state, and one member's overflow must not halve another's
         self.scaler = torch.amp.GradScaler(device.type) if self._dtype is torch.float16 else None
         if self._pending is not None:
             self._restore(self._pending)
             self._pending = None
         return self.optimizer
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimizer; there is one as soon as ``configure`` was called."""
+        if self._optimizer is None:
+            raise RuntimeError(f"{self.name} has no optimizer yet: configure() makes it")
+        return self._optimizer
 
     @property
     def learning_rate(self) -> float:
@@ -196,7 +275,7 @@ class Member(nn.Module):
 
     def load_training_state(self, state: Mapping[str, Any]) -> None:
         """Continue from ``training_state()``: now, or as soon as the optimizer exists."""
-        if self.optimizer is None:
+        if self._optimizer is None:
             self._pending = dict(state)
         else:
             self._restore(state)

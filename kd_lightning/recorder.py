@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from kd_lightning.joints import Step
 
 if TYPE_CHECKING:
-    from kd_lightning.distiller import Distiller
+    import pytorch_lightning as pl
+
     from kd_lightning.member import Member
 
 
@@ -49,23 +50,24 @@ class LightningRecorder(Recorder):
     """For a Distiller in a user's own script: metrics go to the Trainer's loggers and to its callbacks' monitors.
 
     Args:
-        distiller: the module that this recorder's member belongs to.
+        module: the LightningModule that this recorder's member belongs to.
+        prefix: stands before every name, so that several members' metrics stay apart ("a/" gives "a/val/acc").
     """
 
-    def __init__(self, distiller: Distiller) -> None:
-        self._distiller = (distiller,)  # hidden from a deep copy of the module's attributes as a submodule
+    def __init__(self, module: pl.LightningModule, prefix: str = "") -> None:
+        self._module = (module,)  # hidden from a deep copy of the module's attributes as a submodule
+        self._prefix = prefix
 
     def log(self, step: int, epoch: int, metrics: dict[str, float]) -> None:
-        for logger in self._distiller[0].trainer.loggers:
-            logger.log_metrics(metrics, step)
+        named = self._named(metrics)
+        for logger in self._module[0].trainer.loggers:
+            logger.log_metrics(named, step)
 
     def validated(self, member: Member, step: int, epoch: int, metrics: dict[str, float]) -> None:
-        self._log_dict("val", member, metrics)
+        self._module[0].log_dict(self._named(metrics, "val/"), sync_dist=False)
 
     def tested(self, metrics: dict[str, float]) -> None:
-        self._log_dict("test", self._distiller[0].members[0], metrics)
+        self._module[0].log_dict(self._named(metrics, "test/"), sync_dist=False)
 
-    def _log_dict(self, split: str, member: Member, metrics: dict[str, float]) -> None:
-        module = self._distiller[0]
-        prefix = "" if len(module.members) == 1 else f"{member.name}/"
-        module.log_dict({f"{prefix}{split}/{name}": value for name, value in metrics.items()}, sync_dist=False)
+    def _named(self, metrics: dict[str, float], split: str = "") -> dict[str, float]:
+        return {f"{self._prefix}{split}{name}": value for name, value in metrics.items()}

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import hydra
-import torch
 from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 from torch import nn
@@ -106,17 +105,22 @@ def build_optimizer(node: Mapping[str, Any], where: str = "optimizer") -> Any:
     return instantiate({"_partial_": True, **node}, where)
 
 
-def build_scheduler(node: Mapping[str, Any] | None, where: str = "scheduler") -> tuple[Any, str]:
-    """A partial that takes an optimizer, and the interval at which it steps."""
+def build_scheduler(node: Mapping[str, Any] | None, where: str = "scheduler") -> tuple[Any, str | None]:
+    """A partial that takes an optimizer, and the interval at which it steps (None: the scheduler's own)."""
     if not node:
-        return None, "step"
+        return None, None
     node = copy.deepcopy(dict(node))
-    interval = node.pop("interval", "step")
+    interval = node.pop("interval", None)
     return instantiate({"_partial_": True, **node}, where), interval
 
 
 def build_member(
-    config: Mapping[str, Any], datamodule: Any, example: Batch, teacher_output: ModelOutput | None, name: str
+    config: Mapping[str, Any],
+    datamodule: Any,
+    example: Batch,
+    teacher_output: ModelOutput | None,
+    name: str,
+    teacher_module: nn.Module | None = None,
 ) -> Member:
     """A student with its method and optimization, its random numbers drawn from ``config["seed"]`` alone.
 
@@ -126,6 +130,7 @@ def build_member(
         example: a small batch; adapters take their shapes from the models' features on it.
         teacher_output: the teacher's answer to ``example``, with its features by layer name; None without a teacher.
         name: of the run.
+        teacher_module: the teacher's network, for terms that look at its layers; None where it is none.
     """
     trainer = config["trainer"]
     precision = str(trainer.get("precision") or "32-true")
@@ -148,27 +153,10 @@ def build_member(
             compile_student=bool(config["compile"]),
             name=name,
         )
-        output = prepare_member(member, example, teacher_output)
+        output = member.prepare(example, teacher_output)
+        method.bind(student, teacher_module)
     member.task.check_output(output, datamodule, "student")
     return member
-
-
-def prepare_member(member: Member, example: Batch, teacher_output: ModelOutput | None) -> ModelOutput:
-    """Run the student once (without touching its buffers) so that adapters know their shapes; returns its output."""
-    if member.method.needs_teacher and teacher_output is None:
-        raise UserError("method needs a teacher, teacher=none gives none: use method=none, or choose a teacher")
-    compiled, member.student._compiled_call_impl = getattr(member.student, "_compiled_call_impl", None), None
-    training = member.student.training
-    member.student.eval()
-    try:
-        with torch.no_grad():
-            output = member.answer(example.inputs)
-    finally:
-        member.student.train(training)
-        member.student._compiled_call_impl = compiled
-    if member.method.needs_teacher:
-        member.method.prepare(output, member.teacher_view(teacher_output))
-    return output
 
 
 def trainer_arguments(config: Mapping[str, Any]) -> dict[str, Any]:

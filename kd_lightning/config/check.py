@@ -194,6 +194,8 @@ class _Checker:
 
     def method(self, node: Mapping[str, Any]) -> None:
         """Weights and terms belong together; weights are explicit."""
+        from kd_lightning.method import Method
+
         weights, terms = node.get("weights"), node.get("terms") or {}
         if not isinstance(weights, Mapping) or not isinstance(terms, Mapping):
             return  # a method of another make: its own signature was checked
@@ -205,13 +207,35 @@ class _Checker:
             name = f"method.weights.{key}"
             if key not in names:
                 self.fail(name, f"the method has no such term{did_you_mean(str(key), names)}")
-            self.rule(name, weight, schema.Rule("number", low=0))
+            if isinstance(weight, Mapping):
+                self.made(name, weight)
+            else:
+                self.rule(name, weight, schema.Rule("number", low=0))
         for key in sorted(names - set(weights)):
             self.fail(f"method.weights.{key}", "is missing: every term has its weight, and so has the task's own loss")
         if not any(weights.values()):
             self.fail("method.weights", "all weights are 0: the student would learn nothing")
         for role in set(node.get("taps") or {}) - {"student", "teacher"}:
             self.fail(f"method.taps.{role}", f"no such model{did_you_mean(role, ['student', 'teacher'])}")
+        if isinstance(node.get("temperature"), Mapping):
+            self.made("method.temperature", node["temperature"])
+        method = self.made("method", node)
+        if isinstance(method, Method) and method.wants_views and not self.config["data"].get("extra_views"):
+            names = " and ".join(name for name, asked in method.asks.items() if "views" in asked)
+            self.fail("method", f"{names} compares views of a sample, the data give one: set data.extra_views=1")
+
+    def made(self, name: str, node: Mapping[str, Any]) -> Any:
+        """What a small node makes: methods and schedules check their own values."""
+        from kd_lightning.config.build import instantiate
+        from kd_lightning.rng import RngStream
+
+        with RngStream(0):
+            try:
+                return instantiate(node, name)
+            except UserError as error:
+                if str(error).startswith(name):  # it names its own key
+                    raise UserError(f"{self.origin.of(name)}: {error}") from error
+                self.fail(name, str(error))
 
     def checkpoint_exists(self) -> None:
         path = self.config["teacher"].get("checkpoint")

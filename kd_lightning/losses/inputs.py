@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from kd_lightning.errors import UserError
+from kd_lightning.joints import Weight
 from kd_lightning.outputs import ModelOutput
+from kd_lightning.schedules.values import as_schedule
 
 
 def full_precision(tensor: Tensor) -> Tensor:
@@ -53,8 +56,17 @@ def paired_features(student: ModelOutput, teacher: ModelOutput, tap: str) -> tup
     return full_precision(student.features[tap]), as_reference(teacher.features[tap])
 
 
-def checked_temperature(temperature: float, key: str = "method.temperature") -> float:
-    """The temperature as a float; raises a UserError that names ``key`` unless it is finite and > 0."""
+def checked_temperature(temperature: Weight, key: str = "method.temperature") -> float:
+    """The temperature as a float; raises a UserError that names ``key`` unless it is finite and > 0.
+
+    A schedule (or another callable of the clock) is passed through: the method that holds the term replaces the
+    attribute that keeps it by its value before every step.
+    """
+    schedule = as_schedule(temperature)
+    if schedule is not None:
+        if not schedule.highest > 0 or (schedule.known and not schedule.lowest > 0):
+            raise UserError(f"{key}: {schedule!r} reaches 0, a temperature must stay > 0: give it a start above 0")
+        return cast(float, schedule)
     if isinstance(temperature, bool) or not isinstance(temperature, (int, float)):
         raise UserError(f"{key} must be a number > 0, got {temperature!r}")
     if not (temperature > 0 and math.isfinite(temperature)):

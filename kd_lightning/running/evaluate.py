@@ -16,6 +16,7 @@ from kd_lightning.metrics.declared import Declared
 from kd_lightning.recorder import Recorder
 from kd_lightning.runs.checkpoint import load_checkpoint, load_weights
 from kd_lightning.runs.result_file import read_result
+from kd_lightning.trainer_facts import teacher_module
 
 Metrics = dict[str, float]
 TESTING = ("accelerator", "precision", "limit_test_batches")  # the Trainer's arguments that a test depends on
@@ -66,7 +67,7 @@ def evaluate_run(run_dir: Path, overrides: Sequence[str] = ()) -> tuple[Metrics,
     teacher, _ = obtain_teacher(spec.config, datamodule, teacher_layers([spec]), never)
     example = datamodule.example_batch()
     output = None if teacher is None else teacher(example)
-    member = build_member(spec.config, datamodule, example, output, spec.name)
+    member = build_member(spec.config, datamodule, example, output, spec.name, teacher_module(teacher))
     weights = load_checkpoint(spec.best_checkpoint, "run_dir")["state_dict"]
     load_weights(member, weights, f"run_dir={spec.best_checkpoint}")
     kept = Kept()

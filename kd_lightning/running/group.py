@@ -28,6 +28,7 @@ from kd_lightning.tasks.pictures import Pictures
 from kd_lightning.teachers.evaluation_memo import EvaluationMemo
 from kd_lightning.terminal.progress import GroupProgress
 from kd_lightning.terminal.table import result_markdown
+from kd_lightning.trainer_facts import teacher_module
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +105,9 @@ class Group:
             self.recorders.append(recorder)
             self.members.append(None)
             try:
-                member = build_member(spec.config, self.datamodule, example, teacher_output, spec.name)
+                member = build_member(
+                    spec.config, self.datamodule, example, teacher_output, spec.name, teacher_module(self.teacher)
+                )
                 place = recorder.resume(member)
                 self._start_loggers(recorder, place)
             except Exception as error:

@@ -24,7 +24,10 @@ from decimal import Decimal, InvalidOperation
 from omegaconf import OmegaConf
 
 GROUPS = frozenset(
-    ("data", "task", "teacher", "student", "method", "optimizer", "scheduler", "trainer", "experiment", "debug")
+    (
+        *("data", "task", "teacher", "student", "method", "preset", "optimizer", "scheduler", "trainer"),
+        *("experiment", "debug"),
+    )
 )
 """Config groups: of an override of one, the option's name says enough."""
 

@@ -15,7 +15,7 @@ CONF = config_directory()
 OPTIONS = sorted(
     f"{path.parent.relative_to(CONF).as_posix()}={path.stem}"
     for path in CONF.rglob("*.yaml")
-    if path.parent != CONF and not path.stem.startswith("_")
+    if path.parent != CONF and not path.stem.startswith("_") and path.parent.parent.name != "preset"
 )
 NEEDED_BESIDE = {
     "student=custom": ["student._target_=kd_lightning.models.mlp.MLP", "+student.hidden=[8]"],
@@ -50,6 +50,24 @@ def test_every_option_of_every_group_can_be_run(option, folder, capfd):
     code = run_hydra(jobs.append, "train", argv, check=check_job)
     assert code == 0, capfd.readouterr().err
     assert jobs, "no job was composed"
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("preset/*/*.yaml")), ids=lambda p: f"{p.parent.name}-{p.stem}")
+def test_every_preset_suits_its_method(path, folder, capfd):
+    jobs = []
+    argv = [f"method={path.stem}", f"preset={path.parent.name}", "hydra.output_subdir=null", "run_dir=run"]
+    assert run_hydra(jobs.append, "train", argv, check=check_job) == 0, capfd.readouterr().err
+
+
+@pytest.mark.parametrize("experiment", sorted(path.stem for path in CONF.glob("experiment/*.yaml")))
+def test_every_experiment_combines_with_other_methods(experiment, folder, capfd):
+    jobs = []
+    argv = ["-m", f"experiment={experiment}", "method=kd,dkd,rkd", "hydra/launcher=basic", "sweep_dir=sweep"]
+    assert run_hydra(jobs.append, "train", argv, check=check_job) == 0, capfd.readouterr().err
+    assert len(jobs) == 3
+    dkd = next(job for job in jobs if "true_class" in job.method.weights)
+    warms_up = not isinstance(dkd.method.weights.other_classes, float)
+    assert warms_up == experiment.startswith("cifar100")
 
 
 def test_the_top_level_files_compose_as_they_are(folder):
