@@ -18,8 +18,8 @@ from kd_lightning.joints import Task
 from kd_lightning.member import AUTOCAST, Member
 from kd_lightning.outputs import ModelOutput
 from kd_lightning.rng import RngStream
-from kd_lightning.runs.checkpoint import load_checkpoint, load_weights, model_weights
 from kd_lightning.runs.data_content import SIZES, sizes_of
+from kd_lightning.runs.weights import load_weights_file
 from kd_lightning.tasks.base import check_task
 
 MEMBER_KEYS = ("precision", "gradient_clip_val", "accumulate_grad_batches")
@@ -95,8 +95,7 @@ def build_teacher_module(teacher: Mapping[str, Any], datamodule: Any) -> nn.Modu
     with RngStream(0):
         model = build_model(teacher["model"], datamodule, "teacher.model")
     if teacher.get("checkpoint"):
-        content = load_checkpoint(teacher["checkpoint"], "teacher.checkpoint")
-        load_weights(model, model_weights(content), f"teacher.checkpoint={teacher['checkpoint']}")
+        load_weights_file(model, teacher["checkpoint"], "teacher.checkpoint", teacher.get("checkpoint_key"))
     return model
 
 

@@ -28,7 +28,7 @@ VOLATILE_WITHIN: dict[str, frozenset[str]] = {
 }
 """Keys below these that are of the same kind: another machine's accelerator computes the same run."""
 
-_TEACHER_KEYS = frozenset({"model", "train", "checkpoint"})
+_TEACHER_KEYS = frozenset({"model", "train", "checkpoint", "checkpoint_key"})
 
 
 def config_fingerprint(config: DictConfig | Mapping[str, Any]) -> str:
@@ -86,6 +86,8 @@ def _lasting(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
 def _with_content(teacher: Mapping[str, Any]) -> dict[str, Any]:
     """A checkpoint counts by what is in it, not by where it lies."""
     teacher = dict(teacher)
+    if teacher.get("checkpoint_key") is None:  # as if there were no such key, which earlier versions had not
+        teacher.pop("checkpoint_key", None)
     path = teacher.get("checkpoint")
     if path is not None and Path(path).is_file():
         with open(path, "rb") as file:

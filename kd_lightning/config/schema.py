@@ -116,6 +116,7 @@ PLAIN: dict[str, Rule] = {
     "logger.tensorboard.flush_secs": Rule("number", above=0),
     "teacher.name": Rule("text"),
     "teacher.checkpoint": Rule("text", null=True),
+    "teacher.checkpoint_key": Rule("text", null=True),
     "teacher.train.max_epochs": _COUNT,
     "teacher.train.seed": Rule("integer", low=0),
     "teacher.train.scheduler_interval": Rule("text", choices=("step", "epoch")),

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
+import types
+from collections.abc import Callable
+from decimal import Decimal
 from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from processes import PRELOAD
 from torch import nn
 
 from kd_lightning.errors import UserError
-from kd_lightning.runs.checkpoint import load_checkpoint, load_weights, model_weights, save_checkpoint
+from kd_lightning.runs.checkpoint import Unread, load_checkpoint, load_weights, model_weights, save_checkpoint
 
 
 def content(number: int) -> dict:
@@ -94,16 +101,76 @@ def test_any_damage_is_one_line_or_loads_and_never_another_exception(tmp_path):
     assert all(str(path) in text and "\n" not in text for text in refused)
 
 
-def test_weights_are_found_in_our_checkpoints_lightnings_and_bare_state_dicts():
-    model = nn.Linear(2, 2)
-    state = model.state_dict()
-    for stored in (
-        state,
-        {"state_dict": {f"student.{k}": v for k, v in state.items()} | {"method.adapter": torch.zeros(1)}},
-        {"model": {f"module.{k}": v for k, v in state.items()}},
-        {"state_dict": {f"model.{k}": v for k, v in state.items()}, "epoch": 3},
-    ):
-        assert set(model_weights(stored)) == {"weight", "bias"}
+def test_our_checkpoints_give_the_students_weights_without_the_methods():
+    state = {"student.weight": torch.ones(1), "student.bias": torch.ones(1), "method.adapter": torch.zeros(1)}
+    assert set(model_weights({"state_dict": state})) == {"weight", "bias"}
+
+
+def beside_weights(tmp_path: Path, beside: object) -> Path:
+    torch.save({"model": {"weight": torch.ones(2)}, "beside": beside}, tmp_path / "foreign.pt")
+    return tmp_path / "foreign.pt"
+
+
+@pytest.mark.parametrize("beside", [argparse.Namespace(lr=1), np.float64(75.0), Path("somewhere"), [Decimal("1.5")]])
+def test_objects_beside_the_tensors_are_left_unread_and_the_tensors_come(tmp_path, beside):
+    content = load_checkpoint(beside_weights(tmp_path, beside))
+    assert torch.equal(content["model"]["weight"], torch.ones(2))
+    stands = content["beside"][0] if isinstance(beside, list) else content["beside"]
+    assert isinstance(stands, Unread)
+    assert type(beside[0] if isinstance(beside, list) else beside).__name__ in stands.name or "numpy" in stands.name
+
+
+class Runs:
+    def __init__(self, function: Callable[..., object], *arguments: object) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize("function", [eval, os.system, subprocess.check_output, getattr, __import__])
+def test_code_beside_the_tensors_is_refused_by_its_name(tmp_path, monkeypatch, function):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="refused, it wants to run code") as caught:
+        load_checkpoint(beside_weights(tmp_path, Runs(function, "open('executed', 'w')")))
+    assert function.__name__ in str(caught.value)
+    assert not Path("executed").exists()
+
+
+def test_a_whole_module_is_told_from_its_weights(tmp_path):
+    torch.save(nn.Sequential(nn.Linear(2, 2)), tmp_path / "module.pt")
+    with pytest.raises(UserError, match=r"holds a whole torch\.nn\.modules\.container\.Sequential.*state_dict\(\)"):
+        load_checkpoint(tmp_path / "module.pt")
+
+
+def test_a_directory_is_told_with_the_checkpoint_that_it_has(tmp_path):
+    save_checkpoint(tmp_path / "checkpoints" / "best.ckpt", content(1))
+    with pytest.raises(UserError, match=r"is a directory, give .*best\.ckpt"):
+        load_checkpoint(tmp_path)
+
+
+def test_safetensors_are_read_or_the_package_is_named(tmp_path, monkeypatch):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(b"")
+    package, module = types.ModuleType("safetensors"), types.ModuleType("safetensors.torch")
+    module.load_file = lambda file, device: {"weight": torch.ones(1, device=device)} if file == path else None
+    monkeypatch.setitem(sys.modules, "safetensors", package)
+    monkeypatch.setitem(sys.modules, "safetensors.torch", module)
+    assert torch.equal(load_checkpoint(path)["weight"], torch.ones(1))
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    monkeypatch.delitem(sys.modules, "safetensors.torch")
+    with pytest.raises(UserError, match="pip install safetensors"):
+        load_checkpoint(path)
+
+
+def test_nothing_in_a_hostile_file_reaches_the_terminal_as_an_escape(tmp_path):
+    red = "\x1b[31m\rhidden"
+    torch.save([red], tmp_path / "list.pt")
+    torch.save({f"{red}weight": torch.ones(2)}, tmp_path / "names.pt")
+    for name in ("list.pt", "names.pt"):
+        with pytest.raises(UserError) as caught:
+            load_weights(nn.Linear(1, 2), load_checkpoint(tmp_path / name), "here")
+        assert str(caught.value).isprintable()
 
 
 def test_another_architecture_is_named_with_the_first_difference():
