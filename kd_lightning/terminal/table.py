@@ -118,39 +118,46 @@ def result_markdown(result: Mapping[str, Any]) -> str:
 
 
 def sweep_table(results: Sequence[Mapping[str, Any]], rerun: str = "", skipped: Collection[str] = ()) -> Closing:
-    """A sweep's configurations, the best by validation first, and what failed.
+    """Teacher, student alone, a sweep's configurations (the best by validation first, in bold), and what failed.
+
+    As in the report, a configuration of which seeds are missing is never the first: one lucky seed must not win.
 
     Args:
         results: one for each run.
         rerun: the command that runs again what did not finish; shown only if there is such a run.
         skipped: names of runs that had finished before.
     """
-    cells: dict[str, list[Mapping[str, Any]]] = {}
-    for result in results:
-        cells.setdefault(_SEED.sub("", str(result["name"])) or "all seeds", []).append(result)
     known = {str(r["monitor"]["metric"]): Declared.of_result(r) for r in results if r["monitor"]["metric"]}
     first = next(iter(known.values()), Declared((), ""))
-    figures = [result.get("metrics") or {} for result in results]
-    fidelity = _fidelity(first, figures)
-    most = max((sum(member["status"] == "finished" for member in members) for members in cells.values()), default=0)
-    rows = []
-    for name, members in cells.items():
+    fidelity = _fidelity(first, [result.get("metrics") or {} for result in results])
+    distilled = [result for result in results if result.get("role") != "alone"] or list(results)
+    references = [result for result in results if result not in distilled]
+
+    def row(name: str, members: Sequence[Mapping[str, Any]]) -> list[str]:
         finished = [member for member in members if member["status"] == "finished"]
         declared = known.get(str((finished or members)[0]["monitor"]["metric"]), first)
         metric = declared.monitored
-        val = _values(finished, f"best/val_{metric.name}")
-        row = [name, f"{len(finished)}/{len(members)}" if len(finished) < len(members) else str(len(members))]
-        row += [mean_and_std(metric, val), mean_and_std(metric, _values(finished, f"test/{metric.name}"))]
-        row += [mean_and_std(declared[fidelity], _values(finished, fidelity))] if fidelity else []
-        # as in the report: a configuration of which seeds are missing is never the first
-        rows.append(((len(finished) < most, -metric.sign * statistics.fmean(val) if val else math.inf), row))
-    rows.sort(key=lambda pair: pair[0])
+        count = f"{len(finished)}/{len(members)}" if len(finished) < len(members) else str(len(members))
+        cells = [mean_and_std(metric, _values(finished, f"{part}{metric.name}")) for part in ("best/val_", "test/")]
+        return [
+            name,
+            count,
+            *cells,
+            *([mean_and_std(declared[fidelity], _values(finished, fidelity))] if fidelity else []),
+        ]
+
+    rows = _teacher_rows(distilled, first.monitored, fidelity is not None)
+    rows += [row(name, members) for name, members in _configurations(references).items()]
+    emphasis = len(rows)
+    cells = _configurations(distilled)
+    ranked = sorted(cells, key=lambda name: _rank(cells[name], first.monitored, cells.values()))
+    rows += [row(name, cells[name]) for name in ranked[:MOST_ROWS]]
     what = first.monitored.heading if len(known) == 1 else "metric"
     counts = {status: sum(result["status"] == status for result in results) for status in STYLES}
     told = [f"{count} {status}" for status, count in counts.items() if count]
     if skipped:
         told.append(f"{len(skipped)} of them already before")
-    notes = [f"\u2026 and {len(rows) - MOST_ROWS} more in the report"] if len(rows) > MOST_ROWS else []
+    notes = [f"\u2026 and {len(ranked) - MOST_ROWS} more in the report"] if len(ranked) > MOST_ROWS else []
     notes.append(", ".join(told) or "no runs")
     for result in results:
         if result["status"] != "finished":
@@ -158,11 +165,44 @@ def sweep_table(results: Sequence[Mapping[str, Any]], rerun: str = "", skipped: 
     unfinished = any(result["status"] != "finished" for result in results)
     return Closing(
         ["configuration", "n", f"best val {what}", f"test {what}", *([first[fidelity].heading] if fidelity else [])],
-        [row for _, row in rows[:MOST_ROWS]],
+        rows,
         notes=notes,
         command=rerun if unfinished else "",
-        emphasis=0 if rows and rows[0][0][1] < math.inf else None,
+        emphasis=emphasis if any(result["status"] == "finished" for result in distilled) else None,
     )
+
+
+def _configurations(results: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """The runs by configuration, that is without their seeds."""
+    cells: dict[str, list[Mapping[str, Any]]] = {}
+    for result in results:
+        cells.setdefault(_SEED.sub("", str(result["name"])) or "all seeds", []).append(result)
+    return cells
+
+
+def _rank(
+    members: Sequence[Mapping[str, Any]], metric: Metric, cells: Collection[Sequence[Mapping[str, Any]]]
+) -> tuple:
+    """What sorts a configuration: complete ones first, then the mean in validation."""
+    done = [sum(member["status"] == "finished" for member in cell) for cell in (members, *cells)]
+    values = _values(members, f"best/val_{metric.name}")
+    return (done[0] < max(done), -metric.sign * statistics.fmean(values) if values else math.inf)
+
+
+def _teacher_rows(results: Sequence[Mapping[str, Any]], metric: Metric, fidelity: bool) -> list[list[str]]:
+    """One for each teacher of these runs."""
+    teachers = [result["teacher"] for result in results if result.get("teacher")]
+    by_name = {str(teacher.get("fingerprint") or teacher.get("name")): teacher for teacher in teachers}
+    return [
+        [
+            f"teacher {teacher.get('name', '')}".strip(),
+            "1",
+            with_unit(metric, teacher.get(f"val/{metric.name}")),
+            with_unit(metric, teacher.get(f"test/{metric.name}")),
+            *([NONE] if fidelity else []),
+        ]
+        for teacher in by_name.values()
+    ]
 
 
 def size(count: int | None) -> str:
@@ -201,7 +241,7 @@ def _notes(result: Mapping[str, Any], metric: Metric) -> list[str]:
     if own is not None and alone is not None:
         gain = metric.sign * (own - alone)
         note = f"distilled against alone: {better_by(metric, gain, own)} (one seed)"
-        if teacher is not None and metric.sign * (teacher - alone) > 0:
+        if teacher is not None and gain > 0 and metric.sign * (teacher - alone) > 0:
             note += f", {100 * (own - alone) / (teacher - alone):.0f} % of the teacher's lead"
         notes.append(note)
     return notes

@@ -93,8 +93,9 @@ def test_markdown_of_a_failed_run_says_why():
 def test_a_sweep_is_grouped_by_configuration_and_ordered_by_validation():
     runs = [result(f"T{t:04.1f}_s{s}", 0.8 + t / 100 + s / 1000) for t in (1, 8, 4) for s in (0, 1, 2)]
     table = sweep_table(runs, rerun="kd-train -m x")
-    assert [row[0] for row in table.rows] == ["T08.0", "T04.0", "T01.0"]
-    assert table.rows[0][1:4] == ["3", "87.1 ± 0.1 %", "88.1 ± 0.1 %"]
+    assert [row[0] for row in table.rows] == ["teacher", "T08.0", "T04.0", "T01.0"]
+    assert table.rows[1][1:4] == ["3", "87.1 ± 0.1 %", "88.1 ± 0.1 %"]
+    assert table.emphasis == 1
     assert table.notes == ["9 finished"]
     assert table.command == ""
 
@@ -103,8 +104,8 @@ def test_a_sweep_tells_what_failed_and_the_command_that_runs_it_again():
     runs = [result("T01.0_s0"), result("T01.0_s1", status="failed"), result("T02.0_s0", status="diverged")]
     command = "kd-train -m method.temperature=1,2 seed=0,1 sweep_dir=outputs/a"
     table = sweep_table(runs, rerun=command, skipped=["T01.0_s0"])
-    assert table.rows[0][:2] == ["T01.0", "1/2"]
-    assert table.rows[1] == ["T02.0", "0/1", NONE, NONE, NONE]
+    assert table.rows[1][:2] == ["T01.0", "1/2"]
+    assert table.rows[2] == ["T02.0", "0/1", NONE, NONE, NONE]
     text = str(table)
     assert "1 finished, 1 failed, 1 diverged, 1 of them already before" in text
     assert "T01.0_s1 failed: not finite since step 40: kd" in text
@@ -121,8 +122,8 @@ def test_a_long_command_is_broken_so_that_a_shell_takes_it_as_one():
 
 def test_a_large_sweep_shows_the_best_configurations_only():
     table = sweep_table([result(f"T{t:04.1f}_s0", t / 1000) for t in range(144)])
-    assert len(table.rows) == 24
-    assert table.rows[0][0] == "T143.0"
+    assert len(table.rows) == 1 + 24
+    assert table.rows[1][0] == "T143.0"
     assert "… and 120 more in the report" in table.notes
 
 
@@ -130,7 +131,27 @@ def test_minimised_metrics_are_ordered_the_other_way():
     runs = [
         result(f"T{t}_s0", monitor={"metric": "rmse", "mode": "min"}, metrics={"best/val_rmse": t}) for t in (3, 1, 2)
     ]
-    assert [row[0] for row in sweep_table(runs).rows] == ["T1", "T2", "T3"]
+    assert [row[0] for row in sweep_table(runs).rows] == ["teacher", "T1", "T2", "T3"]
+
+
+def test_references_stand_above_and_a_configuration_that_lacks_seeds_is_never_the_first():
+    runs = [result(f"T04.0_s{s}", 0.8) for s in (0, 1)]
+    runs += [result("T08.0_s0", 0.99), result("T08.0_s1", status="failed")]
+    runs += [result(f"student_alone_s{s}", 0.85, role="alone", teacher=None) for s in (0, 1)]
+    table = sweep_table(runs)
+    assert [row[0] for row in table.rows] == ["teacher", "student_alone", "T04.0", "T08.0"]
+    assert table.rows[table.emphasis][0] == "T04.0"
+
+
+def test_a_loss_is_called_worse_and_shown_in_a_warning_colour():
+    table = result_table(result(acc=0.78))
+    assert table.notes == ["distilled against alone: worse by 1.2 points (one seed)"]
+    line = next(
+        line
+        for line in printed(table, width=100, force_terminal=True, color_system="standard").splitlines()
+        if "worse by" in line
+    )
+    assert "\x1b[31m" in line
 
 
 def test_an_empty_sweep_has_a_table_too():
