@@ -36,6 +36,7 @@ from kd_lightning.cli._hydra_main import config_directory
 from kd_lightning.config.build import build_datamodule, build_model
 from kd_lightning.config.fingerprint import config_fingerprint
 from kd_lightning.running.execute import execute
+from kd_lightning.running.executors.local import LocalExecutor
 from kd_lightning.running.shared import with_stored_answers
 from kd_lightning.runs.spec import RunSpec
 from kd_lightning.sweeps.from_hydra import plain_config
@@ -79,7 +80,7 @@ def specs(pair: str, members: int, out: Path, cache: str, *more: str) -> list[Ru
 def timed(wanted: Sequence[RunSpec], fuse: bool) -> tuple[Seconds, list[dict[str, Any]]]:
     """What training and testing the runs takes, and their results."""
     start = Seconds.now()
-    results = execute(wanted, fuse=fuse)
+    results = execute(wanted, LocalExecutor(fuse=fuse))
     passed = start.passed()
     bad = [result for result in results if result["status"] != "finished"]
     if bad:

@@ -7,6 +7,10 @@ class UserError(ValueError):
     """What a user gave is wrong. The text is one line: what was given, where (config key or file), what to do."""
 
 
+class DirectoryTaken(UserError):
+    """A run's directory is another's: a process holds it, or it holds a run with another configuration."""
+
+
 class RunInterrupted(Exception):
     """A signal asked the run to end; its checkpoints are written and it continues when started again."""
 

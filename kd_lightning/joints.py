@@ -12,7 +12,7 @@ Protocols: a class fits by having the members, nothing has to be inherited. ``N`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
@@ -242,14 +242,32 @@ class DataModule(Protocol):
 class Handle(Protocol):
     """A group of runs that was submitted."""
 
-    def done(self) -> bool: ...
+    def results(self) -> Iterator[dict[str, Any]]:
+        """Each run's result, as ``result.json`` has it, as soon as it is there; over when the group has ended.
 
-    def wait(self) -> None: ...
+        Raises:
+            UserError: a mistake of the user's keeps every run of the group that is left from going on.
+            RunInterrupted: the group was stopped; its runs continue when they are submitted again.
+        """
+        ...
+
+    def cancel(self) -> None:
+        """Stop what has not ended yet; the state of runs that have begun is kept."""
+        ...
 
 
 class Executor(Protocol):
-    """Runs groups of runs somewhere: in this process, on a cluster."""
+    """Runs groups of runs somewhere: in this process, on a cluster.
+
+    Attributes:
+        fuse: whether runs that can train in lockstep are to be handed over as one group; else each is its own.
+    """
+
+    fuse: bool
 
     def submit(self, groups: Iterable[Sequence[RunSpec]], after: Sequence[Handle] = ()) -> Sequence[Handle]:
-        """Start the groups once everything in ``after`` has ended; one handle a group."""
+        """Start the groups once everything in ``after`` has ended; one handle a group.
+
+        Whoever computes a group calls :func:`kd_lightning.running.run_group.run_group` with it, in any process.
+        """
         ...

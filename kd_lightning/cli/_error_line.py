@@ -11,9 +11,9 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from hydra.core.utils import run_job
 from hydra.errors import InstantiationException
 
+from kd_lightning.cli._jobs import run_job
 from kd_lightning.config.explain import explain, is_config_error, one_line
 from kd_lightning.errors import RunInterrupted, RunsFailed, UserError
 

@@ -14,31 +14,21 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from hydra import version
-from hydra._internal.callbacks import Callbacks
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.utils import JobStatus, run_job
-from hydra.errors import ConfigCompositionException
-from hydra.types import HydraContext, RunMode
-from omegaconf import DictConfig, OmegaConf
+from hydra.types import RunMode
 
 import kd_lightning.config.resolvers  # noqa: F401  (registers them)
-from kd_lightning.cli._compose import SweepComposer
 from kd_lightning.cli._error_line import report_error
+from kd_lightning.cli._jobs import Check, TaskFunction, run_single, run_sweep
 from kd_lightning.config.explain import leaf_keys, unknown_option
 from kd_lightning.errors import UserError
-from kd_lightning.sweeps.names import swept_keys
-
-TaskFunction = Callable[[DictConfig], Any]
-Check = Callable[[DictConfig, Sequence[str]], None]
 
 
 def config_directory() -> Path:
@@ -73,7 +63,7 @@ def run_hydra(
     args = None
     try:
         parser = get_args_parser()
-        args = parser.parse_args(arguments)
+        args = parser.parse_intermixed_args(arguments)  # overrides before and after -m
         hydra = _create(config_name, args)
         return _dispatch(hydra, parser, args, args.config_name or config_name, task_function, check)
     except SystemExit as error:  # argparse, and a completion or job that calls sys.exit
@@ -126,97 +116,10 @@ def _dispatch(
         if problem is not None:
             raise UserError(problem)
         multirun = args.multirun or hydra.get_mode(config_name, args.overrides) == RunMode.MULTIRUN
-        run = _multirun if multirun else _run
+        run = run_sweep if multirun else run_single
         run(hydra, config_name, list(args.overrides), task_function, check)
     sys.stdout.flush()  # here a reader that has closed its end can still be answered in good order
     return 0
-
-
-def _run(
-    hydra: Hydra, config_name: str, overrides: list[str], task_function: TaskFunction, check: Check | None
-) -> None:
-    """What ``Hydra.run`` does, with the check before the run's directory is made and the job's own exception."""
-    cfg = _compose(hydra, config_name, [*overrides, "hydra.mode=RUN"], RunMode.RUN, log=True)
-    _check_job(check, cfg)
-    callbacks = Callbacks(cfg)
-    callbacks.on_run_start(config=cfg, config_name=config_name)
-    try:
-        job = run_job(
-            task_function=task_function,
-            config=cfg,
-            job_dir_key="hydra.run.dir",
-            job_subdir_key=None,
-            hydra_context=HydraContext(config_loader=hydra.config_loader, callbacks=callbacks),
-        )
-    except OSError as error:  # of the directory and the files in it; the task's own exception is in job
-        raise UserError(f"run_dir={cfg.hydra.run.dir}: cannot be written: {error.strerror or error}") from error
-    callbacks.on_run_end(config=cfg, config_name=config_name, job_return=job)
-    if job.status == JobStatus.FAILED:
-        raise job._return_value  # the property of the same name prints a line of its own first
-
-
-def _multirun(
-    hydra: Hydra, config_name: str, overrides: list[str], task_function: TaskFunction, check: Check | None
-) -> None:
-    overrides = [*overrides, "hydra.mode=MULTIRUN"]
-    cfg = _compose(hydra, config_name, overrides, RunMode.MULTIRUN)
-    params = OmegaConf.to_container(cfg.hydra.sweeper.get("params") or OmegaConf.create({}))
-    swept = swept_keys(_task_overrides(cfg), params)
-    if swept and not any(o.startswith("hydra.sweep.subdir=") for o in overrides):
-        keys = ",".join(f'"{key}"' for key in swept)
-        overrides.append("hydra.sweep.subdir='${kd_run_name:${hydra.overrides.task},[" + keys + "]}'")
-        cfg = _compose(hydra, config_name, overrides, RunMode.MULTIRUN)
-    SweepComposer(hydra.config_loader).install()
-    if check is not None:
-        for job in _jobs_to_check(hydra, _task_overrides(cfg), params):
-            _check_job(check, hydra.config_loader.load_sweep_config(cfg, job))
-    HydraConfig.instance().set_config(cfg)  # the sweep's directory may refer to ${hydra:...}
-    hydra.multirun(config_name=config_name, task_function=task_function, overrides=overrides)
-
-
-def _compose(hydra: Hydra, config_name: str, overrides: list[str], mode: RunMode, log: bool = False) -> DictConfig:
-    try:
-        return hydra.compose_config(config_name, overrides, mode, with_log_configuration=log)
-    except ValueError as error:  # some of Hydra's complaints are no HydraException
-        raise ConfigCompositionException(str(error)) from error
-
-
-def _task_overrides(cfg: DictConfig) -> list[str]:
-    """The overrides as they were written: iterating over the config's list would resolve a ``${...}`` in them."""
-    return [str(override) for override in OmegaConf.to_container(cfg.hydra.overrides.task, resolve=False)]
-
-
-def _jobs_to_check(hydra: Hydra, task_overrides: list[str], params: Any) -> list[list[str]]:
-    """Jobs in which each value of the sweep appears at least once: the sum, not the product, of the numbers of values.
-
-    Values that a sweeper chooses itself (ranges of Optuna and the like) are checked when their job starts.
-    """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    lines = [f"{key}={value}" for key, value in params.items()] + task_overrides
-    values: dict[str, list[str]] = {}
-    for override in OverridesParser.create(hydra.config_loader).parse_overrides(lines):
-        key = override.get_key_element()
-        if not override.is_sweep_override():
-            values[key] = [f"{key}={override.get_value_element_as_str()}"] if not override.is_delete() else [key]
-        elif override.is_discrete_sweep():
-            values[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
-    first = {key: options[0] for key, options in values.items()}
-    jobs = [list(first.values())]
-    for key, options in values.items():
-        jobs += [list({**first, key: option}.values()) for option in options[1:]]
-    return jobs
-
-
-def _check_job(check: Check | None, cfg: DictConfig) -> None:
-    if check is None:
-        return
-    HydraConfig.instance().set_config(cfg)  # a value may refer to ${hydra:...}
-    job = cfg.copy()
-    OmegaConf.set_struct(job, False)
-    del job["hydra"]
-    OmegaConf.set_struct(job, True)
-    check(job, _task_overrides(cfg))
 
 
 def _known(hydra: Hydra | None, config_name: str, overrides: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -1,4 +1,10 @@
-"""``kd-train``: train or reuse the teacher, distil the student, test both; with ``-m`` a sweep."""
+"""``kd-train``: train or reuse the teacher, distil the student, test both; with ``-m`` a sweep.
+
+::
+
+    compose ─► RunSpec ─► what is there already ─► train ─► result ─► tell
+                 (a sweep: one RunSpec a job, see kd_lightning.sweeps.launch; the rest is the same)
+"""
 
 from __future__ import annotations
 
@@ -18,18 +24,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def check_job(cfg: DictConfig, overrides: Sequence[str]) -> None:
-    """Stop before any data is touched if the configuration cannot be meant, or its directory holds another run."""
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
+    """Stop before any data is touched if the configuration cannot be meant."""
     from kd_lightning.config.check import check
 
     check(cfg, list(overrides))
-    if HydraConfig.get().mode == RunMode.RUN and os.path.exists(cfg.run_dir):
-        from kd_lightning.running.outcome import refuse_other_run
-        from kd_lightning.sweeps.from_hydra import spec_from_hydra
-
-        refuse_other_run(spec_from_hydra(cfg, cfg.run_dir))
 
 
 def train(cfg: DictConfig) -> float | None:
@@ -37,17 +35,22 @@ def train(cfg: DictConfig) -> float | None:
     from kd_lightning.terminal.quiet import quiet
 
     quiet()
+    from dataclasses import replace
     from pathlib import Path
 
+    from hydra.core.hydra_config import HydraConfig
+
+    from kd_lightning.config.build import instantiate
+    from kd_lightning.config.hydra_files import hydra_files
     from kd_lightning.errors import RunInterrupted, RunsFailed
-    from kd_lightning.running.execute import execute, with_baselines
+    from kd_lightning.running.baselines import with_baselines
+    from kd_lightning.running.execute import execute
     from kd_lightning.sweeps.from_hydra import spec_from_hydra
-    from kd_lightning.terminal.present import display, say_run, shown
+    from kd_lightning.terminal.present import say_run, shown
 
     spec = spec_from_hydra(cfg)
-    specs = with_baselines([spec])
-    results = execute(specs, display=display, log_file="kd-train.log")
-    result = results[-1]
+    spec = replace(spec, files=hydra_files(cfg, HydraConfig.instance().cfg))
+    *_, result = execute(with_baselines([spec]), instantiate(cfg.launcher, "launcher"))
     if result["status"] == "interrupted":
         raise RunInterrupted(f"interrupted; continue with the same command and run_dir={shown(spec.run_dir)}")
     if result["status"] != "finished":

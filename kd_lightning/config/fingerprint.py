@@ -16,7 +16,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-_WHERE = ("name", "run_dir", "sweep_dir", "paths", "hydra", "max_fused")
+_WHERE = ("name", "run_dir", "sweep_dir", "paths", "hydra", "launcher", "max_fused")
 _SHOWN = ("logger", "pictures", "log_every_n_steps", "baseline", "checkpoint")
 VOLATILE = frozenset((*_WHERE, *_SHOWN))
 """Top-level keys that say where a run goes, with whom it shares a process, and what it shows on the way."""

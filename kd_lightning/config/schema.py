@@ -138,7 +138,7 @@ NULLABLE = frozenset(
 """Mappings and targets that may be null as a whole."""
 
 _TEACHERS = ("teacher.model", "teacher.train.optimizer", "teacher.train.scheduler")
-TARGETS = frozenset(("data", "task", "student", "method", "optimizer", "scheduler", *_TEACHERS))
+TARGETS = frozenset(("launcher", "data", "task", "student", "method", "optimizer", "scheduler", *_TEACHERS))
 """Keys that hold a ``_target_`` with its arguments."""
 
 MODELS = frozenset({"student", "teacher.model"})

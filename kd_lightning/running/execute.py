@@ -1,47 +1,37 @@
-"""From wanted runs to finished ones: skip what is there, group what can share, train, and say what is left."""
+"""From wanted runs to finished ones: skip what is there, group what can share, have it computed, say what is left."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from kd_lightning.errors import RunInterrupted, UserError
-from kd_lightning.running.outcome import (
-    Result,
-    failed_result,
-    finished_result,
-    link_baselines,
-    pending,
-    refuse_other_run,
-    warn_about_teacher,
-)
-from kd_lightning.running.shared import Display, Shared, teacher_layers
+from kd_lightning.errors import DirectoryTaken, RunInterrupted, UserError
+from kd_lightning.joints import Executor, Handle
+from kd_lightning.running.baselines import link_baselines
+from kd_lightning.running.executors.local import LocalExecutor
+from kd_lightning.running.grouping import grouped
+from kd_lightning.running.missing_result import failed_result, without_result
+from kd_lightning.running.present_state import finished_result, refuse_other_run
+from kd_lightning.running.run_group import tell_failure
 from kd_lightning.runs.interrupt import stoppable
-from kd_lightning.runs.spec import ALONE, RunSpec
+from kd_lightning.runs.result_file import Result
+from kd_lightning.runs.spec import RunSpec
 
 log = logging.getLogger(__name__)
 
 
 def execute(
     specs: Sequence[RunSpec],
-    *,
-    fuse: bool = True,
-    finished: Callable[[Sequence[Result]], None] | None = None,
-    display: Display | None = None,
-    log_file: str | None = None,
+    executor: Executor | None = None,
+    tell: Callable[[Result], None] | None = None,
 ) -> list[Result]:
     """Compute the runs that have no result yet.
 
     Args:
         specs: the wanted runs; those of role "alone" serve the others as baseline.
-        fuse: train runs that agree in data, task, teacher and trainer in lockstep.
-        finished: told of the results of runs that trained together as soon as they are written.
-        display: makes a progress display (a context manager with ``update``) for a list of run names.
-        log_file: name of the log file in each run's directory.
+        executor: where they are computed; None: in this process, in lockstep where they can.
+        tell: told of each new result as soon as it is there.
 
     Returns:
         One result a spec, in order; a run that failed has status "failed" and never keeps others from running.
@@ -50,9 +40,10 @@ def execute(
     Raises:
         UserError: one mistake of the user's (data, teacher, directory) stops every run that was left to do.
     """
+    executor = executor if executor is not None else LocalExecutor()
     results: dict[Path, Result] = {}
     todo = []
-    for spec in specs:
+    for spec in {spec.run_dir: spec for spec in specs}.values():  # a value that was swept twice is one run
         done = finished_result(spec)
         if done is None:
             refuse_other_run(spec)
@@ -60,73 +51,57 @@ def execute(
         else:
             log.info("%s is finished already: %s", spec.name, spec.run_dir)
             results[spec.run_dir] = done
-    groups = grouped(todo, fuse)
+    link_baselines(specs, results)
+    groups = grouped(todo, executor.fuse)
+    handles = executor.submit(groups)
+    refused: list[tuple[list[RunSpec], UserError]] = []  # before anything was written: to be raised, or told
     try:
         with stoppable():
-            for group in groups:
-                with failing_alone(group, results, only=len(groups) == 1):
-                    shared = Shared(group, log_file, display)
-                    parts = shared.parts()
-                    for part in parts:
-                        with failing_alone(part, results, only=len(groups) == len(parts) == 1):
-                            results |= shared.train(part)
-                            link_baselines(specs, results)
-                        if finished is not None:
-                            finished([results[spec.run_dir] for spec in part])
-                    warn_about_teacher(group, results)
-                    shared.datamodule.teardown("fit")  # says how many unreadable images were left out
-            link_baselines(specs, results)
+            for group, handle in zip(groups, handles, strict=True):
+                for spec, result in _group_results(group, handle, refused):
+                    results |= _failures(refused)
+                    results[spec.run_dir] = result
+                    link_baselines(
+                        [s for s in specs if spec.run_dir in (s.run_dir, s.baseline and s.baseline.run_dir)], results
+                    )
+                    if tell is not None:
+                        tell(result)
     except (RunInterrupted, KeyboardInterrupt) as error:
+        for handle in handles:
+            handle.cancel()
         log.warning("%s", error if isinstance(error, RunInterrupted) else "stopped")
-    return [results.get(s.run_dir) or finished_result(s) or pending(s, "interrupted") for s in specs]
+    if refused and sum(len(group) for group, _ in refused) == len(todo):
+        raise refused[0][1]
+    results |= _failures(refused)
+    return [results.get(s.run_dir) or finished_result(s) or without_result(s, "interrupted") for s in specs]
 
 
-@contextlib.contextmanager
-def failing_alone(specs: Sequence[RunSpec], results: dict[Path, Result], only: bool) -> Iterator[None]:
-    """What goes wrong inside is these runs' failure; a mistake of the user's is raised if they are the only ones."""
+def _group_results(
+    specs: Sequence[RunSpec], handle: Handle, refused: list[tuple[list[RunSpec], UserError]]
+) -> Iterator[tuple[RunSpec, Result]]:
+    """Each run with its result. What goes wrong is these runs' failure; what was refused as a whole, ``refused``."""
+    left = {(spec.name, spec.fingerprint): spec for spec in specs}
     try:
-        yield
+        for result in handle.results():
+            yield left.pop((result["name"], result["fingerprint"])), result
     except RunInterrupted:
         raise
+    except UserError as error:
+        refused.append((list(left.values()), error))
     except Exception as error:
-        if only and isinstance(error, UserError):
-            raise
-        left = [spec for spec in specs if spec.run_dir not in results]
-        log.error("%s: %s", ", ".join(s.name for s in left), error, exc_info=not isinstance(error, UserError))
-        results |= {spec.run_dir: failed_result(spec, error) for spec in left}
+        tell_failure(list(left.values()), error)
+        for spec in left.values():
+            yield spec, failed_result(spec, error)
 
 
-def grouped(specs: Sequence[RunSpec], fuse: bool) -> list[list[RunSpec]]:
-    """The specs in groups that can train in lockstep."""
-    groups: dict[Any, list[RunSpec]] = {}
-    for number, spec in enumerate(specs):
-        reason = alone_because(spec) if fuse else "launcher=local"
-        if reason and fuse and len(specs) > 1:
-            log.info("%s runs alone: %s", spec.name, reason)
-        # Stored outputs are rounded and hold no features, so whether a group reads them must not depend on its company.
-        key = number if reason else (spec.group_key, bool(teacher_layers([spec])))
-        groups.setdefault(key, []).append(spec)
-    return list(groups.values())
-
-
-def alone_because(spec: RunSpec) -> str | None:
-    """Why a run cannot share a group, or None."""
-    trainer = spec.config["trainer"]
-    if spec.config.get("callbacks"):
-        return "it has Lightning callbacks of its own (callbacks)"
-    if str(trainer.get("precision", "32-true")).endswith("-true") and trainer["precision"] != "32-true":
-        return f"its precision is the whole module's (trainer.precision={trainer['precision']})"
-    return None
-
-
-def with_baselines(specs: Sequence[RunSpec]) -> list[RunSpec]:
-    """The specs and, before them, each student alone that they want to be compared with, once."""
-    wanted = {spec.fingerprint: spec for spec in specs if spec.role == ALONE}  # method=none as a job of its own
-    alone: dict[str, RunSpec] = {}
-    out = []
-    for spec in specs:
-        if spec.baseline is not None:
-            same = wanted.get(spec.baseline.fingerprint) or alone.setdefault(spec.baseline.fingerprint, spec.baseline)
-            spec = replace(spec, baseline=same)
-        out.append(spec)
-    return [*alone.values(), *out]
+def _failures(refused: list[tuple[list[RunSpec], UserError]]) -> dict[Path, Result]:
+    """Tell and write what was held back, as others go on; the list is empty then."""
+    results = {}
+    for group, error in refused:
+        tell_failure(group, error)
+        for spec in group:  # a directory of another's is not written into
+            taken = isinstance(error, DirectoryTaken)
+            result = without_result(spec, "failed", str(error)) if taken else failed_result(spec, error)
+            results[spec.run_dir] = result
+    refused.clear()
+    return results

@@ -15,13 +15,12 @@ from kd_lightning.distiller import Distiller
 from kd_lightning.errors import RunInterrupted
 from kd_lightning.joints import Teacher
 from kd_lightning.member import Member
-from kd_lightning.running.outcome import write_where_possible
 from kd_lightning.runs.checkpoint import load_checkpoint
-from kd_lightning.runs.directory import logging_to
 from kd_lightning.runs.interrupt import graceful, keyboard_interrupt_kept
 from kd_lightning.runs.latency import teacher_latency_ms
 from kd_lightning.runs.loggers import build_loggers, log_start, remove_event_files
 from kd_lightning.runs.result_content import result_content
+from kd_lightning.runs.result_file import write_where_possible
 from kd_lightning.runs.run_recorder import RunRecorder
 from kd_lightning.runs.spec import Progress, RunSpec
 from kd_lightning.tasks.pictures import Pictures
@@ -42,7 +41,6 @@ class Group:
         teacher: the teacher, with stored answers in front of it where there are any; or None.
         teacher_info: what their results say of the teacher, or None.
         shown: progress display, told by ``shown.update(name, **what)`` and a callback of the Trainer; None: none.
-        log_file: name of a file in each run's directory that log messages go to as well.
     """
 
     def __init__(
@@ -52,7 +50,6 @@ class Group:
         teacher: Teacher | None = None,
         teacher_info: dict[str, Any] | None = None,
         shown: GroupProgress | None = None,
-        log_file: str | None = None,
     ) -> None:
         self.specs = list(specs)
         self.config = self.specs[0].config
@@ -60,7 +57,6 @@ class Group:
         self.teacher = None if teacher is None else EvaluationMemo(teacher)  # evaluation shows the same batches again
         self.teacher_info = teacher_info
         self.shown = shown
-        self.log_file = log_file
         self.started = datetime.now(timezone.utc)
         self.members: list[Member | None] = []
         self.recorders: list[RunRecorder] = []
@@ -73,19 +69,17 @@ class Group:
             RunInterrupted: a signal asked to stop; every run's state is kept, every result written.
             UserError: no run could go to its end, because of what the user gave; the results are written.
         """
-        with logging_to([spec.run_dir / self.log_file for spec in self.specs if self.log_file]):
-            try:
-                places = self._prepare()
-                try:
-                    for place, indices in places:
-                        self._fit_and_test(indices, place)
-                except RunInterrupted:
-                    self._results()
-                    raise
-                results = self._results()
-            finally:
-                for recorder in self.recorders:
-                    recorder.close()  # where the results were not reached
+        try:
+            for place, indices in self._prepare():
+                self._fit_and_test(indices, place)
+        except RunInterrupted:
+            self._results()
+            raise
+        else:
+            results = self._results()
+        finally:
+            for recorder in self.recorders:
+                recorder.close()  # where the results were not reached
         mistakes = [recorder.mistake for recorder in self.recorders]
         if all(mistakes):
             raise mistakes[0]
@@ -225,7 +219,7 @@ class Group:
             if recorder.status in ("running", "stopped"):
                 recorder.status = "interrupted"
             result = result_content(recorder, member, self.datamodule, info, len(self.specs), self.started)
-            write_where_possible(recorder.spec, result)
+            write_where_possible(recorder.spec.result_path, result)
             final = {**result["metrics"], **{f"cost/{k}": v for k, v in result["cost"].items()}}
             recorder.close(final, result_markdown(result))
             results.append(result)

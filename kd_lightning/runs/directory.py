@@ -1,57 +1,97 @@
-"""A run's directory while it is in use: held against other processes, log messages written into it."""
+"""A directory while it is in use: held against other processes, log messages written into it.
+
+A start that is refused leaves no trace: what was made only to hold the directory is removed again, and messages reach
+the log file only once the run has begun.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator, Sequence
+from logging.handlers import MemoryHandler
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from kd_lightning.errors import UserError
-from kd_lightning.runs.spec import RunSpec
+from kd_lightning.errors import DirectoryTaken, UserError
+
+LOG_FILE = "kd-train.log"
+LOCK = ".lock"
 
 
-@contextlib.contextmanager
-def logging_to(paths: Sequence[Path]) -> Iterator[None]:
-    """Write log messages to these files too."""
-    root, handlers = logging.getLogger(), []
-    writing = {getattr(handler, "baseFilename", None) for handler in root.handlers}
-    for path in paths:
-        if str(path) in writing:  # Hydra's own handler of a single run
-            continue
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(path, encoding="utf-8", delay=True)
-        handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"))
-        root.addHandler(handler)
-        handlers.append(handler)
-    try:
-        yield
-    finally:
-        for handler in handlers:
+class LogFiles:
+    """Log messages for files: kept until :meth:`open`, written from then on.
+
+    Args:
+        paths: of the files, in directories that need not exist yet.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = list(paths)
+        self._handlers: list[logging.Handler] = []
+        self._kept = MemoryHandler(capacity=10_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
+
+    def __enter__(self) -> LogFiles:
+        logging.getLogger().addHandler(self._kept)
+        return self
+
+    def open(self) -> None:
+        """Write what was said so far, and everything that follows."""
+        root = logging.getLogger()
+        root.removeHandler(self._kept)
+        for path in self._paths:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handler = logging.FileHandler(path, encoding="utf-8", delay=True)
+            handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] %(message)s"))
+            for record in self._kept.buffer:
+                handler.handle(record)
+            root.addHandler(handler)
+            self._handlers.append(handler)
+        self._kept.buffer.clear()
+
+    def __exit__(self, *_: object) -> None:
+        root = logging.getLogger()
+        for handler in (self._kept, *self._handlers):
             root.removeHandler(handler)
             with contextlib.suppress(OSError):  # full disk: the messages were on the terminal as well
                 handler.close()
 
 
 @contextlib.contextmanager
-def held(spec: RunSpec) -> Iterator[None]:
-    """Hold the run's directory, so that no second process trains into it.
+def held(directory: Path, key: str = "run_dir") -> Iterator[None]:
+    """Hold a directory, making it where there is none, so that no second process writes into it.
+
+    If nothing was written in the meantime, the directory is afterwards what it was before.
+
+    Args:
+        directory: to hold.
+        key: of the configuration that names it, for messages.
 
     Raises:
-        UserError: another process holds it, or it cannot be written.
+        DirectoryTaken: another process holds it.
+        UserError: it cannot be written.
     """
-    lock = FileLock(spec.run_dir / ".lock")
+    made = [path for path in (directory, *directory.parents) if not path.exists()]
+    lock = FileLock(directory / LOCK)
+    had_lock = (directory / LOCK).exists()
     try:
-        spec.run_dir.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True)
+        before = set(os.listdir(directory)) - {LOCK}
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise UserError(f"run_dir={spec.run_dir}: another process is training into this directory") from error
+        raise DirectoryTaken(f"{key}={directory}: another process is writing into this directory") from error
     except OSError as error:
         reason = error.strerror or str(error)
-        raise UserError(f"run_dir={spec.run_dir}: cannot be written ({reason}); choose another directory") from error
+        raise UserError(f"{key}={directory}: cannot be written ({reason}); choose another directory") from error
     try:
         yield
     finally:
+        with contextlib.suppress(OSError):
+            if not had_lock and set(os.listdir(directory)) - {LOCK} == before:
+                (directory / LOCK).unlink()
         lock.release()
+        with contextlib.suppress(OSError):  # not empty: something was written
+            for path in made:
+                path.rmdir()

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import math
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from kd_lightning.errors import UserError
 from kd_lightning.runs.atomic import write_atomically
+
+log = logging.getLogger(__name__)
+
+Result = dict[str, Any]
 
 FORMAT = 1
 STATUSES = ("finished", "failed", "diverged", "interrupted")
@@ -28,7 +35,26 @@ def write_result(path: str | os.PathLike, result: Mapping[str, Any]) -> None:
     write_atomically(path, json.dumps(plain, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
-def read_result(path: str | os.PathLike, strict: bool = True) -> dict[str, Any] | None:
+def write_where_possible(path: str | os.PathLike, result: Mapping[str, Any]) -> None:
+    """:func:`write_result`; a full disk is told and does not keep other runs from ending well."""
+    try:
+        write_result(path, result)
+    except OSError as error:
+        log.error("%s could not be written (%s): make space and start again", path, error.strerror or error)
+
+
+def remove_unfinished_writes(path: Path) -> None:
+    """Remove what a process that was killed while it wrote the result left beside it.
+
+    A file younger than half a second is left: another process may be writing it.
+    """
+    for unfinished in path.parent.glob(f".{path.name}.*.tmp"):
+        with contextlib.suppress(FileNotFoundError):  # it was renamed into place
+            if time.time() - unfinished.stat().st_mtime > 0.5:
+                unfinished.unlink()
+
+
+def read_result(path: str | os.PathLike, strict: bool = True) -> Result | None:
     """A run's result, or None where the run has none yet.
 
     Args:

@@ -24,6 +24,7 @@ class RunSpec:
         overrides: command-line overrides that made it.
         role: "distilled", "alone" (the student without a teacher) or "teacher".
         baseline: the student alone that this run is compared with, if one is wanted.
+        files: texts that are written into the run's directory as soon as it begins, by relative path.
     """
 
     name: str
@@ -33,6 +34,7 @@ class RunSpec:
     overrides: tuple[str, ...] = ()
     role: str = DISTILLED
     baseline: RunSpec | None = None
+    files: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def seed(self) -> int:

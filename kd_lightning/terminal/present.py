@@ -1,4 +1,4 @@
-"""What a person sees of runs: the progress display, the table at the end, the refreshed report."""
+"""What a person is told of runs: the table at the end, the refreshed report, the commands that come next."""
 
 from __future__ import annotations
 
@@ -13,16 +13,11 @@ from kd_lightning.report.pages.page import write_report
 from kd_lightning.report.pages.sweep_summary import write_sweep_summary
 from kd_lightning.report.study.reading import RunReader
 from kd_lightning.runs.spec import ALONE, RunSpec
-from kd_lightning.terminal.progress import GroupProgress, SteadyConsole
+from kd_lightning.terminal.progress import SteadyConsole
 from kd_lightning.terminal.table import result_table, sweep_table
 
 log = logging.getLogger(__name__)
 _reader = RunReader()  # keeps what it has read: most runs of a sweep do not change between two reports
-
-
-def display(names: Sequence[str]) -> GroupProgress:
-    """A progress display for runs that train together."""
-    return GroupProgress(list(names))
 
 
 def say_run(result: dict[str, Any], run_dir: Path, output_dir: Path, console: SteadyConsole | None = None) -> None:

@@ -10,7 +10,8 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from kd_lightning.cli._compose import SweepComposer
-from kd_lightning.cli._hydra_main import _compose, _create
+from kd_lightning.cli._hydra_main import _create
+from kd_lightning.cli._jobs import _compose
 
 
 @pytest.fixture

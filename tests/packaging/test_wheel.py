@@ -74,9 +74,9 @@ def test_every_config_and_asset_is_in_the_wheel(wheel):
 
 def test_its_parts_come_from_the_wheel(installed, tmp_path):
     code = (
-        "import kd_lightning, hydra_plugins.kd_fused.fused_launcher as fused\n"
+        "import kd_lightning, hydra_plugins.kd_jobs.jobs_launcher as launcher\n"
         "from kd_lightning.cli._hydra_main import config_directory\n"
-        "print(kd_lightning.__file__, fused.__file__, config_directory(), sep='\\n')"
+        "print(kd_lightning.__file__, launcher.__file__, config_directory(), sep='\\n')"
     )
     places = run(installed / "python", "-c", code, cwd=tmp_path).split()
     environment = installed.parent.resolve()

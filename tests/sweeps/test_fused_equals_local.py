@@ -1,4 +1,4 @@
-"""A run's figures and weights do not depend on how it was run: in lockstep, by Hydra's own launcher, or by itself."""
+"""A run's figures and weights do not depend on how it was run: in lockstep, one after the other, or by itself."""
 
 from __future__ import annotations
 
@@ -26,11 +26,9 @@ def test_fused_and_local_and_single_runs_leave_the_same_figures_and_weights(tmp_
     local = run(tmp_path, "-m", *COMMON, *SWEEPS[name], "sweep_dir=local", "launcher=local")
     assert local.code == 0, local.text
     expected, got = results(tmp_path / "local"), results(tmp_path / "fused")
-    if "none" in got:  # a job of the sweep serves as baseline, where each local job trains its own
-        assert expected["none"]["metrics"] == expected.pop("student_alone")["metrics"]
     assert sorted(got) == sorted(expected)
     assert max(result["cost"]["fused"] for result in got.values()) > 2
-    assert max(result["cost"]["fused"] for result in expected.values()) <= 2  # a run and its student alone
+    assert {result["cost"]["fused"] for result in expected.values()} == {1}
     for run_name in expected:
         same_result(got[run_name], expected[run_name])
         assert weights(tmp_path / "fused" / run_name) == weights(tmp_path / "local" / run_name)

@@ -1,0 +1,1 @@
+"""Where groups of runs are computed: one kind of place, one file."""

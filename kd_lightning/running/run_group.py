@@ -1,0 +1,138 @@
+"""The runs of one group in this process: hold their directories, try, begin, train, yield each result.
+
+::
+
+    hold the directories ─► data ─► dry pass ─► .hydra and log ─► teacher ─► its stored outputs ─► train, part by part
+       (one process)              (nothing is written before here)
+
+Whatever is refused before anything was written leaves no trace.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from kd_lightning.config.build import build_datamodule
+from kd_lightning.errors import RunInterrupted, UserError
+from kd_lightning.running.group import Group
+from kd_lightning.running.memory import members_that_fit
+from kd_lightning.running.missing_result import failed_result, without_result
+from kd_lightning.running.present_state import finished_result, refuse_other_run
+from kd_lightning.running.shared import require_one_device, teacher_layers, with_stored_answers
+from kd_lightning.running.teacher_warning import warn_about_teacher
+from kd_lightning.runs.directory import LOG_FILE, LogFiles, held
+from kd_lightning.runs.result_file import Result
+from kd_lightning.runs.spec import RunSpec
+from kd_lightning.teachers.registry import obtain_teacher
+
+log = logging.getLogger(__name__)
+
+Display = Callable[[Sequence[str]], Any]
+"""Makes a progress display (a context manager with ``update``) for a list of run names."""
+
+
+def run_group(specs: Sequence[RunSpec], display: Display | None = None) -> Iterator[Result]:
+    """Compute runs that share data, task, teacher and trainer settings.
+
+    Args:
+        specs: the runs, with equal ``group_key``.
+        display: shows the progress of runs that train together.
+
+    Yields:
+        each run's result as soon as it is there, in no particular order. A run that another process is training, and a
+        student that cannot be built, fail by themselves.
+
+    Raises:
+        UserError: the data or the teacher cannot be had, or what the user gave lets no run go to its end.
+        RunInterrupted: a signal asked to stop; every run's state is kept.
+    """
+    with contextlib.ExitStack() as stack:
+        mine: list[RunSpec] = []
+        refused: list[tuple[RunSpec, UserError]] = []
+        for spec in sorted(specs, key=lambda spec: len(spec.run_dir.parts)):  # a run's before those within it
+            try:
+                stack.enter_context(held(spec.run_dir))
+                refuse_other_run(spec)
+            except UserError as error:
+                refused.append((spec, error))
+                continue
+            done = finished_result(spec)  # by another process, in the meantime
+            if done is None:
+                mine.append(spec)
+            else:
+                yield done
+        if len(refused) == len(specs):
+            raise refused[-1][1]
+        for spec, error in refused:  # the directory is another's: nothing is written
+            log.error("%s", error)
+            yield without_result(spec, "failed", str(error))
+        if mine:
+            directories = {spec.run_dir for spec in mine}
+            mine = [spec for spec in specs if spec.run_dir in directories]
+            files = stack.enter_context(LogFiles([spec.run_dir / LOG_FILE for spec in mine]))
+            yield from _trained(mine, files, display)
+
+
+def _trained(specs: Sequence[RunSpec], files: LogFiles, display: Display | None) -> Iterator[Result]:
+    config = specs[0].config
+    require_one_device(config)
+    datamodule = build_datamodule(config)
+    begin(specs, files)
+    teacher, teacher_info = obtain_teacher(
+        config, datamodule, teacher_layers(specs), lambda spec: train_alone(spec, display)
+    )
+
+    def tell_cache(text: str) -> None:
+        """Show a line, and keep the last one: stored outputs are rounded, so a result says whether it is from them."""
+        log.info("%s", text)
+        teacher_info["cache"] = text.removeprefix("teacher cache: ")
+
+    teacher = with_stored_answers(specs, teacher, datamodule, tell_cache)
+    size = members_that_fit(specs, datamodule) if len(specs) > 1 else 1
+    parts = [specs[start : start + size] for start in range(0, len(specs), size)]
+    results: list[Result] = []
+    for part in parts:
+        shown = display([spec.name for spec in part]) if display else None
+        try:
+            with shown or contextlib.nullcontext():
+                made = Group(part, datamodule, teacher, teacher_info, shown).run()
+        except RunInterrupted:
+            raise
+        except Exception as error:
+            if len(parts) == 1:
+                raise
+            tell_failure(part, error)
+            made = [failed_result(spec, error) for spec in part]
+        results += made
+        yield from made
+    if not config["trainer"].get("fast_dev_run"):  # a batch or two teach nobody
+        warn_about_teacher(results)
+    datamodule.teardown("fit")  # says how many unreadable images were left out
+
+
+def begin(specs: Sequence[RunSpec], files: LogFiles) -> None:
+    """From here on the runs leave files: their configuration, their log."""
+    for spec in specs:
+        for name, text in spec.files.items():
+            path = spec.run_dir / name
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text, encoding="utf-8")
+            except OSError as error:
+                raise UserError(f"run_dir={spec.run_dir}: cannot be written: {error.strerror or error}") from error
+    files.open()
+
+
+def train_alone(spec: RunSpec, display: Display | None = None) -> Result:
+    """Train one run, for example a teacher, by itself."""
+    (result,) = run_group([spec], display)
+    return result
+
+
+def tell_failure(specs: Sequence[RunSpec], error: Exception) -> None:
+    """Say that runs failed; with a traceback where it is no mistake of the user's."""
+    names = ", ".join(spec.name for spec in specs)
+    log.error("%s: %s", names, error, exc_info=None if isinstance(error, UserError) else error)

@@ -1,0 +1,119 @@
+"""A start that is refused writes nothing: no directory, no .hydra, no sweep.json, whatever started it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from kd_lightning.cli.train import main
+from kd_lightning.runs.directory import held
+
+TINY = (
+    "data.num_threads=1", "data.train_size=64", "data.labelled=null", "data.batch_size=32", "trainer.accelerator=cpu",
+    "trainer.max_epochs=1", "teacher=mlp", "teacher.model.hidden=[8]", "teacher.train.max_epochs=1",
+    "student.hidden=[8]", "pictures.every_n_epochs=0", "baseline=false",
+)  # fmt: skip
+MISTAKE = ("data=image_folder", "data.root=nowhere", "teacher=mlp", "trainer.accelerator=cpu")
+HOW = {"single": (), "fused": ("-m", "seed=0,1"), "local": ("-m", "launcher=local", "seed=0,1")}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    return tmp_path
+
+
+def content(folder: Path) -> dict:
+    return {path: path.is_file() and path.read_bytes() for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize("how", list(HOW))
+def test_a_start_that_is_refused_leaves_no_directory(how, folder, capsys):
+    where = "run_dir=new/run" if how == "single" else "sweep_dir=new/sweep"
+    assert main([*HOW[how], *MISTAKE, where]) == 2
+    assert "nowhere" in capsys.readouterr().err
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("how", list(HOW))
+def test_a_directory_that_another_process_holds_is_left_untouched(how, folder, capsys):
+    where = "run" if how == "single" else "sweep"
+    argv = [*HOW[how], *TINY, f"{where}_dir={where}"]
+    assert main(argv) == 0
+    before = content(folder)
+    with held(folder / where):
+        before[folder / where / ".lock"] = b""
+        assert main([*argv, "method.temperature=8"]) == 2
+    assert content(folder) == before
+    says = "holds a run with another configuration" if how == "single" else "another process is writing"
+    assert says in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_run_that_has_not_written_anything_yet_is_held_too(folder, capsys):
+    with held(folder / "run"):
+        assert main([*TINY, "run_dir=run"]) == 2
+        assert [path.name for path in folder.iterdir()] == ["run"]
+        assert [path.name for path in (folder / "run").iterdir()] == [".lock"]
+    assert capsys.readouterr().err.strip().endswith("run: another process is writing into this directory")
+
+
+def test_a_run_of_a_sweep_that_another_process_holds_fails_by_itself_and_is_left_untouched(folder, capsys):
+    with held(folder / "sweep/s0"):
+        (folder / "sweep/s0/.hydra").mkdir()
+        assert main(["-m", "seed=0,1", *TINY, "sweep_dir=sweep"]) == 1
+        assert sorted(path.name for path in (folder / "sweep/s0").iterdir()) == [".hydra", ".lock"]
+    assert json.loads((folder / "sweep/s1/result.json").read_text())["status"] == "finished"
+
+
+def test_another_configuration_in_the_same_directory_is_refused_and_its_files_stay(folder, capsys):
+    assert main([*TINY, "run_dir=run"]) == 0
+    before = content(folder)
+    assert main([*TINY, "run_dir=run", "method.temperature=8"]) == 2
+    assert "holds a run with another configuration" in capsys.readouterr().err
+    assert content(folder) == before
+
+
+def test_a_refused_start_leaves_the_sweep_that_is_there_as_it_was(folder, capsys):
+    assert main(["-m", *TINY, "seed=0,1", "sweep_dir=sweep"]) == 0
+    before = content(folder)
+    assert main(["-m", *MISTAKE, "seed=2,3", "sweep_dir=sweep"]) == 2
+    assert content(folder) == before
+
+
+def test_a_run_has_its_configuration_and_its_log_in_its_directory(folder):
+    assert main([*TINY, "run_dir=run", "seed=3"]) == 0
+    assert {"config.yaml", "overrides.yaml", "hydra.yaml"} == {p.name for p in (folder / "run/.hydra").iterdir()}
+    assert "seed: 3" in (folder / "run/.hydra/config.yaml").read_text()
+    assert "training the teacher" in (folder / "run/kd-train.log").read_text()
+
+
+def test_runs_one_after_the_other_are_a_sweep_like_any_other(folder):
+    assert main(["-m", *TINY, "seed=0,1", "launcher=local", "sweep_dir=sweep"]) == 0
+    expected = json.loads((folder / "sweep/sweep.json").read_text())["runs"]
+    assert [run["name"] for run in expected] == ["s0", "s1"]
+    assert (folder / "sweep/s1/.hydra/config.yaml").is_file()
+
+
+def test_sweeps_that_start_in_the_same_second_have_directories_of_their_own(folder):
+    (folder / "my_place.py").write_text(
+        "from kd_lightning.running.missing_result import without_result\n"
+        "class Nowhere:\n"
+        "    fuse = True\n"
+        "    def submit(self, groups, after=()):\n"
+        "        return [Handle(group) for group in groups]\n"
+        "class Handle:\n"
+        "    def __init__(self, specs):\n"
+        "        self.specs = specs\n"
+        "    def results(self):\n"
+        "        return (without_result(spec, 'finished') for spec in self.specs)\n"
+        "    def cancel(self): pass\n"
+    )
+    (folder / "mine/launcher").mkdir(parents=True)
+    (folder / "mine/launcher/nowhere.yaml").write_text("_target_: my_place.Nowhere\n")
+    for _ in range(5):
+        assert main(["--config-dir", "mine", "-m", "seed=0,1", "launcher=nowhere", "baseline=false"]) == 0
+    assert len(list((folder / "outputs/digits").iterdir())) == 5
