@@ -6,6 +6,7 @@ What is missing is split off: test from the training data, always the same sampl
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from kd_lightning.data.loader.foreign import draws
+from kd_lightning.data.loader.wrappers import gathers, with_views
 from kd_lightning.data.module import DistillationDataModule
 from kd_lightning.data.sample_data import GatheredSamples, SampleData, check_pair, read_item, read_targets
 from kd_lightning.data.split import count_of, keep_first, stratified_order
@@ -20,6 +23,7 @@ from kd_lightning.errors import UserError
 
 _TEST_SEED = 1013
 _HASHED_SAMPLES = 64
+_log = logging.getLogger(__name__)
 
 
 class DatasetData(DistillationDataModule):
@@ -35,8 +39,8 @@ class DatasetData(DistillationDataModule):
         mean, std: per channel, by which your data set normalised its inputs (of pixels in [0, 1]), for a teacher that
             expects another normalisation; None: it did not normalise.
         settings: those of :class:`~kd_lightning.data.module.DistillationDataModule`. ``augment`` crops and flips inputs
-            of shape (C, H, W), reproducibly. Where your own data set draws random numbers, set ``views=0`` and use no
-            teacher cache: nobody can make its views again.
+            of shape (C, H, W), reproducibly. A data set that draws random numbers itself gets those of (seed, view,
+            sample) from torch's, numpy's and Python's own generators, and a new view each epoch (``views=0``).
     """
 
     def __init__(
@@ -54,9 +58,12 @@ class DatasetData(DistillationDataModule):
         super().__init__(**settings)
         if test_size <= 0:
             raise UserError(f"data.test_size must be > 0, got {test_size}")
+        inputs, _ = check_pair(train, "data.train")
         if settings.get("views") is not None:
             self.views = settings["views"]  # the data set's own views may differ without an augmentation of ours
-        inputs, _ = check_pair(train, "data.train")
+        elif draws(train, 0):
+            self.views = 0
+            _log.info("data: %s draws random numbers: a new view each epoch, seeded by data.seed", type(train).__name__)
         self.sample_shape = tuple(inputs.shape)
         if self.augment is not None and len(self.sample_shape) != 3:
             raise UserError(
@@ -148,5 +155,5 @@ class DatasetData(DistillationDataModule):
 
 
 def _samples(dataset: Any, rows: Tensor, name: str, *changes: Any) -> SampleData:
-    kind = GatheredSamples if hasattr(dataset, "gather") else SampleData
+    kind = GatheredSamples if gathers(with_views(dataset)) else SampleData
     return kind(dataset, rows, *changes, name=name)

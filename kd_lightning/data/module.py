@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 from kd_lightning.batch import Batch
 from kd_lightning.data.array_data import ArrayData
 from kd_lightning.data.augment import CropFlip
+from kd_lightning.data.loader.readers import read_now
 from kd_lightning.data.loader.threaded_loader import ThreadedLoader
 from kd_lightning.data.split import count_of, hide_labels, keep_first, stratified_order
 from kd_lightning.errors import UserError
@@ -197,7 +198,7 @@ class DistillationDataModule(LightningDataModule):
         """Two validation samples, to infer shapes from."""
         self.setup("fit")
         index = torch.tensor([0, min(1, len(self._val) - 1)])
-        return Batch(*read_samples(self._val, index, 0), index, 0, "val")
+        return Batch(*read_samples(self._val, index, 0, self.seed), index, 0, "val")
 
     def train_dataset(self) -> Dataset:
         """What the training loader reads."""
@@ -235,13 +236,7 @@ class DistillationDataModule(LightningDataModule):
         return hashlib.blake2b(json.dumps(self.view_settings(), sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
-def read_samples(dataset: Dataset, indices: Tensor, view: int) -> tuple[Tensor, Tensor]:
-    """``(inputs, target)`` of some samples in one view, read in this thread, as a loader would hand them out."""
-    if hasattr(dataset, "gather"):
-        return dataset.gather(indices, view)
-    if hasattr(dataset, "fill"):
-        buffers = dataset.allocate(len(indices))
-        dataset.fill(buffers, 0, indices, view, lambda: False)
-        return dataset.finish(buffers, indices, view)
-    inputs, target = torch.utils.data.default_collate([dataset[i] for i in indices.tolist()])
+def read_samples(dataset: Dataset, indices: Tensor, view: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """``(inputs, target)`` of some samples in one view, read in this thread, as a loader of that ``seed`` would."""
+    inputs, target = read_now(dataset, indices, view, seed)
     return inputs, target

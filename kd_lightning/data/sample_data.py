@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,9 @@ from torch.utils.data import Dataset, default_collate
 
 from kd_lightning.batch import UNLABELLED
 from kd_lightning.data.augment import CropFlip
-from kd_lightning.data.loader.errors import describe
+from kd_lightning.data.loader.errors import describe, said
+from kd_lightning.data.loader.foreign import ForeignCode
+from kd_lightning.data.loader.wrappers import fills, with_views
 from kd_lightning.errors import UserError
 
 
@@ -37,11 +40,14 @@ class SampleData(Dataset):
         seed: int = 0,
         name: str = "the data",
     ) -> None:
-        self.dataset, self.rows, self.labelled = dataset, rows, labelled
+        self.dataset, self.rows, self.labelled = with_views(dataset), rows, labelled
         self.augment, self.seed, self.name = augment, seed, name
-        self.fills = all(hasattr(dataset, method) for method in ("allocate", "fill", "finish"))
-        if hasattr(dataset, "per_thread"):
-            self.per_thread = self._per_thread  # the loader asks for it only where there is one
+        self.fills = fills(self.dataset)
+
+    @property
+    def wrapped(self) -> list[Any]:
+        """What it holds: it is as safe in threads as that, and copied for a thread if that is."""
+        return [self.dataset]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -91,10 +97,6 @@ class SampleData(Dataset):
             target = target.masked_fill(indices >= self.labelled, UNLABELLED)
         return inputs, target
 
-    def _per_thread(self) -> SampleData:
-        own = self.dataset.per_thread()
-        return type(self)(own, self.rows, self.labelled, self.augment, self.seed, self.name)
-
 
 class GatheredSamples(SampleData):
     """The same for a data set with ``gather(indices, view)``: whole batches, no Python for each sample."""
@@ -132,13 +134,22 @@ def check_pair(dataset: Any, key: str) -> tuple[Tensor, Tensor]:
 
 def read_item(dataset: Any, row: int, key: str) -> Any:
     """One item; what goes wrong is told with the item's position and file."""
+    return read_items(dataset, [row], key)[0]
+
+
+def read_items(dataset: Any, rows: Sequence[int], key: str) -> list[Any]:
+    """Some items, each with random numbers of its own where it draws any: the same ones whenever it is read so."""
+    with ForeignCode(dataset, 0, 0).turn() as turn:
+        return [turn.sample(row, partial(_read, dataset, row, key)) for row in rows]
+
+
+def _read(dataset: Any, row: int, key: str) -> Any:
     try:
         return dataset[row]
     except Exception as error:  # whatever the user's code does
         if isinstance(error, UserError):
             raise
-        told = " ".join(str(error).split())
-        raise UserError(f"{key}: {describe(dataset, row)} cannot be read: {type(error).__name__}: {told}") from error
+        raise UserError(f"{key}: {describe(dataset, row)} cannot be read: {said(error)}") from error
 
 
 def read_targets(dataset: Any, key: str) -> Tensor:
@@ -158,4 +169,4 @@ def read_targets(dataset: Any, key: str) -> Tensor:
                 for i in probed
             ):
                 return targets
-    return default_collate([read_item(dataset, i, key)[1] for i in range(len(dataset))])
+    return default_collate([item[1] for item in read_items(dataset, range(len(dataset)), key)])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import Any
 
-from torch.utils.data import Subset
+from torch.utils.data import ConcatDataset, Subset
 
 from kd_lightning.errors import UserError
 
@@ -30,15 +31,19 @@ class LoaderTimeout(UserError, TimeoutError):
         self.index = index
 
 
-def describe(dataset: Any, index: int) -> str:
+def describe(dataset: Any, index: Any) -> str:
     """``"sample 17 (cats/3.jpg)"``: the position, and the file where the data set can tell one.
 
     A data set tells by ``describe(index) -> str``; torchvision's folders by their list ``samples``.
     """
-    name, inner, at = f"sample {index}", dataset, index
+    name, inner, at = f"sample {index!r}", dataset, index
     try:
-        while isinstance(inner, Subset):
-            at, inner = int(inner.indices[at]), inner.dataset
+        while isinstance(inner, (Subset, ConcatDataset)):
+            if isinstance(inner, Subset):
+                at, inner = int(inner.indices[at]), inner.dataset
+            else:
+                part = bisect_right(inner.cumulative_sizes, at)
+                at, inner = at - (inner.cumulative_sizes[part - 1] if part else 0), inner.datasets[part]
         if hasattr(inner, "describe"):
             text = inner.describe(at)
             return text if text.startswith(name) else f"{name} ({text})"
@@ -46,18 +51,29 @@ def describe(dataset: Any, index: int) -> str:
         if isinstance(samples, list) and isinstance(samples[at], tuple) and isinstance(samples[at][0], str):
             return f"{name} ({samples[at][0]})"
     except Exception as error:  # the description must not hide the error that it describes
-        return f"{name} (describe() failed: {type(error).__name__}: {error})"
+        return f"{name} (describe() failed: {said(error)})"
     return name
 
 
-def several(indices: list[int]) -> str:
+def said(error: BaseException) -> str:
+    """``"OSError: truncated"``: an exception in one line, whatever its own ``__str__`` does."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception as second:
+        text = f"(its text cannot be made: {type(second).__name__})"
+    if isinstance(error, UserError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def several(indices: list) -> str:
     """``"samples 4, 9, 2, … (128 in all)"``."""
-    shown = ", ".join(str(i) for i in indices[:_SHOWN])
+    shown = ", ".join(repr(i) for i in indices[:_SHOWN])
     return f"samples {shown}" if len(indices) <= _SHOWN else f"samples {shown}, … ({len(indices)} in all)"
 
 
 def sample_error(
-    dataset: Any, number: int, indices: list[int] | None, at: int | None, error: BaseException
+    dataset: Any, number: int | None, indices: list | None, at: int | None, error: BaseException | None
 ) -> Exception:
     """The error to raise in the consumer for ``error`` in batch ``number``, at position ``at`` of its ``indices``."""
     index = indices[at] if indices is not None and at is not None and at < len(indices) else None
@@ -65,9 +81,6 @@ def sample_error(
         where = f"{describe(dataset, index)}, in batch {number}"
     else:
         where = f"batch {number}" + (f", {several(indices)}" if indices is not None else " of the stream")
-    what = " ".join(str(error).split())
-    if not isinstance(error, UserError):
-        what = f"{type(error).__name__}: {what}" if what else type(error).__name__
-    wrapped = SampleError(f"{where}: {what}", index)
+    wrapped = SampleError(f"{where}: {said(error) if error is not None else 'failed'}", index)
     wrapped.__cause__ = error
     return wrapped

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -38,3 +39,29 @@ def size_of(batch: Any) -> int:
     if isinstance(batch, dict):
         batch = list(batch.values())
     return sum(map(size_of, batch)) if isinstance(batch, (list, tuple)) else 0
+
+
+def first(batch: Any) -> Any:
+    """The first sample of a structure of tensors; other leaves unchanged."""
+    if isinstance(batch, Tensor):
+        return batch[0] if batch.dim() else batch
+    if isinstance(batch, dict):
+        return {key: first(value) for key, value in batch.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(first(value) for value in batch))
+    if isinstance(batch, (list, tuple)):
+        return type(batch)(first(value) for value in batch)
+    return batch
+
+
+def joined(parts: list) -> Any:
+    """Structures of tensors put behind each other: what :func:`split` undoes."""
+    head = parts[0]
+    if isinstance(head, Tensor):
+        return torch.cat(parts)
+    if isinstance(head, dict):
+        return {key: joined([part[key] for part in parts]) for key in head}
+    if isinstance(head, (list, tuple)):
+        columns = (joined(list(column)) for column in zip(*parts, strict=True))
+        return type(head)(*columns) if hasattr(head, "_fields") else type(head)(columns)
+    return head

@@ -5,51 +5,45 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from queue import Empty
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from kd_lightning.data.loader.errors import LoaderTimeout, describe, several
+from kd_lightning.data.loader.plan import Plan
 from kd_lightning.data.loader.readers import END, Reader
-from kd_lightning.data.loader.tasks import Batch, Chunk, Shared
+from kd_lightning.data.loader.state import Position
+from kd_lightning.data.loader.tasks import Chunk, Slot, Workers
 
 
-class Position:
-    """Which batches of an epoch the consumer has got: all below ``delivered``, and those in ``ahead``.
+class ConsumersThread:
+    """In place of a pool: tasks are done where they are submitted."""
 
-    ``ahead`` is empty unless batches are delivered in order of completion.
-    """
+    def submit(self, task: Callable[..., None], *arguments: Any) -> None:
+        """Do it now."""
+        task(*arguments)
 
-    def __init__(self, epoch: int = 0, delivered: int = 0, ahead: tuple[int, ...] | list[int] = ()) -> None:
-        self.epoch, self.delivered, self.ahead = epoch, delivered, set(ahead)
-
-    def deliver(self, number: int) -> None:
-        """Count batch ``number`` as delivered."""
-        self.ahead.add(number)
-        while self.delivered in self.ahead:
-            self.ahead.remove(self.delivered)
-            self.delivered += 1
-
-    def remaining(self, total: int) -> Iterator[int]:
-        """The numbers of the batches that are still to come, of ``total`` in the epoch."""
-        return (number for number in range(self.delivered, total) if number not in self.ahead)
+    def shutdown(self, wait: bool = True, cancel_futures: bool = False) -> None:
+        """There is nothing to wait for."""
 
 
 class Pass:
     """Delivers the batches of one epoch that are not delivered yet, and owns the pool that makes them.
 
     The pool's threads start with the pass and end with it, however it ends. The window, that is batches submitted and
-    not delivered, never exceeds ``prefetch`` (None: what the reader thinks good, once it knows how large a batch is).
+    not delivered, never exceeds ``prefetch`` (None: what the reader thinks good, once it knows how large a batch is);
+    it is one batch, the one that the consumer waits for, as long as the data set's code must not run beside it.
+
+    A batch that failed is an error in its place, and the next call goes on behind it.
 
     Args:
         dataset, reader: what is read, and how.
-        order: sample positions of the epoch for this process, int64 (S,); None for a stream.
-        total: number of batches in the epoch; None for a stream.
+        plan: which batches are to come; None for a stream.
         position: updated as batches are delivered.
+        num_threads: 0: read in the consumer's thread.
         name: of the threads, with a number behind it.
     """
 
@@ -57,89 +51,113 @@ class Pass:
         self,
         dataset: Any,
         reader: Reader,
-        order: Tensor | None,
-        total: int | None,
+        plan: Plan | None,
         position: Position,
-        batch_size: int,
         num_threads: int,
         prefetch: int | None,
         in_order: bool,
         timeout: float | None,
         name: str,
     ) -> None:
-        self.reader = reader
-        self.indices = None if order is None else order.split(batch_size)
-        self.position, self.prefetch, self.in_order, self.timeout = position, prefetch, in_order, timeout
-        # A stream's batches get their numbers when they are read.
-        self.numbers = iter(lambda: None, 0) if total is None else position.remaining(total)
+        self.reader, self.plan, self.position = reader, plan, position
+        self.prefetch, self.in_order, self.timeout = prefetch, in_order, timeout
         self.more = True
         self.group = 1  # grows to reader.group: the first batches shall come at once
         self.window = 0
-        self.coming: set[Batch] = set()  # submitted and not arrived
-        self.arrived: dict[int | None, Batch] = {}  # arrived and not delivered, by number, in order of arrival
+        self.coming: set[Slot] = set()  # submitted and not arrived
+        self.arrived: dict[int | None, Slot] = {}  # arrived and not delivered, by number, in order of arrival
         self.failure: BaseException | None = None
-        self.waiting_for_first = True
+        self.failed: int | None = None  # number of the batch whose error was raised last
+        self.waiting_for_first = num_threads > 0
         self.finished = False
-        self.shared = Shared(dataset, reader)
-        self.pool = ThreadPoolExecutor(num_threads, name, initializer=self.shared.enter_thread)
-        self._abandon = weakref.finalize(self, _cancel, self.shared, self.pool)
+        self.workers = Workers(dataset, reader)
+        self.num_threads, self.name = num_threads, name
+        self._open_pool()
 
     def next(self) -> Any:
-        """The next batch; raises StopIteration at the end of the epoch, and again the error of a pass that failed."""
+        """The next batch; raises StopIteration at the end of the epoch, and where a pass was ended by an error."""
         if self.failure is not None:
-            raise self.failure
+            failure, self.failure, self.finished = self.failure, None, True
+            raise failure
         if self.finished:
             raise StopIteration
+        if self.failed is not None:  # whoever goes on has passed over it
+            self.position.deliver(self.failed)
+            self.failed = None
+            if self.reader.movable:
+                self._abandon.detach()
+                self._open_pool()
         try:
             self._top_up()
-            batch = self._await()
-            if batch is not None and batch.error is not None:
-                raise batch.error
+            slot = self._await()
+            if slot is not None and slot.unfinished:
+                self.workers.finish(slot)
         except BaseException as error:  # KeyboardInterrupt among them
             self.fail(error)
             self.arrived.clear()
+            if isinstance(error, Exception):
+                self.failure, self.finished = None, True
             raise
-        if batch is None:
+        if slot is None:
             self._finish()
             raise StopIteration
         self.window -= 1
-        self.position.deliver(batch.number)
-        result, batch.result = batch.result, None
+        result, slot.result = slot.result, None
+        if slot.error is not None:
+            self.failed = slot.number
+            if self.reader.movable:  # the error may end it all: threads end what they have and leave
+                self.pool.shutdown(wait=False)
+            raise slot.error
+        assert slot.number is not None
+        self.position.deliver(slot.number)
         return result
+
+    def _open_pool(self) -> None:
+        self.pool: ThreadPoolExecutor | ConsumersThread = ConsumersThread()
+        if self.num_threads:
+            self.pool = ThreadPoolExecutor(self.num_threads, self.name, initializer=self.workers.enter_thread)
+        self._abandon = weakref.finalize(self, _cancel, self.workers, self.pool)
 
     def _top_up(self) -> None:
         """Submit as many batches as the window has room for."""
         while self.more:
-            limit = self.prefetch or self.reader.window
+            alone = not self.num_threads or not self.reader.foreign.calm
+            limit = 1 if alone else self.prefetch or self.reader.window
             group = min(self.group, limit)
             # A group waits until the window has room for all of it, so that threads do not get crumbs.
             if limit - self.window < group:
                 return
             chunks: list[Chunk] = []
             for _ in range(group):
-                number = next(self.numbers, END)
-                if number is END:
+                slot = self._slot()
+                if slot is None:
                     self.more = False
                     break
-                batch = self._batch(number)
-                self.coming.add(batch)
+                self.coming.add(slot)
                 self.window += 1
-                parts = batch.cut(self.reader.chunk)
+                parts = slot.cut(self.reader.chunk)
                 if group == 1:
                     for chunk in parts:
-                        self.pool.submit(self.shared.run, [chunk])
+                        self.pool.submit(self.workers.run, [chunk])
                 else:
                     chunks += parts
             if chunks:
-                self.pool.submit(self.shared.run, chunks)
+                self.pool.submit(self.workers.run, chunks)
             self.group = min(self.group * 2, self.reader.group, max(1, limit // 2))
 
-    def _batch(self, number: int | None) -> Batch:
-        batch = Batch(number, None if self.indices is None else self.indices[number])
-        self.reader.prepare(self.shared.dataset, batch)
-        return batch
+    def _slot(self) -> Slot | None:
+        """The next batch to read, None at the end of the epoch. A stream's get their numbers when they are read."""
+        if self.plan is None:
+            slot = Slot(None, None)
+        else:
+            coming = self.plan.next()
+            if coming is None:
+                return None
+            slot = Slot(*coming)
+        self.reader.prepare(self.workers.dataset, slot)
+        return slot
 
-    def _await(self) -> Batch | None:
+    def _await(self) -> Slot | None:
         """The batch to deliver now, None at the end of the epoch."""
         began = time.monotonic()
         while True:
@@ -150,25 +168,27 @@ class Pass:
                 return None
             left = None if self.timeout is None else began + self.timeout - time.monotonic()
             try:
-                arrivals = self.shared.arrivals.get(timeout=None if left is None else max(0.0, left))
+                arrivals = self.workers.arrivals.get(timeout=None if left is None else max(0.0, left))
             except Empty:
                 raise self._timed_out() from None
             if self.failure is not None:  # closed by another thread
                 raise self.failure
             if self.waiting_for_first:
                 self._first_arrived()
-            for batch in arrivals:
-                self._receive(batch)
+            for slot in arrivals:
+                self._receive(slot)
+            if not arrivals:  # woken because batches can be read ahead from now on
+                self._top_up()
 
-    def _receive(self, batch: Batch) -> None:
-        self.coming.discard(batch)
-        if batch.result is END:
+    def _receive(self, slot: Slot) -> None:
+        self.coming.discard(slot)
+        if slot.result is END:
             self.window -= 1
             self.more = False
-        elif batch.number is None:  # a stream that could not even be opened
-            raise batch.error
+        elif slot.number is None:  # a stream that could not even be opened
+            raise slot.error or RuntimeError("a batch without a number")
         else:
-            self.arrived[batch.number] = batch
+            self.arrived[slot.number] = slot
 
     def _first_arrived(self) -> None:
         """Pool threads set torch to one thread each, which torch also takes as the default of threads that anybody
@@ -178,19 +198,18 @@ class Pass:
 
     def _timed_out(self) -> LoaderTimeout:
         """The error that names the batch waited for, and the sample that some thread has been reading the longest."""
-        running = [c for b in self.coming for c in b.chunks if c.begun is not None and not c.ended]
+        running = [c for slot in self.coming for c in slot.chunks if c.begun is not None and not c.ended]
         text = f"no batch came within timeout={self.timeout:g} s"
         if not running:
             return LoaderTimeout(f"{text}: no thread got to run; raise timeout or lower the machine's load")
         slowest = min(running, key=lambda chunk: chunk.sample_since)
-        batch, seconds = slowest.batch, time.monotonic() - slowest.sample_since
-        if batch.indices is None:
-            return LoaderTimeout(f"{text}: the stream has not given batch {batch.number} for {seconds:.1f} s")
+        slot, seconds = slowest.slot, time.monotonic() - slowest.sample_since
+        if slot.indices is None:
+            return LoaderTimeout(f"{text}: the stream has not given batch {slot.number} for {seconds:.1f} s")
         if slowest.at is None:
-            indices = batch.indices[slowest.start : slowest.end].tolist()
-            return LoaderTimeout(f"{text}: batch {batch.number} hangs in one of {several(indices)}")
-        index = int(batch.indices[slowest.at])
-        where = f"{describe(self.shared.dataset, index)}, in batch {batch.number}"
+            return LoaderTimeout(f"{text}: batch {slot.number} hangs in one of {several(slowest.keys())}")
+        index = slowest.slot.keys()[slowest.at]  # type: ignore[index]
+        where = f"{describe(self.workers.dataset, index)}, in batch {slot.number}"
         return LoaderTimeout(f"{text}: {where}, has been read for {seconds:.1f} s", index)
 
     def _finish(self) -> None:
@@ -206,12 +225,12 @@ class Pass:
             )
         self.failure = error
         self._abandon()
-        self.shared.arrivals.put([])  # wakes a consumer that waits in another thread
+        self.workers.arrivals.put([])  # wakes a consumer that waits in another thread
 
 
-def _cancel(shared: Shared, pool: ThreadPoolExecutor) -> None:
+def _cancel(workers: Workers, pool: ThreadPoolExecutor | ConsumersThread) -> None:
     """Also the finaliser of an abandoned pass: it must not wait, and refers to nothing that refers to the pass."""
-    shared.stopped = True
+    workers.stop()
     pool.shutdown(wait=False, cancel_futures=True)
 
 

@@ -7,30 +7,19 @@ would have seen, whatever the number of threads. Sharding over processes follows
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sized
+import itertools
+import operator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 import torch.distributed
 from torch import Tensor
-from torch.utils.data import Sampler, SequentialSampler
+from torch.utils.data import DistributedSampler, SequentialSampler
 
+from kd_lightning.data.loader.generators import GENERATORS, GeneratorStates, mixed_seed
+from kd_lightning.data.loader.sampler_state import load_generators, save_generators
 from kd_lightning.errors import UserError
-
-_MASK = (1 << 64) - 1
-
-
-def order_seed(seed: int, epoch: int) -> int:
-    """A 63-bit seed for one epoch's order: two rounds of the splitmix64 finaliser.
-
-    A plain sum would give (seed 0, epoch 1) and (seed 1, epoch 0) the same order.
-    """
-    state = 0
-    for word in (seed, epoch):
-        state = (state + word + 0x9E3779B97F4A7C15) & _MASK
-        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
-        state ^= state >> 31
-    return state >> 1
 
 
 def distributed_place(rank: int | None, num_replicas: int | None) -> tuple[int, int]:
@@ -43,11 +32,13 @@ def distributed_place(rank: int | None, num_replicas: int | None) -> tuple[int, 
     return rank, num_replicas
 
 
-class EpochSampler(Sampler[int]):
+class EpochSampler(DistributedSampler):
     """The order of one data set's samples, epoch by epoch, for one of several processes.
 
+    A DistributedSampler in what it does, and by type, so that Lightning and Fabric do not put another in its place.
+
     Args:
-        length: number of samples in the data set.
+        length: number of samples in the data set; None where it has none and ``base`` says what to read.
         shuffle: a new permutation each epoch; otherwise 0, 1, 2, …
         seed: >= 0; same seed, same orders.
         rank, num_replicas: this process and the number of processes; None asks torch.distributed when the order is
@@ -55,9 +46,10 @@ class EpochSampler(Sampler[int]):
         pad_shards: True repeats the first samples of the order until every process has equally many (training: all
             ranks must make the same number of steps); False leaves shards uneven and repeats none (evaluation).
         drop_last: with ``pad_shards``, cut the order to a multiple of the processes in place of repeating samples.
-        base: a sampler of the user's own, whose order is used in place of ``shuffle``. What it draws from torch's
-            global generator is seeded by (seed, epoch). One that shards by itself (has ``num_replicas``) is not
-            sharded again.
+        base: a sampler of the user's own, whose order is used in place of ``shuffle``: positions, or whatever else the
+            data set's items are asked for by; or a batch sampler, which gives a list for each batch. It is asked as
+            batches are needed, so it need not end. What it draws from the process's generators is seeded by
+            (seed, epoch). One that shards by itself (has ``num_replicas``) is not sharded again.
 
     Attributes:
         epoch: the epoch whose order comes next; set it by :meth:`set_epoch`.
@@ -66,14 +58,14 @@ class EpochSampler(Sampler[int]):
 
     def __init__(
         self,
-        length: int,
+        length: int | None,
         shuffle: bool = False,
         seed: int = 0,
         rank: int | None = None,
         num_replicas: int | None = None,
         pad_shards: bool = True,
         drop_last: bool = False,
-        base: Iterable[int] | None = None,
+        base: Iterable | None = None,
     ) -> None:
         if seed < 0:
             raise UserError(f"seed must be >= 0, got {seed}")
@@ -91,8 +83,9 @@ class EpochSampler(Sampler[int]):
     def set_epoch(self, epoch: int) -> None:
         """The next pass goes over this epoch, from its first batch."""
         self.epoch, self.used = int(epoch), False
-        if hasattr(self.base, "set_epoch"):
-            self.base.set_epoch(self.epoch)
+        for sampler in (self.base, getattr(self.base, "sampler", None)):  # of a batch sampler, the one inside
+            if hasattr(sampler, "set_epoch"):
+                sampler.set_epoch(self.epoch)
 
     def advance(self) -> None:
         """Name the epoch of a pass that begins now: the one that was set, or the one after the last pass."""
@@ -100,11 +93,50 @@ class EpochSampler(Sampler[int]):
             self.set_epoch(self.epoch + 1)
         self.used = True
 
-    def order(self, epoch: int) -> Tensor:
-        """This process's sample positions in ``epoch``, in visiting order: int64 of shape (len(self),)."""
-        whole = self._common_order(epoch)
-        if hasattr(self.base, "num_replicas"):
-            return whole
+    def order(self, epoch: int) -> Tensor | list:
+        """All that this process visits in ``epoch``, in order: positions, int64 (len(self),), or a list of other keys."""
+        return self._positions(epoch) if self.base is None else keys_of(list(self._visits(epoch)))
+
+    def batches(self, epoch: int, batch_size: int | None, drop_last: bool) -> Iterator[Tensor | list]:
+        """The epoch's batches one after the other; ``batch_size`` None: ``base`` gives whole batches."""
+        if self.base is None:
+            assert batch_size is not None
+            for batch in self._positions(epoch).split(batch_size):
+                if len(batch) == batch_size or (len(batch) and not drop_last):
+                    yield batch
+        elif batch_size is None:
+            yield from (keys_of(list(batch)) for blocks in self._asked(epoch, 1) for batch in blocks)
+        else:
+            for block in self._asked(epoch, batch_size):
+                if len(block) == batch_size or not drop_last:
+                    yield keys_of(block)
+
+    def _asked(self, epoch: int, count: int) -> Iterator[list]:
+        """What ``base`` gives this process in ``epoch``, ``count`` at a time; fewer at the end."""
+        asked = _Asked(self.base or (), self.seed, epoch)
+        rank, replicas = (
+            (0, 1) if hasattr(self.base, "num_replicas") else distributed_place(self.rank, self.num_replicas)
+        )
+        head: list | None = None
+        while block := asked.take(count * replicas):
+            head = block[:replicas] if head is None else head
+            over = len(block) % replicas
+            if over and self.pad_shards:
+                if self.drop_last:
+                    block = block[:-over]
+                else:
+                    block += list(itertools.islice(itertools.cycle(head), replicas - over))
+            if block[rank::replicas]:
+                yield block[rank::replicas]
+
+    def _positions(self, epoch: int) -> Tensor:
+        if self.length is None:
+            raise UserError("the data set has no len(): give the loader a sampler that says what to read")
+        if self.shuffle:
+            generator = torch.Generator().manual_seed(mixed_seed(self.seed, epoch))
+            whole = torch.randperm(self.length, generator=generator, device="cpu")
+        else:
+            whole = torch.arange(self.length, device="cpu")
         rank, replicas = distributed_place(self.rank, self.num_replicas)
         if replicas == 1:
             return whole
@@ -117,26 +149,31 @@ class EpochSampler(Sampler[int]):
                 whole = torch.cat([whole, whole.repeat(-(-missing // len(whole)))[:missing]])
         return whole[rank::replicas].contiguous()
 
-    def _common_order(self, epoch: int) -> Tensor:
-        if self.base is not None:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(order_seed(self.seed, epoch))
-                return torch.as_tensor([int(i) for i in self.base], dtype=torch.int64)
-        if self.shuffle:
-            generator = torch.Generator().manual_seed(order_seed(self.seed, epoch))
-            return torch.randperm(self.length, generator=generator)
-        return torch.arange(self.length)
+    def _visits(self, epoch: int) -> Iterator[Any]:
+        return (key for block in self._asked(epoch, 64) for key in block)
 
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.order(self.epoch).tolist())
+    def generators(self) -> str:
+        """The states of generators that ``base`` keeps to itself; empty if there is none."""
+        return save_generators(self.base)
+
+    def load_generators(self, saved: str) -> None:
+        """Put them where they were."""
+        load_generators(self.base, saved)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._positions(self.epoch).tolist()) if self.base is None else self._visits(self.epoch)
 
     def __len__(self) -> int:
-        """Samples this process visits in an epoch."""
+        """Samples (with a batch sampler: batches) that this process visits in an epoch."""
         total = self.length
         if self.base is not None:
-            if not isinstance(self.base, Sized):
-                raise TypeError(f"the sampler {type(self.base).__name__} has no len(), so the loader has none either")
-            total = len(self.base)
+            try:
+                total = len(self.base)  # type: ignore[arg-type]
+            except TypeError:
+                total = None
+        if total is None:
+            name = "data set" if self.base is None else f"sampler {type(self.base).__name__}"
+            raise TypeError(f"the {name} has no len(), so the loader has none either")
         if hasattr(self.base, "num_replicas"):
             return total
         rank, replicas = distributed_place(self.rank, self.num_replicas)
@@ -145,11 +182,44 @@ class EpochSampler(Sampler[int]):
         return total // replicas if self.drop_last else -(-total // replicas)
 
 
+class _Asked:
+    """A user's sampler, asked as keys are needed. What it draws from the process's generators goes on from one call to
+    the next and is nobody else's."""
+
+    closed = False
+
+    def __init__(self, base: Iterable, seed: int, epoch: int) -> None:
+        self.base, self.words = base, (seed, epoch)
+        self.items: Iterator | None = None
+        self.states: GeneratorStates | None = None
+
+    def take(self, count: int) -> list:
+        """The next ``count`` keys; fewer at the end."""
+        with GENERATORS.lent(self) as loan:
+            assert loan is not None
+            if self.items is None or self.states is None:
+                loan.seed(*self.words)
+                self.items = iter(self.base)
+            else:
+                loan.resume(self.states)
+            taken = list(itertools.islice(self.items, count))
+            self.states = GeneratorStates()
+        return taken
+
+
+def keys_of(keys: list) -> Tensor | list:
+    """Keys as positions (int64) where all are whole numbers, otherwise as they are."""
+    try:
+        return torch.tensor([operator.index(key) for key in keys], dtype=torch.int64, device="cpu")
+    except TypeError:
+        return keys
+
+
 class InOrderSampler(EpochSampler, SequentialSampler):
     """An EpochSampler that does not shuffle, of the type by which Lightning recognises that (``overfit_batches``)."""
 
 
-def epoch_sampler(length: int, shuffle: bool, base: Iterable[int] | None, **rest) -> EpochSampler:
+def epoch_sampler(length: int | None, shuffle: bool, base: Iterable | None, **rest: Any) -> EpochSampler:
     """The sampler of a loader: see :class:`EpochSampler` for the arguments."""
     kind = EpochSampler if shuffle or base is not None else InOrderSampler
     return kind(length, shuffle=shuffle, base=base, **rest)

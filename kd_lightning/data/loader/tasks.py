@@ -1,9 +1,9 @@
 """What pool threads of a ThreadedLoader do: read chunks of batches, and hand finished batches to the consumer.
 
 Locks, all of them: each batch has one, held only to count its finished chunks. No code of the data set runs under it
-and nothing is waited for under it, so there is no order of locks to get wrong. (A stream has one more, which
-serialises the reading of the user's iterator: see ``_loader_readers.StreamReader``.) Finished batches travel through a
-``queue.SimpleQueue``; stopping is one attribute that goes from False to True once.
+and nothing is waited for under it, so there is no order of locks to get wrong. (Code that is not ours runs under one
+more, the loan of the generators: see ``foreign.py``.) Finished batches travel through a ``queue.SimpleQueue``; stopping
+is one attribute that goes from False to True once.
 """
 
 from __future__ import annotations
@@ -12,25 +12,33 @@ import contextlib
 import threading
 import time
 import weakref
+from functools import partial
 from queue import SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Subset
 
-from kd_lightning.data.loader.errors import sample_error
+from kd_lightning.data.loader.errors import SampleError, sample_error
+from kd_lightning.data.loader.wrappers import thread_copy
+
+if TYPE_CHECKING:
+    from kd_lightning.data.loader.readers import Reader
+
+Keys = Tensor | list
+"""Positions of samples, int64 (N,); or a list of whatever else the data set's items are asked for by."""
 
 
-class Batch:
-    """A batch on its way through the pool; ``result`` or ``error`` is set once, by the thread that ends its last chunk.
+class Slot:
+    """A batch on its way through the pool; ``result`` or ``error`` is set once, by the thread that ends its last chunk,
+    or by the consumer where it is ``unfinished``: read, and to be collated in the consumer's thread.
 
     ``number`` and ``indices`` are None for a stream's batch until it is read.
     """
 
-    __slots__ = ("buffers", "chunks", "error", "indices", "left", "lock", "number", "result")
+    __slots__ = ("buffers", "chunks", "error", "indices", "left", "lock", "number", "result", "unfinished")
 
-    def __init__(self, number: int | None, indices: Tensor | None) -> None:
+    def __init__(self, number: int | None, indices: Keys | None) -> None:
         self.number, self.indices = number, indices
         self.buffers: Any = None
         self.chunks: list[Chunk] = []
@@ -38,13 +46,18 @@ class Batch:
         self.lock = threading.Lock()
         self.result: Any = None
         self.error: BaseException | None = None
+        self.unfinished = False
 
     def cut(self, size: int) -> list[Chunk]:
         """Split the batch into chunks of ``size`` samples (one chunk for a stream's)."""
-        total = 1 if self.indices is None else self.indices.shape[0]
-        self.chunks = [Chunk(self, at, min(total, at + size)) for at in range(0, total, size)]
+        total = 1 if self.indices is None else len(self.indices)
+        self.chunks = [Chunk(self, at, min(total, at + size)) for at in range(0, max(1, total), size)]
         self.left = len(self.chunks)
         return self.chunks
+
+    def keys(self) -> list | None:
+        """The positions as a list; None for a stream's batch."""
+        return self.indices.tolist() if isinstance(self.indices, Tensor) else self.indices
 
 
 class Chunk:
@@ -54,10 +67,10 @@ class Chunk:
     error text of a failed or hanging sample is made of.
     """
 
-    __slots__ = ("batch", "begun", "end", "ended", "error", "position", "sample_since", "start")
+    __slots__ = ("begun", "end", "ended", "error", "position", "sample_since", "slot", "start")
 
-    def __init__(self, batch: Batch, start: int, end: int) -> None:
-        self.batch, self.start, self.end = batch, start, end
+    def __init__(self, slot: Slot, start: int, end: int) -> None:
+        self.slot, self.start, self.end = slot, start, end
         self.position: int | None = None
         self.begun: float | None = None
         self.sample_since = 0.0
@@ -71,16 +84,29 @@ class Chunk:
             return min(self.start + self.position, self.end - 1)
         return self.start if self.end - self.start == 1 else None
 
+    def keys(self) -> list:
+        """Its part of the batch's positions."""
+        indices = self.slot.indices
+        assert indices is not None
+        part = indices[self.start : self.end]
+        return part.tolist() if isinstance(part, Tensor) else part
 
-class Shared:
+
+class Workers:
     """What the consumer and its pool threads share. It does not refer to the iterator, so that the iterator can die."""
 
-    def __init__(self, dataset: Any, reader: Any) -> None:
+    def __init__(self, dataset: Any, reader: Reader) -> None:
         self.dataset, self.reader = dataset, reader
         self.stopped = False
-        self.arrivals: SimpleQueue[list[Batch]] = SimpleQueue()
+        self.arrivals: SimpleQueue[list[Slot]] = SimpleQueue()
         self._own = threading.local()
+        reader.foreign.calmed = partial(self.arrivals.put, [])  # others can be read ahead now: wakes the consumer
         _alive.add(self)
+
+    def stop(self) -> None:
+        """Nothing more is begun. Called from any thread, also by finalisers: it waits for nothing."""
+        self.stopped = True
+        self.reader.foreign.close()
 
     def enter_thread(self) -> None:
         """Runs first in each pool thread. Parallelism is over samples: one thread each for torch's own loops."""
@@ -102,42 +128,61 @@ class Shared:
             chunks[0].begun = chunks[0].sample_since = time.monotonic()
             # Each chunk that is not read by this meets the error again in read(), as an error of its own batch.
             with contextlib.suppress(BaseException):
-                self.reader.read_group(self.dataset_here(), [chunk.batch for chunk in chunks])
+                self.reader.read_group(self.dataset_here(), [chunk.slot for chunk in chunks])
         for chunk in chunks:
             if self.stopped:
                 return
-            batch = chunk.batch
+            slot = chunk.slot
             chunk.begun = chunk.sample_since = time.monotonic()
             try:
                 self.reader.read(self.dataset_here(), chunk, self)
             except BaseException as error:  # whatever it is (SystemExit too), it belongs to the consumer
+                if self.is_ctrl_c(error):
+                    raise
                 chunk.error = error
             chunk.ended = True
-            with batch.lock:
-                batch.left -= 1
-                last = batch.left == 0
+            with slot.lock:
+                slot.left -= 1
+                last = slot.left == 0
             if last and not self.stopped:
-                self._complete(batch)
-                finished.append(batch)
+                self._complete(slot)
+                finished.append(slot)
         if finished:
             self.arrivals.put(finished)
 
-    def _complete(self, batch: Batch) -> None:
+    def _complete(self, slot: Slot) -> None:
         # The first failing position is reported, not the first in time: the same error at any number of threads.
-        failed = next((chunk for chunk in batch.chunks if chunk.error is not None), None)
-        if failed is None:
-            try:
-                batch.result = self.reader.complete(self.dataset_here(), batch)
-            except BaseException as error:
-                batch.error = sample_error(self.dataset, batch.number, self._listed(batch), None, error)
+        failed = next((chunk for chunk in slot.chunks if chunk.error is not None), None)
+        if failed is not None:
+            self._fail(slot, failed.at, failed.error)
+        elif self.reader.late and not self.reader.at_end(slot):
+            slot.unfinished = True
         else:
-            batch.error = sample_error(self.dataset, batch.number, self._listed(batch), failed.at, failed.error)
+            self.finish(slot)
+
+    def finish(self, slot: Slot) -> None:
+        """Make the result of a batch whose samples are read."""
+        slot.unfinished = False
+        try:
+            slot.result = self.reader.complete(self.dataset_here(), slot)
+        except BaseException as error:
+            if self.is_ctrl_c(error):
+                raise
+            self._fail(slot, None, error)
         # Chunks and batch refer to each other: without this, memory would wait for the garbage collector.
-        batch.buffers, batch.chunks = None, []
+        slot.buffers, slot.chunks = None, []
+
+    def _fail(self, slot: Slot, at: int | None, error: BaseException | None) -> None:
+        try:
+            slot.error = sample_error(self.dataset, slot.number, slot.keys(), at, error)
+        except Exception as second:  # an error that is lost would be waited for for ever
+            slot.error = SampleError(f"batch {slot.number}: {type(error).__name__}, told by {type(second).__name__}")
+        slot.buffers, slot.chunks = None, []
 
     @staticmethod
-    def _listed(batch: Batch) -> list[int] | None:
-        return None if batch.indices is None else batch.indices.tolist()
+    def is_ctrl_c(error: BaseException) -> bool:
+        """Whether the user wants out: only the main thread is told, where samples are read in the consumer's."""
+        return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
 
 
 class Stop:
@@ -146,35 +191,24 @@ class Stop:
     The calls count the samples, which is how a loader knows which one hangs.
     """
 
-    __slots__ = ("chunk", "shared")
+    __slots__ = ("chunk", "workers")
 
-    def __init__(self, chunk: Chunk, shared: Shared) -> None:
-        self.chunk, self.shared = chunk, shared
+    def __init__(self, chunk: Chunk, workers: Workers) -> None:
+        self.chunk, self.workers = chunk, workers
 
     def __call__(self) -> bool:
         chunk = self.chunk
         chunk.position = 0 if chunk.position is None else chunk.position + 1
         chunk.sample_since = time.monotonic()
-        return self.shared.stopped
+        return self.workers.stopped
 
 
-def thread_copy(dataset: Any) -> Any:
-    """The data set for one pool thread: ``dataset.per_thread()`` where there is such a method, also inside a Subset."""
-    if hasattr(dataset, "per_thread"):
-        return dataset.per_thread()
-    if isinstance(dataset, Subset):
-        inner = thread_copy(dataset.dataset)
-        if inner is not dataset.dataset:
-            return Subset(inner, dataset.indices)
-    return dataset
-
-
-_alive: weakref.WeakSet[Shared] = weakref.WeakSet()
+_alive: weakref.WeakSet[Workers] = weakref.WeakSet()
 
 
 def _stop_all() -> None:
-    for shared in list(_alive):
-        shared.stopped = True
+    for workers in list(_alive):
+        workers.stopped = True
 
 
 # At interpreter exit concurrent.futures waits for what its threads still have to do. Told to stop first, that is the

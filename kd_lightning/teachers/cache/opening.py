@@ -79,6 +79,7 @@ def open_or_write_cache(
     if not views:
         return off("every epoch shows the training data anew (data.views=0), and the number of epochs is not known")
     dataset, device = datamodule.train_views_dataset, torch.device(device)
+    loader = datamodule.train_dataloader()
     teacher.to(device)
     codec = RowCodec(teacher(move_data_to_device(datamodule.example_batch(), device)), precision, top_k)
     parts = cache_parts(teacher, datamodule, codec)
@@ -105,11 +106,11 @@ def open_or_write_cache(
         return off(f"the teacher's answers, {described}, are above teacher.cache_limit_gb={limit_gb:g}: raise it{hint}")
     try:
         if missing:
-            require_equal_readings(dataset, torch.arange(min(4, len(dataset))), views[0])
+            require_equal_readings(dataset, torch.arange(min(4, len(dataset))), views[0], loader.seed)
             require_space(path, size * len(missing) // len(views))
             announce(f"teacher cache: writing {described}: {path} ({len(missing)} to do)")
-            loader = datamodule.train_dataloader()
-            loading = {key: getattr(loader, key) for key in ("batch_size", "num_threads", "timeout", "collate_fn")}
+            shared = ("batch_size", "num_threads", "timeout", "collate_fn", "seed")
+            loading = {key: getattr(loader, key) for key in shared}
             ensure_views(
                 teacher, path, parts, codec, dataset, missing, loading=loading, device=device, announce=announce
             )
@@ -124,7 +125,7 @@ def open_or_write_cache(
     for view in views if size <= VERIFY_AT_OPENING_BYTES else views[:1]:
         cached.rows(view)
     try:
-        cached.recheck(dataset, device)
+        cached.recheck(dataset, device, seed=loader.seed)
     except NotCacheable as error:
         return off(str(error))
     store.touch()

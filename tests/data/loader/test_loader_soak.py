@@ -33,6 +33,8 @@ def loader_threads() -> list[str]:
 class Troubled(Dataset):
     """Samples 0..n-1, of which some raise and some wait for an event."""
 
+    thread_safe = True
+
     def __init__(self, n: int = 64, bad: tuple[int, ...] = (), hanging: tuple[int, ...] = (), error=OSError) -> None:
         self.n, self.bad, self.hanging, self.error = n, bad, hanging, error
         self.released = threading.Event()
@@ -67,6 +69,10 @@ class TroubledFill(Troubled):
         return buffers, indices
 
 
+class TroubledUndeclared(Troubled):
+    thread_safe = False
+
+
 class TroubledStream(IterableDataset):
     def __init__(self, at: int, error: Exception) -> None:
         self.at, self.error = at, error
@@ -77,7 +83,7 @@ class TroubledStream(IterableDataset):
 
 
 @pytest.mark.parametrize("threads", [1, 2, 7])
-@pytest.mark.parametrize("dataset", [Troubled, TroubledFill])
+@pytest.mark.parametrize("dataset", [Troubled, TroubledFill, TroubledUndeclared])
 def test_a_bad_sample_is_named_with_its_file_in_the_place_of_its_batch(dataset, threads):
     loader = ThreadedLoader(dataset(bad=(22, 23, 41)), 8, num_threads=threads)
     batches = iter(loader)
@@ -88,10 +94,56 @@ def test_a_bad_sample_is_named_with_its_file_in_the_place_of_its_batch(dataset, 
         next(batches)
     assert e.value.index == 22
     assert isinstance(e.value.__cause__, OSError)
-    assert loader.state_dict()["delivered"] == 2
-    with pytest.raises(SampleError):  # an epoch with a hole must not look like one that ended
-        next(batches)
+    assert loader.state_dict()["delivered"] == 2  # a run that ends here meets it again
+
+
+@pytest.mark.parametrize("order", ["input", "completion"])
+@pytest.mark.parametrize("dataset", [Troubled, TroubledFill, TroubledUndeclared])
+def test_whoever_goes_on_behind_a_bad_sample_gets_the_other_batches(dataset, order):
+    loader = ThreadedLoader(dataset(bad=(22, 23, 41)), 8, num_threads=2, order=order)
+    batches, got, errors = iter(loader), [], []
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            break
+        except SampleError as error:
+            errors.append(error.index)
+        else:
+            got.append(int((batch[0] if isinstance(batch, list) else batch)[0, 0]))
+    assert (sorted(got), sorted(errors)) == ([0, 8, 24, 32, 48, 56], [22, 41])
+    assert loader.state_dict()["delivered"] == 8
     assert loader_threads() == []
+
+
+def test_a_stream_that_raised_is_over_for_whoever_goes_on():
+    batches = iter(ThreadedLoader(TroubledStream(9, ValueError("line 10")), 4))
+    assert [len(next(batches)), len(next(batches))] == [4, 4]
+    with pytest.raises(SampleError):
+        next(batches)
+    assert list(batches) == []
+
+
+def test_an_exception_that_cannot_say_what_it_is_arrives_all_the_same():
+    class Speechless(Exception):
+        def __str__(self):
+            return self.args[1]
+
+    for kind in (Troubled, TroubledUndeclared):
+        with pytest.raises(SampleError, match=r"sample 3 .*: Speechless: \(its text cannot be made: IndexError\)"):
+            list(ThreadedLoader(kind(bad=(3,), error=Speechless), 8, num_threads=2))
+
+
+@pytest.mark.parametrize("dataset", [Troubled, TroubledFill, TroubledUndeclared])
+def test_batches_and_errors_come_under_another_default_device_too(dataset):
+    with torch.device("meta"):
+        batches = iter(ThreadedLoader(dataset(bad=(9,)), 8, shuffle=False, num_threads=2))
+        first = next(batches)
+        with pytest.raises(SampleError, match="sample 9 "):
+            next(batches)
+        shuffled = next(iter(ThreadedLoader(dataset(), 8, shuffle=True)))
+    for batch in (first, shuffled):
+        assert (batch[0] if isinstance(batch, list) else batch).device.type == "cpu"
 
 
 def test_a_users_error_keeps_its_own_words():
@@ -167,23 +219,20 @@ def test_a_data_set_that_cannot_be_opened_in_a_thread_is_an_error():
 
 
 @pytest.mark.parametrize("order", ["input", "completion"])
-@pytest.mark.parametrize("dataset", [Troubled, TroubledFill])
+@pytest.mark.parametrize("dataset", [Troubled, TroubledFill, TroubledUndeclared])
 def test_a_hanging_sample_is_named_and_the_others_are_cancelled(dataset, order):
     data = dataset(n=2000, hanging=(5,))
     loader = ThreadedLoader(data, 4, num_threads=2, timeout=0.3, prefetch=4, order=order)
-    began = time.monotonic()
     with pytest.raises(
         LoaderTimeout, match=r"timeout=0.3 s: sample 5 \(folder/5.jpg\), in batch 1, has been read"
     ) as e:
         list(loader)
-    assert time.monotonic() - began < 2
     assert isinstance(e.value, TimeoutError)
     assert e.value.index == 5
-    read = data.read
-    time.sleep(0.05)
-    assert data.read == read
     data.released.set()
     assert loader_threads() == []
+    if order == "input":
+        assert data.read <= 24  # of 2000: what the window held, the others were cancelled
 
 
 def test_a_hanging_whole_batch_and_a_hanging_stream_are_named():

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DistributedSampler, SequentialSampler, WeightedRandomSampler
 
-from kd_lightning.data.loader.sampling import EpochSampler, epoch_sampler, order_seed
+from kd_lightning.data.loader.generators import mixed_seed
+from kd_lightning.data.loader.sampling import EpochSampler, epoch_sampler
 from kd_lightning.data.loader.threaded_loader import ThreadedLoader
 from kd_lightning.errors import UserError
 
@@ -27,7 +28,7 @@ def test_an_order_is_a_permutation_that_depends_on_seed_and_epoch_only(length, s
 
 
 def test_seeds_and_epochs_do_not_share_orders():
-    seeds = {order_seed(seed, epoch) for seed in range(50) for epoch in range(50)}
+    seeds = {mixed_seed(seed, epoch) for seed in range(50) for epoch in range(50)}
     assert len(seeds) == 2500
     assert all(0 <= seed < 2**63 for seed in seeds)
 
