@@ -9,7 +9,7 @@ import typing
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, Union, get_args, get_origin
 
-from kd_lightning.config.schema import show
+from kd_lightning.config.rules import show
 from kd_lightning.config.suggestions import did_you_mean
 
 _SCALARS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}

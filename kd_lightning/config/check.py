@@ -1,6 +1,6 @@
 """Is this configuration one that can be run? Asked before a directory is made or data is touched.
 
-Every key is looked at: plain keys by :mod:`kd_lightning.config.schema`, arguments of a ``_target_`` by its signature.
+Every key is looked at: plain keys by :mod:`kd_lightning.config.keys`, arguments of a ``_target_`` by its signature.
 The first thing that is wrong stops the command with one line: file or command line, the key, what is wrong, what was
 probably meant.
 """
@@ -15,17 +15,16 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue
 
-from kd_lightning.config import schema
 from kd_lightning.config.annotations import misfit, parameters_of
 from kd_lightning.config.explain import leaf_keys
+from kd_lightning.config.keys import KEYS, TRAINER_ELSEWHERE, children, declared, find
 from kd_lightning.config.origin import Origin
-from kd_lightning.config.schema import PLAIN, RANGES, kind_of, show
+from kd_lightning.config.rules import Rule, kind_of, show
 from kd_lightning.config.suggestions import did_you_mean
 from kd_lightning.config.targets import TargetProblem, check_target
 from kd_lightning.errors import UserError
 
 _NEEDED = ("data", "task", "teacher", "student", "method", "optimizer", "trainer")
-_SPECIAL = {"trainer", "teacher", "teacher.data"} | schema.TARGETS | schema.TARGET_MAPPINGS
 
 
 def check(cfg: DictConfig, overrides: Sequence[str] = ()) -> None:
@@ -68,9 +67,9 @@ class _Checker:
         self.config, self.origin = config, origin
 
     def run(self) -> None:
-        for key in (*_NEEDED, *_children("")):
+        for key in (*_NEEDED, *sorted(children(""))):
             if key not in self.config or (self.config[key] is None and key in _NEEDED):
-                self.fail(key, f"is missing{f': choose one with {key}=NAME' if key in _SPECIAL else ''}")
+                self.fail(key, f"is missing{f': choose one with {key}=NAME' if find(key).group else ''}")
         self.plain("", self.config)
         self.method(self.config["method"])
         self.checkpoint_exists()
@@ -82,25 +81,27 @@ class _Checker:
 
     def plain(self, prefix: str, node: Mapping[str, Any]) -> None:
         """A mapping whose keys are declared."""
-        declared = _children(prefix)
+        names = children(prefix)
         for key, value in node.items():
             name = f"{prefix}{key}"
-            if name in schema.NULLABLE and value is None:
+            entry = declared(name)
+            kind = entry.rule.kind if entry is not None else "mapping"
+            if entry is not None and value is None and entry.rule.null:
                 continue
-            if name in schema.TARGETS:
+            if key not in names:
+                self.fail(name, self.unknown(name, key, prefix, names))
+            elif kind == "target":
                 self.target(name, value)
-            elif name in schema.TARGET_MAPPINGS:
+            elif kind == "targets":
                 self.targets_by_name(name, value)
-            elif name == "trainer":
+            elif kind == "arguments":
                 self.trainer(value)
-            elif name == "teacher.data":
+            elif kind == "overlay":
                 self.teacher_data(value)
-            elif name in PLAIN:
-                self.rule(name, value, PLAIN[name])
-            elif key in declared:
+            elif kind == "mapping":
                 self.plain(f"{name}.", self.mapping(name, value))
-            else:
-                self.fail(name, self.unknown(name, key, prefix, declared))
+            elif entry is not None:
+                self.rule(name, value, entry.rule)
 
     def unknown(self, name: str, key: str, prefix: str, declared: set[str]) -> str:
         near = did_you_mean(key, declared, show=12 if prefix else 0)
@@ -109,7 +110,7 @@ class _Checker:
             near = f"; did you mean {' or '.join(repr(k) for k in sorted(leaves)[:3])}?" if leaves else ""
         return f"no such key{near.replace(repr(key), repr(name)) if not prefix else near}"
 
-    def rule(self, name: str, value: Any, rule: schema.Rule) -> None:
+    def rule(self, name: str, value: Any, rule: Rule) -> None:
         problem = rule.problem(value)
         if problem is not None:
             self.fail(name, problem)
@@ -126,12 +127,11 @@ class _Checker:
         if "_target_" not in node:
             near = did_you_mean(next((k for k in node if "target" in str(k)), ""), ["_target_"], show=0)
             self.fail(name, f"needs a _target_: the class or function to call{near}")
-        beside = schema.BESIDE_TARGET.get(name, {})
-        for key, rule in beside.items():
-            if key in node:
-                self.rule(f"{name}.{key}", node[key], rule)
+        beside = {key for key in node if (entry := declared(f"{name}.{key}")) is not None and entry.beside}
+        for key in sorted(beside):
+            self.rule(f"{name}.{key}", node[key], find(f"{name}.{key}").rule)
         try:
-            check_target(node, frozenset(beside), from_data=name in schema.MODELS)
+            check_target(node, frozenset(beside), from_data=find(name).sizes)
         except TargetProblem as problem:
             self.fail(f"{name}.{problem.key}", problem.text)
         self.values(name, {key: value for key, value in node.items() if key not in beside})
@@ -145,12 +145,14 @@ class _Checker:
                 self.target(below, item)
             elif isinstance(item, (Mapping, list)):
                 self.values(below, item)
-            elif key in RANGES and item is not None and kind_of(item) in ("integer", "number"):
-                self.rule(below, item, RANGES[key])
+            elif isinstance(key, str) and item is not None and kind_of(item) in ("integer", "number"):
+                rule = find(below).rule
+                if rule.kind in ("integer", "number"):
+                    self.rule(below, item, rule)
 
     def targets_by_name(self, name: str, value: Any) -> None:
         for key, node in self.mapping(name, value if value is not None else {}).items():
-            if f"{name}.{key}" in schema.OWN_LOGGERS:
+            if any(known.startswith(f"{name}.{key}.") for known in KEYS):  # options of what every run has
                 self.plain(f"{name}.{key}.", self.mapping(f"{name}.{key}", node))
             elif node is not None:  # null arguments of a logger are filled in from the run: its directory, its name
                 given = self.mapping(f"{name}.{key}", node).items()
@@ -166,8 +168,8 @@ class _Checker:
         parameters, _ = parameters_of(Trainer) or ({}, True)
         for key, item in node.items():
             name = f"trainer.{key}"
-            if key in schema.TRAINER_ELSEWHERE:
-                self.fail(name, f"use {schema.TRAINER_ELSEWHERE[key]} instead")
+            if key in TRAINER_ELSEWHERE:
+                self.fail(name, f"use {TRAINER_ELSEWHERE[key]} instead")
             if key not in parameters:
                 near = did_you_mean(key, parameters, show=0)
                 self.fail(name, f"pytorch_lightning.Trainer has no such argument{near}")
@@ -177,7 +179,7 @@ class _Checker:
                 self.fail(name, problem)
         accelerators = ("auto", "gpu", *AcceleratorRegistry.available_accelerators())
         if isinstance(node.get("accelerator"), str):
-            self.rule("trainer.accelerator", node["accelerator"], schema.Rule("text", choices=accelerators))
+            self.rule("trainer.accelerator", node["accelerator"], Rule("text", choices=accelerators))
         devices = node.get("devices")
         if devices == 0 or (isinstance(devices, str) and not re.fullmatch(r"auto|-1|\d+(,\d+)*,?", devices)):
             self.fail("trainer.devices", f"must be a number, a list of device numbers or auto, got {show(devices)}")
@@ -210,7 +212,7 @@ class _Checker:
             if isinstance(weight, Mapping):
                 self.made(name, weight)
             else:
-                self.rule(name, weight, schema.Rule("number", low=0))
+                self.rule(name, weight, Rule("number", low=0))
         for key in sorted(names - set(weights)):
             self.fail(f"method.weights.{key}", "is missing: every term has its weight, and so has the task's own loss")
         if not any(weights.values()):
@@ -241,12 +243,6 @@ class _Checker:
         path = self.config["teacher"].get("checkpoint")
         if path is not None and not Path(path).is_file():
             self.fail("teacher.checkpoint", f"no such file: {path}")
-
-
-def _children(prefix: str) -> set[str]:
-    """Names that are declared directly below ``prefix``."""
-    known = {*PLAIN, *_SPECIAL}
-    return {key[len(prefix) :].partition(".")[0] for key in known if key.startswith(prefix)}
 
 
 def _all_keys(node: Any, prefix: str = "") -> list[str]:

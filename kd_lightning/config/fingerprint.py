@@ -1,43 +1,64 @@
 """A short name for what a configuration computes: equal when the result has to be equal, wherever and however it runs.
 
 A finished run is recognised by it, and a trained teacher is found again by it. So it must not depend on the process,
-the machine, the order of keys, on ``4`` being written ``4.0``, or on settings that only say where files go or what is
-shown.
+the machine, the order of keys, or on settings that only say where files go or what is shown: the table of keys
+(:mod:`kd_lightning.config.keys`) says which do. It depends on the source of the user's code that it names.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
-_WHERE = ("name", "run_dir", "sweep_dir", "paths", "hydra", "launcher", "max_fused")
-_SHOWN = ("logger", "pictures", "log_every_n_steps", "baseline", "checkpoint")
-VOLATILE = frozenset((*_WHERE, *_SHOWN))
-"""Top-level keys that say where a run goes, with whom it shares a process, and what it shows on the way."""
-
-VOLATILE_WITHIN: dict[str, frozenset[str]] = {
-    "data": frozenset({"existing", "download", "num_threads", "prefetch", "timeout"}),
-    "trainer": frozenset({"accelerator", "enable_progress_bar", "enable_model_summary", "profiler", "barebones"}),
-    "teacher": frozenset({"name", "cache", "cache_limit_gb"}),
-}
-"""Keys below these that are of the same kind: another machine's accelerator computes the same run."""
+from kd_lightning.config.keys import find
+from kd_lightning.config.replicates import deciding, digest, setting_of
+from kd_lightning.config.source import source_fingerprint, targets_of
+from kd_lightning.config.typed import typed
 
 _TEACHER_KEYS = frozenset({"model", "train", "checkpoint", "checkpoint_key"})
 
 
+class Identity(NamedTuple):
+    """What a run is.
+
+    Attributes:
+        fingerprint: 64 hexadecimal digits: equal for runs that must have the same result.
+        setting: the same for runs that differ in seeds only.
+        source: digests of the user's code that counts, by file; empty where all of it is installed.
+    """
+
+    fingerprint: str
+    setting: str
+    source: dict[str, str]
+
+
+def identify(config: Mapping[str, Any]) -> Identity:
+    """The identity of a run with this configuration (resolved, plain) and the user's code as it is on the disk now."""
+    source = source_of(config)
+    return Identity(with_source(config_fingerprint(config), source), setting_of(typed(config), source), source)
+
+
+def source_of(config: Mapping[str, Any]) -> dict[str, str]:
+    """Digests of the user's files that what decides the result is made of."""
+    return source_fingerprint(targets_of({key: value for key, value in config.items() if find(str(key)).decides}))
+
+
+def with_source(fingerprint: str, source: Mapping[str, str]) -> str:
+    """A fingerprint of configuration and code, from one of the configuration alone: the same where no code counts."""
+    return digest([fingerprint, source]) if source else fingerprint
+
+
 def config_fingerprint(config: DictConfig | Mapping[str, Any]) -> str:
-    """Return 64 hexadecimal digits that stand for what a run computes.
+    """Return 64 hexadecimal digits that stand for what a configuration says, whatever the code that it names.
 
     Args:
         config: of a job; interpolations are resolved, ``config`` stays as it is.
     """
-    return _digest(_lasting(config))
+    return digest(_lasting(config))
 
 
 def teacher_fingerprint(config: DictConfig | Mapping[str, Any], data_fingerprint: str) -> str:
@@ -52,65 +73,43 @@ def teacher_fingerprint(config: DictConfig | Mapping[str, Any], data_fingerprint
             of its own (``teacher: null``), all of which counts.
         data_fingerprint: of the data's content and views (``DistillationDataModule.data_fingerprint()``).
     """
-    lasting = _lasting(config)
-    teacher = lasting.get("teacher")
+    plain = _plain(config)
+    teacher = plain.get("teacher")
     if isinstance(teacher, Mapping):
-        trainer = dict(lasting.get("trainer") or {})
+        trainer = dict(plain.get("trainer") or {})
         if teacher.get("train"):
             trainer.pop("max_epochs", None)  # the student's: the teacher's own is in teacher.train
-        lasting = {
+        plain = {
             "teacher": {key: value for key, value in teacher.items() if key in _TEACHER_KEYS},
-            "data": {**lasting["data"], **(teacher.get("data") or {})},
-            "task": lasting.get("task"),
+            "data": {**plain["data"], **(teacher.get("data") or {})},
+            "task": plain.get("task"),
             "trainer": trainer,
         }
-    return _digest({"config": lasting, "content": data_fingerprint})
+    return digest({"config": _lasting(plain), "content": data_fingerprint})
 
 
 def _lasting(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a configuration that decides the result, as plain values."""
-    kept = {}
+    """The part of a configuration that decides the result; a checkpoint counts by what is in it."""
+    values = deciding(typed(_plain(config)))
+    return {key: _content(value) if key.endswith(".checkpoint") else value for key, value in values.items()}
+
+
+def _plain(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
+    """Plain values; what does not decide may refer to what is known in a running Hydra job only, and is left out."""
+    plain = {}
     for key in config:
-        if key not in VOLATILE:  # those may refer to what is known in a running Hydra job only
+        if find(str(key)).decides:
             node = config[key]
-            plain = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-            if isinstance(plain, Mapping):
-                volatile = VOLATILE_WITHIN.get(str(key), frozenset())
-                if key == "data" and "download" in plain:  # published data: the same in every directory
-                    volatile |= {"root"}
-                plain = {k: v for k, v in plain.items() if k not in volatile}
-            kept[str(key)] = _with_content(plain) if key == "teacher" and isinstance(plain, Mapping) else plain
-    return kept
+            plain[str(key)] = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    return plain
 
 
-def _with_content(teacher: Mapping[str, Any]) -> dict[str, Any]:
-    """A checkpoint counts by what is in it, not by where it lies."""
-    teacher = dict(teacher)
-    if teacher.get("checkpoint_key") is None:  # as if there were no such key, which earlier versions had not
-        teacher.pop("checkpoint_key", None)
-    path = teacher.get("checkpoint")
-    if path is not None and Path(path).is_file():
-        with open(path, "rb") as file:
-            digest = hashlib.sha256()
-            while block := file.read(1 << 20):
-                digest.update(block)
-        teacher["checkpoint"] = digest.hexdigest()
-    return teacher
-
-
-def _digest(value: Any) -> str:
-    text = json.dumps(_canonical(value), sort_keys=True, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _canonical(value: Any) -> Any:
-    """Numbers by value (4 equals 4.0), mappings by content, everything else by its text."""
-    if isinstance(value, Mapping):
-        return {str(key): _canonical(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_canonical(item) for item in value]
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            return f"number {value!r}"
-        return int(value) if value.is_integer() else value
-    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
+def _content(path: Any) -> Any:
+    """What is in a file, as hexadecimal digits; another value than a file's path as it is."""
+    if not isinstance(path, str) or not Path(path).is_file():
+        return path
+    content = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            content.update(block)
+    return content.hexdigest()

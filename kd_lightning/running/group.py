@@ -123,7 +123,7 @@ class Group:
         else:
             remove_event_files(spec.run_dir)  # of an attempt that got nowhere: TensorBoard would show both as one
         recorder.loggers = build_loggers(spec.run_dir, spec.config.get("logger"), instantiate, place.step or None)
-        log_start(recorder.loggers, spec.name, spec.config)
+        log_start(recorder.loggers, spec.setting_name or spec.name, spec.config, spec.setting)
 
     def _recorder(self, spec: RunSpec) -> RunRecorder:
         task, temperature = build_task(spec.config), (spec.config.get("method") or {}).get("temperature")

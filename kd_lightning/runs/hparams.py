@@ -9,33 +9,32 @@ either, so an interrupted run gets none: until it is continued and ends, it coun
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 import time
 from collections.abc import Mapping
 from typing import Any
 
-HParam = bool | int | float | str
+from kd_lightning.config.keys import is_seed
+from kd_lightning.config.replicates import deciding
 
-_LEFT_OUT = re.compile(  # where and how a run runs, and what is shown of it
-    r"^(baseline|callbacks|checkpoint|compile|debug|experiment|hydra|launcher|log_every_n_steps|logger|max_fused|name"
-    r"|paths|pictures|sweep|teacher\.cache_\w+|trainer\.(accelerator|devices))$"
-    r"|(^|[._])(seed|dir|path|root|num_threads|prefetch|timeout|cache|eval_batch_size)$"
-)
-_SEED_IN_NAME = re.compile(r"(^|_)s_*\d+$")
+HParam = bool | int | float | str
 
 
 def hyperparameters(config: Mapping[str, Any]) -> dict[str, HParam]:
     """The settings that decide a run's result, flat: ``{"method.temperature": 4.0, "student": "MLP", …}``.
 
-    Left out: None (HParams has no such value) and "auto", the seed (runs that differ in it are one configuration),
-    directories and how fast things go, and values of a loss term that repeat one of its method. A ``_target_`` gives
-    its node the class name as value, a method the names of its terms in use; a list becomes its text.
+    Left out: None (HParams has no such value) and "auto", seeds (runs that differ in them are one configuration), what
+    does not decide, and values of a loss term that repeat one of its method. A ``_target_`` gives its node the class
+    name as value, a method the names of its terms in use; a list becomes its text.
     """
     flat: dict[str, HParam] = {}
-    for key, value in config.items():
-        _flatten(key, value, flat)
+    for key, value in deciding(config).items():
+        *above, last = key.split(".")
+        if value is None or value == "auto" or value == {} or is_seed(key):
+            continue
+        if last == "_target_":
+            flat[".".join(above)] = str(value).rpartition(".")[2]
+        elif not last.startswith("_"):
+            flat[key] = value if isinstance(value, (bool, int, float, str)) else str(value)
     method = config.get("method")
     if isinstance(method, Mapping) and isinstance(method.get("weights"), Mapping):
         flat["method"] = (
@@ -44,13 +43,15 @@ def hyperparameters(config: Mapping[str, Any]) -> dict[str, HParam]:
     return {key: value for key, value in sorted(flat.items()) if not _repeats(key, value, flat)}
 
 
-def session_group(name: str, hparams: Mapping[str, HParam]) -> str:
-    """The group that a run shares with its configuration's other seeds: its name without the seed, and a hash.
+def session_group(name: str, setting: str) -> str:
+    """The group that a run shares with its configuration's other seeds.
 
-    The hash tells configurations apart that have equal names in two sweeps under one ``--logdir``.
+    Args:
+        name: the readable name of the configuration.
+        setting: what tells configurations apart that have equal names in two sweeps under one ``--logdir``
+            (:func:`kd_lightning.config.replicates.setting_of`).
     """
-    digest = hashlib.sha256(json.dumps(dict(hparams), sort_keys=True).encode()).hexdigest()[:6]
-    return f"{_SEED_IN_NAME.sub('', name) or 'seeds'} {digest}"
+    return f"{name} {setting[:6]}"
 
 
 def write_session_start(writer: Any, hparams: Mapping[str, HParam], group: str) -> None:
@@ -90,21 +91,6 @@ def _write(writer: Any, tag: str, data: Any) -> None:
 
     value = Summary.Value(tag=tag, metadata=create_summary_metadata(data), tensor=NULL_TENSOR)
     writer._get_file_writer().add_summary(Summary(value=[value]), 0)  # nothing public writes a summary of one's own
-
-
-def _flatten(key: str, value: Any, flat: dict[str, HParam]) -> None:
-    if value is None or value == "auto" or _LEFT_OUT.search(key):
-        return
-    if isinstance(value, Mapping):
-        for name, item in value.items():
-            if name == "_target_":
-                flat[key] = str(item).rpartition(".")[2]
-            elif not str(name).startswith("_"):
-                _flatten(f"{key}.{name}", item, flat)
-    elif isinstance(value, (bool, int, float, str)):
-        flat[key] = value
-    else:
-        flat[key] = str(value)
 
 
 def _repeats(key: str, value: HParam, flat: Mapping[str, HParam]) -> bool:

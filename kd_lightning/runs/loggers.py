@@ -98,19 +98,20 @@ def wandb_logger(project: str, name: str, save_dir: str, group: str | None = Non
     return WandbLogger(experiment=run, save_dir=save_dir, offline=offline)
 
 
-def log_start(loggers: Sequence[Logger], name: str, config: Mapping[str, Any]) -> None:
+def log_start(loggers: Sequence[Logger], name: str, config: Mapping[str, Any], setting: str) -> None:
     """Tell all loggers what runs: hyperparameters, and the composed configuration as text where text can be shown.
 
     Args:
         loggers: of the run.
-        name: of the run; runs whose names differ in the seed only are grouped in HParams.
+        name: of the run's configuration.
         config: resolved, of plain values.
+        setting: equal for runs that differ in seeds only, which are one group in HParams.
     """
     hparams = hyperparameters(config)
     for logger in loggers:
         logger.log_hyperparams(hparams)
         if isinstance(logger, RunTensorBoardLogger):
-            write_session_start(logger.experiment, hparams, session_group(name, hparams))
+            write_session_start(logger.experiment, hparams, session_group(name, setting))
             logger.log_text("config", "".join(f"    {line}\n" for line in as_yaml(config).splitlines()))
             logger.flush()
 

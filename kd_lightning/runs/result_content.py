@@ -60,6 +60,9 @@ def result_content(
         "name": spec.name,
         "role": spec.role,
         "fingerprint": spec.fingerprint,
+        "setting": spec.setting,
+        "setting_name": spec.setting_name or spec.name,
+        "source": dict(spec.source),
         "seed": spec.seed,
         "overrides": list(spec.overrides),
         "task": recorder.task.name,
@@ -90,4 +93,7 @@ def spec_of_result(result: Mapping[str, Any], run_dir: Path) -> RunSpec:
         result["fingerprint"],
         tuple(result["overrides"]),
         result["role"],
+        setting=result.get("setting") or "",
+        setting_name=result.get("setting_name") or "",
+        source=result.get("source") or {},
     )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from kd_lightning.config.keys import find
+from kd_lightning.config.replicates import flat
 
 DISTILLED, ALONE, TEACHER = "distilled", "alone", "teacher"
 
@@ -24,6 +26,9 @@ class RunSpec:
         overrides: command-line overrides that made it.
         role: "distilled", "alone" (the student without a teacher) or "teacher".
         baseline: the student alone that this run is compared with, if one is wanted.
+        setting: what the run shares with those that differ from it in seeds only (:mod:`kd_lightning.config.replicates`).
+        setting_name: the readable name of that; empty: the run's own.
+        source: digests of the user's code that the run is made of, by file.
         files: texts that are written into the run's directory as soon as it begins, by relative path.
     """
 
@@ -34,6 +39,9 @@ class RunSpec:
     overrides: tuple[str, ...] = ()
     role: str = DISTILLED
     baseline: RunSpec | None = None
+    setting: str = ""
+    setting_name: str = ""
+    source: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
@@ -68,29 +76,6 @@ class Progress:
     loader: dict[str, Any] | None = field(default=None, compare=False)
 
 
-OWN_KEYS = frozenset(
-    [
-        "seed",
-        "student",
-        "method",
-        "optimizer",
-        "scheduler",
-        "early_stopping",
-        "baseline",
-        "name",
-        "run_dir",
-        "sweep_dir",
-        "paths",
-        "pictures",
-        "logger",
-        "log_every_n_steps",
-        "compile",
-        "max_fused",
-    ]
-)
-"""Keys in which runs of one group may differ; they must agree in all others (data, task, teacher, trainer …)."""
-
-
 def shared_part(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a configuration that runs trained in lockstep have in common."""
-    return {k: copy.deepcopy(v) for k, v in config.items() if k not in OWN_KEYS and k not in ("launcher", "hydra")}
+    """What runs trained in lockstep have in common: the values of all keys in which they may not differ, by dotted key."""
+    return {key: value for key, value in flat(config) if not find(key).own}

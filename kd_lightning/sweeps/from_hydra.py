@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from kd_lightning.config.fingerprint import config_fingerprint
+from kd_lightning.config.fingerprint import identify
+from kd_lightning.config.keys import find, is_seed
 from kd_lightning.runs.spec import ALONE, DISTILLED, RunSpec
 from kd_lightning.sweeps.names import run_name
 from kd_lightning.teachers.alone import ALONE_METHOD
-
-SHARED_KEYS = ("run_dir", "sweep_dir")
 
 
 def spec_from_hydra(cfg: DictConfig, run_dir: str | Path | None = None) -> RunSpec:
@@ -34,20 +34,31 @@ def spec_from_hydra(cfg: DictConfig, run_dir: str | Path | None = None) -> RunSp
     base = run_dir.parent if in_sweep else run_dir
     role = DISTILLED if wants_teacher(config) else ALONE
     wants_baseline = role == DISTILLED and bool(config.get("baseline"))
+    swept = swept_of_job() if in_sweep else []
+    identity = identify(config)
     return RunSpec(
         run_dir.name,
         run_dir,
         config,
-        config_fingerprint(config),
+        identity.fingerprint,
         overrides,
         role,
-        baseline_spec(config, base, overrides, swept_of_job() if in_sweep else []) if wants_baseline else None,
+        baseline_spec(config, base, overrides, swept) if wants_baseline else None,
+        identity.setting,
+        setting_name(overrides, swept) if in_sweep else "",
+        identity.source,
     )
+
+
+def setting_name(overrides: Sequence[str], swept: Sequence[str]) -> str:
+    """The readable name that a run of a sweep shares with those that differ from it in seeds only."""
+    name = run_name(overrides, [key for key in swept if not is_seed(key)])
+    return "all seeds" if name == "run" else name
 
 
 def plain_config(cfg: DictConfig) -> dict[str, Any]:
     """The configuration resolved to plain containers, without what only says where the run is."""
-    plain = OmegaConf.masked_copy(cfg, [k for k in cfg if k not in SHARED_KEYS])
+    plain = OmegaConf.masked_copy(cfg, [k for k in cfg if not find(str(k)).of_start])
     resolved = OmegaConf.to_container(plain, resolve=True, throw_on_missing=True)
     return {str(k): v for k, v in resolved.items()}
 
@@ -71,9 +82,22 @@ def baseline_spec(config: dict[str, Any], base: Path, overrides: tuple[str, ...]
     alone["method"] = copy.deepcopy(ALONE_METHOD)
     alone["baseline"] = False
     kept = tuple(o for o in overrides if not o.lstrip("+~").startswith("method"))
-    suffix = run_name(kept, [key for key in swept if not key.startswith("method")]) if swept else "run"
+    swept = [key for key in swept if not key.startswith("method")]
+    suffix = run_name(kept, swept) if swept else "run"
     name = "student_alone" + (f"_{suffix}" if suffix != "run" else "")
-    return RunSpec(name, base / name, alone, config_fingerprint(alone), (*kept, "method=none"), ALONE)
+    of_all = setting_name(kept, swept)
+    identity = identify(alone)
+    return RunSpec(
+        name,
+        base / name,
+        alone,
+        identity.fingerprint,
+        (*kept, "method=none"),
+        ALONE,
+        setting=identity.setting,
+        setting_name="student_alone" + (f"_{of_all}" if of_all != "all seeds" else ""),
+        source=identity.source,
+    )
 
 
 def swept_of_job() -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -43,13 +44,15 @@ def launch(
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     sweep_dir = Path(str(config.hydra.sweep.dir)).resolve()
     known = {run["fingerprint"]: run["name"] for run in read_sweep_file(sweep_dir)["runs"]}
-    jobs = []
+    jobs, taken = [], {}
     for offset, overrides in enumerate(job_overrides):
         job_config = context.config_loader.load_sweep_config(config, list(overrides))
         with open_dict(job_config):
             job_config.hydra.job.id = job_config.hydra.job.num = initial_job_idx + offset
-        jobs.append(composed(job_config, sweep_dir, known))
-    specs = with_baselines([spec for spec, _ in jobs])
+        spec, job = composed(job_config, sweep_dir, known, taken)
+        known[spec.fingerprint] = spec.name  # a job that computes the same is the same run
+        jobs.append((spec, job))
+    specs = with_baselines(once([spec for spec, _ in jobs]))
     executor = instantiate(config.launcher, "launcher")
     write_sweep_file(sweep_dir, config, specs)
     log.info("%d runs in %s", len(specs), sweep_dir)
@@ -65,22 +68,25 @@ def launch(
     return [told(job, by_dir[spec.run_dir]) for spec, job in jobs]
 
 
-def composed(job_config: DictConfig, sweep_dir: Path, known: Mapping[str, str]) -> tuple[RunSpec, JobReturn]:
+def composed(
+    job_config: DictConfig, sweep_dir: Path, known: Mapping[str, str], taken: dict[str, str]
+) -> tuple[RunSpec, JobReturn]:
     """The job's RunSpec, and Hydra's record of the job.
 
     Args:
         job_config: composed for the job.
         sweep_dir: where all runs of the sweep are.
-        known: names of runs that an earlier start of the sweep expected, by fingerprint.
+        known: names of runs that the sweep expects, by fingerprint.
+        taken: fingerprints of this start's jobs by their names; this one's are added.
     """
     HydraConfig.instance().set_config(job_config)
     subdir = str(OmegaConf.select(job_config, "hydra.sweep.subdir"))
     task_config = copy.deepcopy(job_config)
     with open_dict(task_config):
         del task_config["hydra"]
-    spec = settled(spec_from_hydra(task_config, sweep_dir / subdir), known)
+    spec = settled(spec_from_hydra(task_config, sweep_dir / subdir), known, taken)
     if spec.baseline is not None:
-        spec = replace(spec, baseline=settled(spec.baseline, known))
+        spec = replace(spec, baseline=settled(spec.baseline, known, taken))
     with read_write(job_config.hydra), open_dict(job_config.hydra):
         job_config.hydra.sweep.subdir = spec.run_dir.name
         job_config.hydra.runtime.output_dir = str(spec.run_dir)
@@ -89,7 +95,21 @@ def composed(job_config: DictConfig, sweep_dir: Path, known: Mapping[str, str]) 
     return spec, job
 
 
-def settled(spec: RunSpec, known: Mapping[str, str]) -> RunSpec:
+def once(specs: Sequence[RunSpec]) -> list[RunSpec]:
+    """The specs without those that compute the same as another one, which are told in one line."""
+    kept: dict[str, RunSpec] = {}
+    for spec in specs:
+        other = kept.setdefault(spec.fingerprint, spec)
+        if other.baseline is None and spec.baseline is not None:
+            kept[spec.fingerprint] = spec
+    if len(kept) < len(specs):
+        counts = Counter(spec.name for spec in specs)
+        twice = ", ".join(f"{name} ({count} times)" for name, count in counts.items() if count > 1)
+        log.warning("asked for more than once, computed and counted once: %s", twice)
+    return list(kept.values())
+
+
+def settled(spec: RunSpec, known: Mapping[str, str], taken: dict[str, str]) -> RunSpec:
     """The spec in the directory that is its own, whatever the sweep was called with before.
 
     The fingerprint decides: a run that the sweep knows by another name (other keys were swept then) keeps that name,
@@ -97,7 +117,7 @@ def settled(spec: RunSpec, known: Mapping[str, str]) -> RunSpec:
     """
     name = known.get(spec.fingerprint, spec.name)
     spec = replace(spec, name=name, run_dir=spec.run_dir.with_name(name))
-    if holds_other_run(spec):
+    if taken.setdefault(name, spec.fingerprint) != spec.fingerprint or holds_other_run(spec):
         name = f"{spec.name}-{spec.fingerprint[:6]}"
         spec = replace(spec, name=name, run_dir=spec.run_dir.with_name(name))
     return spec

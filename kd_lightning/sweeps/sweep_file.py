@@ -13,6 +13,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from kd_lightning.config.replicates import seeds_of
 from kd_lightning.errors import UserError
 from kd_lightning.runs.atomic import write_atomically
 from kd_lightning.runs.directory import held
@@ -31,7 +32,8 @@ def write_sweep_file(sweep_dir: Path, config: DictConfig, specs: Sequence[RunSpe
     runs = {run["name"]: run for run in old["runs"]}
     for spec in specs:
         entry = {"name": spec.name, "overrides": list(spec.overrides), "fingerprint": spec.fingerprint}
-        runs[spec.name] = {**entry, "role": spec.role}
+        seeds = dict(seeds_of(spec.config))
+        runs[spec.name] = {**entry, "role": spec.role, "setting": spec.setting, "seeds": seeds}
     content: dict[str, Any] = {
         "format": 1,
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),

@@ -35,7 +35,8 @@ def say_sweep(sweep_dir: Path, specs: Sequence[RunSpec], results: Sequence[dict[
     again = ""
     if any(result["status"] != "finished" for result in results):
         again = rerun_command(sweep_dir)
-    console.print(sweep_table(list(results), rerun=again), soft_wrap=True)
+    named = [{**result, "setting_name": spec.setting_name} for spec, result in zip(specs, results, strict=True)]
+    console.print(sweep_table(named, rerun=again), soft_wrap=True)
     console.print(f"report       {shown(sweep_dir / 'report.html')}", soft_wrap=True, highlight=False)
     console.print(f"TensorBoard  {tensorboard_command(sweep_dir)}", soft_wrap=True, highlight=False)
     alone = sum(spec.role == ALONE for spec in specs)

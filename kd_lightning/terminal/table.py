@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import re
 import statistics
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +13,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from kd_lightning.config.replicates import seeds_of_result, setting_of_result
 from kd_lightning.metrics.declared import Declared
 from kd_lightning.metrics.metric import Metric
 from kd_lightning.metrics.show import NONE, better_by, mean_and_std, with_unit
@@ -22,7 +23,6 @@ MOST_ROWS = 24
 
 STYLES = {"finished": "green", "interrupted": "yellow", "failed": "red", "diverged": "red"}
 NOTE_STYLES = {"worse by": "red", **{f" {status}:": style for status, style in STYLES.items()}}
-_SEED = re.compile(r"_?s_*\d+$")
 
 
 @dataclass
@@ -120,7 +120,7 @@ def result_markdown(result: Mapping[str, Any]) -> str:
 def sweep_table(results: Sequence[Mapping[str, Any]], rerun: str = "", skipped: Collection[str] = ()) -> Closing:
     """Teacher, student alone, a sweep's configurations (the best by validation first, in bold), and what failed.
 
-    As in the report, a configuration of which seeds are missing is never the first: one lucky seed must not win.
+    n counts seeds, each once. As in the report, a configuration of which seeds are missing is never the first: one lucky seed must not win.
 
     Args:
         results: one for each run.
@@ -173,11 +173,14 @@ def sweep_table(results: Sequence[Mapping[str, Any]], rerun: str = "", skipped: 
 
 
 def _configurations(results: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    """The runs by configuration, that is without their seeds."""
+    """The runs by configuration, under its readable name; one for each seed, the finished one where there is one."""
     cells: dict[str, list[Mapping[str, Any]]] = {}
-    for result in results:
-        cells.setdefault(_SEED.sub("", str(result["name"])) or "all seeds", []).append(result)
-    return cells
+    for result in sorted(results, key=lambda result: result["status"] == "finished"):
+        cells.setdefault(setting_of_result(result), []).append(result)
+    names = {setting: str(cell[0].get("setting_name") or cell[0]["name"]) for setting, cell in cells.items()}
+    counts = Counter(names.values())
+    names = {setting: name if counts[name] == 1 else f"{name} {setting[:6]}" for setting, name in names.items()}
+    return {names[key]: list({seeds_of_result(run): run for run in cell}.values()) for key, cell in cells.items()}
 
 
 def _rank(

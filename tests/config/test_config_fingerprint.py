@@ -60,7 +60,7 @@ def test_it_is_the_same_in_every_process_and_version_of_python():
     )
     assert elsewhere.stdout.strip() == config_fingerprint(CONFIG)
     # computed with Python 3.11; a change of this value makes every finished run of every user run again
-    assert config_fingerprint(CONFIG) == "ba09a2b98e43c1d22c310adaccbc7aa185661b749c67e381b95b661adc3d84ab"
+    assert config_fingerprint(CONFIG) == "ba711f23103bff199c976c5a901d3ff9322c72b964e249135c87bbd5143e68a0"
 
 
 @pytest.mark.parametrize(
@@ -76,6 +76,8 @@ def test_it_is_the_same_in_every_process_and_version_of_python():
         ("paths.data_dir", "/mnt"),
         ("data.root", "/mnt"),
         ("data.num_threads", 8),
+        ("data.eval_batch_size", 8),
+        ("teacher.data", {"num_threads": 1}),
         ("teacher.name", "big"),
         ("teacher.cache", "off"),
         ("trainer.accelerator", "gpu"),
@@ -98,6 +100,8 @@ def test_what_does_not_change_the_result_does_not_change_it(key, value):
         ("teacher.train.seed", 1),
         ("teacher.precision", "bf16"),
         ("task._target_", "x.Regression"),
+        ("teacher.cache_top_k", 5),
+        ("teacher.data", {"batch_size": 8}),
     ],
 )
 def test_what_changes_the_result_changes_it(key, value):

@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import metadata
 
 from kd_lightning.config.build import instantiate
+from kd_lightning.config.replicates import setting_of
 from kd_lightning.runs.hparams import hyperparameters, session_group
 from kd_lightning.runs.loggers import build_loggers, log_end, log_start, remove_event_files
 
@@ -49,7 +50,7 @@ def config(temperature: float, seed: int) -> dict:
 def make_run(directory, temperature: float, seed: int, status: str = "finished"):
     name = f"T{temperature:04.1f}_s{seed}"
     loggers = build_loggers(directory / name, {}, instantiate)
-    log_start(loggers, name, config(temperature, seed))
+    log_start(loggers, f"T{temperature:04.1f}", config(temperature, seed), setting_of(config(temperature, seed)))
     for step in (10, 20, 30):
         for logger in loggers:
             logger.log_metrics({"train/loss": 1 / step, "val/acc": step / 100}, step)
@@ -59,6 +60,7 @@ def make_run(directory, temperature: float, seed: int, status: str = "finished")
 
 def test_hyperparameters_are_the_settings_that_decide_the_result():
     assert hyperparameters(CONFIG) == {
+        "compile": False,
         "data": "Digits",
         "data.batch_size": 64,
         "early_stopping.min_delta": 0.0,
@@ -84,17 +86,16 @@ def test_a_term_whose_temperature_is_not_the_methods_keeps_it():
     assert hyperparameters(changed)["method.terms.kd.temperature"] == 2.0
 
 
+def test_a_setting_of_the_teachers_cache_that_decides_is_one():
+    changed = {**CONFIG, "teacher": {"cache": "auto", "cache_limit_gb": 2.0, "cache_top_k": 5, "train": {"seed": 1}}}
+    found = {key: value for key, value in hyperparameters(changed).items() if key.startswith("teacher")}
+    assert found == {"teacher.cache_top_k": 5}
+
+
 def test_seeds_share_a_group_and_configurations_do_not():
-    groups = {
-        (t, s): session_group(f"T{t:04.1f}_s{s}", hyperparameters(config(t, s))) for t in (1.0, 4.0) for s in (0, 1)
-    }
+    groups = {(t, s): session_group("x", setting_of(config(t, s))) for t in (1.0, 4.0) for s in (0, 1)}
     assert groups[1.0, 0] == groups[1.0, 1] != groups[4.0, 0] == groups[4.0, 1]
-    assert groups[1.0, 0].startswith("T01.0 ")
-    assert session_group("s_10", {}).startswith("seeds ")
-
-
-def test_the_same_name_with_other_settings_is_another_group():
-    assert session_group("s0", {"lr": 0.1}) != session_group("s0", {"lr": 0.2})
+    assert groups[1.0, 0].startswith("x ")
 
 
 def test_event_files_hold_start_and_end_texts_and_untouched_curves(tmp_path):
@@ -118,7 +119,7 @@ def test_an_interrupted_run_has_no_end_and_continues_without_double_points(tmp_p
     make_run(tmp_path, 4.0, 0, status="interrupted")
     run = tmp_path / "T04.0_s0"
     loggers = build_loggers(run, {}, instantiate, resume_step=20)
-    log_start(loggers, "T04.0_s0", config(4.0, 0))
+    log_start(loggers, "T04.0", config(4.0, 0), setting_of(config(4.0, 0)))
     loggers[0].log_metrics({"val/acc": 0.7}, 30)
     log_end(loggers, "finished", {"test/acc": 0.5}, 30)
     events = EventAccumulator(str(run)).Reload()

@@ -33,7 +33,7 @@ def test_tensorboard_is_always_there_and_writes_into_the_run_directory_itself(tm
 def test_csv_is_written_beside_it_and_kept_when_the_run_continues(tmp_path):
     for attempt in (1, 2):
         loggers = build_loggers(tmp_path, node("csv"), instantiate, resume_step=None if attempt == 1 else 1)
-        log_start(loggers, "s0", {"method": {"temperature": 4.0}})
+        log_start(loggers, "s0", {"method": {"temperature": 4.0}}, "abc")
         for logger in loggers:
             logger.log_metrics({"val/acc": attempt / 4}, attempt)
         log_end(loggers, "finished", {"test/acc": 0.9}, attempt)
@@ -48,14 +48,14 @@ def test_csv_is_written_beside_it_and_kept_when_the_run_continues(tmp_path):
 def test_hparams_yaml_holds_the_hyperparameters_and_is_not_written_again(tmp_path):
     config = {"seed": 3, "method": {"temperature": 4.0, "name": "Größe"}, "optimizer": {"lr": 0.05, "nesterov": True}}
     loggers = build_loggers(tmp_path, None, instantiate)
-    log_start(loggers, "s3", config)
+    log_start(loggers, "s3", config, "abc")
     log_end(loggers, "finished", {"test/acc": 0.9}, 1)
     written = (tmp_path / "hparams.yaml").read_text(encoding="utf-8")
     assert yaml.safe_load(written) == hyperparameters(config)
 
     (tmp_path / "hparams.yaml").write_text("kept: true\n")
     loggers = build_loggers(tmp_path, None, instantiate, resume_step=1)
-    log_start(loggers, "s3", config)
+    log_start(loggers, "s3", config, "abc")
     log_end(loggers, "finished", {}, 1)
     assert (tmp_path / "hparams.yaml").read_text() == "kept: true\n"
 
@@ -77,7 +77,7 @@ def test_wandb_keeps_the_runs_of_one_process_apart(tmp_path, monkeypatch):
     groups = [build_loggers(tmp_path / name, nodes, instantiate) for name in ("a_s0", "a_s1")]
     assert [loggers[1].experiment.name for loggers in groups] == ["a_s0", "a_s1"]
     for i, loggers in enumerate(groups):
-        log_start(loggers, f"a_s{i}", {"method": {"temperature": 4.0}})
+        log_start(loggers, f"a_s{i}", {"method": {"temperature": 4.0}}, "abc")
         loggers[1].log_metrics({"val/acc": i / 4}, 1)
     assert [loggers[1].experiment.summary["val/acc"] for loggers in groups] == [0.0, 0.25]
     for loggers in groups:
@@ -92,7 +92,7 @@ def test_mlflow_stores_parameters_and_final_metrics(tmp_path):
     nodes = node("mlflow")
     nodes["mlflow"].update(experiment_name="e", tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
     loggers = build_loggers(tmp_path / "a_s0", nodes, instantiate)
-    log_start(loggers, "a_s0", {"method": {"temperature": 4.0}})
+    log_start(loggers, "a_s0", {"method": {"temperature": 4.0}}, "abc")
     log_end(loggers, "finished", {"test/acc": 0.5}, 2)
     client = loggers[1].experiment
     (run,) = client.search_runs([client.get_experiment_by_name("e").experiment_id])

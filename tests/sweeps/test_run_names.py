@@ -28,6 +28,16 @@ from kd_lightning.sweeps.names import run_name, swept_keys
         ("data.augment=true", "augment-true"),
         ("trainer.precision=bf16-mixed", "precision-bf16-mixed"),
         ("+trainer.limit_train_batches=7", "limit-train-batches007"),
+        ("+trainer.limit_train_batches=1.0", "limit-train-batches1.0000"),
+        ("+trainer.limit_train_batches=1e0", "limit-train-batches1.0000"),
+        ("method.weights={kd:0.5,task:0.1} seed=1", "kd0.50_task0.10_s1"),
+        ("method.weights={kd:0.5} method.weights={task:0.3}", "kd0.50_task0.30"),
+        ("method.weights.kd.to=8", "kd.to8.00"),
+        ("method.weights.kd.to=8 method.weights.task.to=1", "kd.to8.00_task.to1.00"),
+        ("method.weights.kd={_target_:kd_lightning.schedules.Ramp,to:8}", "kd-Ramp_kd.to8.00"),
+        ("method.temperature.to=8", "T.to08.0"),
+        ("+student.x={a:{c:1}}", "a.c001"),
+        ("student.x='1'", "x-1"),
         ("seed=10", "s_10"),
         ("run_dir=x launcher=fused paths.data_dir=/y hydra.verbose=true sweep=seeds max_fused=3", "run"),
         ("", "run"),
@@ -57,6 +67,13 @@ def test_names_sort_as_numbers_do():
     grid = [(t, w, s) for t in (1, 2, 4, 8, 16) for w in (0.1, 0.5, 0.9, 1) for s in range(12)]
     names = [run_name([f"method.temperature={t}", f"method.weights.kd={w}", f"seed={s}"]) for t, w, s in grid]
     assert names == sorted(names)
+
+
+def test_values_that_mean_something_else_have_other_names():
+    values = ["1", "1.0", "'1'", "'1.0'", "true", "'true'", "null", "'null'", "{a:1}", "{b:1}", "{a:{b:1}}", "{a:'1'}"]
+    values += ["{}", "[]", "[1]", "'[1]'", "''", "{a:{b:1},b:1}"]
+    names = [run_name([f"+student.x={value}", "seed=1"]) for value in values]
+    assert len(set(names)) == len(names), sorted(names)
 
 
 KEYS = ["method", "student", "method.temperature", "method.weights.kd", "optimizer.lr", "seed", "data.augment", "+x.y"]

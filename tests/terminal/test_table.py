@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import shlex
 
+import pytest
 from rich.console import Console
 
 from kd_lightning.metrics.show import NONE
@@ -28,6 +29,13 @@ def result(name="T04.0_kd0.90_s0", acc=0.854, status="finished", role="distilled
         "error": None if status == "finished" else "not finite since step 40: kd",
     }
     return {**base, **changes}
+
+
+def run_of(temperature, seed, acc=0.854, **changes):
+    """The result of one run of a sweep over temperature and seed."""
+    config = {"seed": seed, "method": {"temperature": temperature}}
+    own = {"config": config, "seed": seed, "setting_name": f"T{temperature:04.1f}"}
+    return result(f"T{temperature:04.1f}_s{seed}", acc, **own, **changes)
 
 
 def printed(renderable, **options) -> str:
@@ -91,7 +99,7 @@ def test_markdown_of_a_failed_run_says_why():
 
 
 def test_a_sweep_is_grouped_by_configuration_and_ordered_by_validation():
-    runs = [result(f"T{t:04.1f}_s{s}", 0.8 + t / 100 + s / 1000) for t in (1, 8, 4) for s in (0, 1, 2)]
+    runs = [run_of(t, s, 0.8 + t / 100 + s / 1000) for t in (1, 8, 4) for s in (0, 1, 2)]
     table = sweep_table(runs, rerun="kd-train -m x")
     assert [row[0] for row in table.rows] == ["teacher", "T08.0", "T04.0", "T01.0"]
     assert table.rows[1][1:4] == ["3", "87.1 ± 0.1 %", "88.1 ± 0.1 %"]
@@ -100,8 +108,38 @@ def test_a_sweep_is_grouped_by_configuration_and_ordered_by_validation():
     assert table.command == ""
 
 
+@pytest.mark.parametrize(
+    ("key", "names"),
+    [("trainer.max_epochs", ["epochs1", "epochs2"]), ("student.blocks", ["blocks1", "blocks2"]), ("x", ["s1", "s2"])],
+)
+def test_what_is_no_seed_makes_rows_of_its_own_whatever_the_runs_are_called(key, names):
+    group, _, leaf = key.partition(".")
+    runs = [
+        result(name, config={"seed": 0, group: {leaf: value} if leaf else value}, setting_name=name)
+        for name, value in zip(names, (1, 2), strict=True)
+    ]
+    rows = sweep_table(runs).rows[1:]
+    assert [row[:2] for row in rows] == [[names[0], "1"], [names[1], "1"]]
+    assert not any("±" in cell for row in rows for cell in row)
+
+
+def test_a_seed_that_is_there_twice_counts_once():
+    rows = sweep_table([run_of(1, 1, 0.8), run_of(1, 1, 0.8), run_of(1, 2, 0.9), run_of(1, 3, status="failed")]).rows[
+        1:
+    ]
+    assert [row[:2] for row in rows] == [["T01.0", "2/3"]]
+    assert rows[0][3] == "85.0 ± 7.1 %"
+
+
+def test_two_settings_of_one_name_are_told_apart():
+    runs = [result("run", config={"x": value}) for value in (1, 1.0)]
+    first, second = (row[0] for row in sweep_table(runs).rows[1:])
+    assert first != second
+    assert (first[:4], second[:4]) == ("run ", "run ")
+
+
 def test_a_sweep_tells_what_failed_and_the_command_that_runs_it_again():
-    runs = [result("T01.0_s0"), result("T01.0_s1", status="failed"), result("T02.0_s0", status="diverged")]
+    runs = [run_of(1, 0), run_of(1, 1, status="failed"), run_of(2, 0, status="diverged")]
     command = "kd-train -m method.temperature=1,2 seed=0,1 sweep_dir=outputs/a"
     table = sweep_table(runs, rerun=command, skipped=["T01.0_s0"])
     assert table.rows[1][:2] == ["T01.0", "1/2"]
@@ -121,23 +159,22 @@ def test_a_long_command_is_broken_so_that_a_shell_takes_it_as_one():
 
 
 def test_a_large_sweep_shows_the_best_configurations_only():
-    table = sweep_table([result(f"T{t:04.1f}_s0", t / 1000) for t in range(144)])
+    table = sweep_table([run_of(t, 0, t / 1000) for t in range(144)])
     assert len(table.rows) == 1 + 24
     assert table.rows[1][0] == "T143.0"
     assert "… and 120 more in the report" in table.notes
 
 
 def test_minimised_metrics_are_ordered_the_other_way():
-    runs = [
-        result(f"T{t}_s0", monitor={"metric": "rmse", "mode": "min"}, metrics={"best/val_rmse": t}) for t in (3, 1, 2)
-    ]
-    assert [row[0] for row in sweep_table(runs).rows] == ["teacher", "T1", "T2", "T3"]
+    runs = [run_of(t, 0, monitor={"metric": "rmse", "mode": "min"}, metrics={"best/val_rmse": t}) for t in (3, 1, 2)]
+    assert [row[0] for row in sweep_table(runs).rows] == ["teacher", "T01.0", "T02.0", "T03.0"]
 
 
 def test_references_stand_above_and_a_configuration_that_lacks_seeds_is_never_the_first():
-    runs = [result(f"T04.0_s{s}", 0.8) for s in (0, 1)]
-    runs += [result("T08.0_s0", 0.99), result("T08.0_s1", status="failed")]
-    runs += [result(f"student_alone_s{s}", 0.85, role="alone", teacher=None) for s in (0, 1)]
+    runs = [run_of(4, s, 0.8) for s in (0, 1)]
+    runs += [run_of(8, 0, 0.99), run_of(8, 1, status="failed")]
+    alone = {"role": "alone", "teacher": None, "setting_name": "student_alone"}
+    runs += [result(f"student_alone_s{s}", 0.85, config={"seed": s}, **alone) for s in (0, 1)]
     table = sweep_table(runs)
     assert [row[0] for row in table.rows] == ["teacher", "student_alone", "T04.0", "T08.0"]
     assert table.rows[table.emphasis][0] == "T04.0"

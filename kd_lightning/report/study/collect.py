@@ -9,14 +9,14 @@ A cell holds the runs that differ in nothing but their seeds. The student alone 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from kd_lightning.errors import UserError
 from kd_lightning.metrics.declared import Declared
-from kd_lightning.report.study.factors import MISSING, Factor, find_factors, format_value, replicate_of, value_of
+from kd_lightning.report.study.factors import MISSING, Factor, find_factors, format_value, value_of
 from kd_lightning.report.study.reading import Run, RunReader, is_run, read_json, run_folders
 from kd_lightning.report.study.study import Cell, Study
 
@@ -83,17 +83,24 @@ def _with_expected(runs: list[Run], plan: dict[str, Any]) -> list[Run]:
     missing = []
     for entry in expected:
         place = by_name.get(entry["name"])
+        known = {"setting": str(entry.get("setting") or ""), "replicate": _seeds(entry.get("seeds"))}
         if place is None:
             path = plan["folder"] / str(entry["name"])
             run = Run(path=path, name=path.name, status="missing", role=entry.get("role") or "distilled")
             run.overrides = [str(override) for override in entry.get("overrides") or []]
             run.seed = run.override_values.get("seed")
             run.fingerprint = entry.get("fingerprint")
-            missing.append(run)
+            missing.append(replace(run, **known))
         elif runs[place].is_finished and entry.get("fingerprint") not in (None, runs[place].fingerprint):
             reason = "its result.json is of another configuration than sweep.json asks for; start the sweep again"
             runs[place] = replace(runs[place], status="outdated", error=reason)
+        elif not runs[place].fingerprint and known["setting"]:  # it has no result yet: numbers as they were written
+            runs[place] = replace(runs[place], **known)
     return runs + missing
+
+
+def _seeds(seeds: Any) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((str(k), str(v)) for k, v in seeds.items())) if isinstance(seeds, dict) else ()
 
 
 def _group(runs: Sequence[Run]) -> dict[tuple, list[Run]]:
@@ -147,7 +154,8 @@ def _study(key: tuple, runs: list[Run], declared: list[str], commands: list[str]
     alone, _ = _cells(references, alone_factors, "a")
     for cell in cells:
         if cell.runs:
-            cell.references = _references(next(iter(cell.runs.values())), alone, alone_factors)
+            found = _references(next(iter(cell.runs.values())), alone, alone_factors)
+            cell.references = _paired(cell.runs, found)
     title = " + ".join(dict.fromkeys(folder.resolve().name for folder in folders))
     return Study(
         title=title,
@@ -167,22 +175,41 @@ def _study(key: tuple, runs: list[Run], declared: list[str], commands: list[str]
 
 
 def _cells(runs: Sequence[Run], factors: Sequence[Factor], prefix: str) -> tuple[list[Cell], int]:
-    groups: dict[tuple, list[Run]] = {}
-    for run in runs:
-        groups.setdefault(tuple(value_of(run, factor.key) for factor in factors), []).append(run)
+    """Runs by configuration: :func:`kd_lightning.config.replicates.setting_of` says which are repetitions of one.
+
+    A run of which only its overrides are known belongs to the configuration with the same values of the swept keys.
+    """
+
+    def params_of(run: Run) -> tuple:
+        return tuple(value_of(run, factor.key) for factor in factors)
+
+    settings = {params_of(run): run.setting for run in runs if run.setting}
+    groups: dict[Any, list[Run]] = {}
+    for run in sorted(runs, key=lambda run: not run.config):
+        params = params_of(run)
+        groups.setdefault(run.setting or settings.get(params) or params, []).append(run)
     order = {f.key: {value: i for i, value in enumerate(f.values)} for f in factors}
-    rank = sorted(groups, key=lambda params: [order[f.key].get(v, -1) for f, v in zip(factors, params, strict=True)])
+    parameters = {key: params_of(members[0]) for key, members in groups.items()}
+
+    def rank(key: Any) -> list[int]:
+        return [order[f.key].get(v, -1) for f, v in zip(factors, parameters[key], strict=True)]
+
     cells, duplicates = [], 0
-    for number, params in enumerate(rank):
-        finished = sorted((run for run in groups[params] if run.is_finished), key=lambda run: run.finished)
-        newest = {replicate_of(run): run for run in finished}
+    for number, key in enumerate(sorted(groups, key=rank)):
+        params, members = parameters[key], groups[key]
+        finished = sorted((run for run in members if run.is_finished), key=lambda run: run.finished)
+        newest = {_replicate(run): run for run in finished}
         duplicates += len(finished) - len(newest)
         pairs = [(f, v) for f, v in zip(factors, params, strict=True) if v != MISSING]
         label = " ".join(f"{f.short}={format_value(v)}" if f.is_numeric else format_value(v) for f, v in pairs)
-        running = [run for run in groups[params] if run.status == "running"]
-        expected = len({replicate_of(run) for run in groups[params]})
+        running = [run for run in members if run.status == "running"]
+        expected = len({_replicate(run) for run in members})
         cells.append(Cell(f"{prefix}{number}", params, label, newest, expected, running))
     return cells, duplicates
+
+
+def _replicate(run: Run) -> tuple:
+    return run.replicate or (("seed", str(run.seed)),)
 
 
 def _references(run: Run, alone: Sequence[Cell], factors: Sequence[Factor]) -> dict[tuple, Run]:
@@ -191,3 +218,15 @@ def _references(run: Run, alone: Sequence[Cell], factors: Sequence[Factor]) -> d
         if all(value_of(run, f.key) == value for f, value in zip(factors, cell.params, strict=True)):
             return cell.runs
     return {}
+
+
+def _paired(runs: Mapping[tuple, Run], references: Mapping[tuple, Run]) -> dict[tuple, Run]:
+    """The students alone by the replicate that each is compared with: the teacher's seed is none of theirs."""
+    by_own = {_of_student(replicate): run for replicate, run in references.items()}
+    paired = {replicate: by_own[_of_student(replicate)] for replicate in runs if _of_student(replicate) in by_own}
+    used = {id(run) for run in paired.values()}
+    return paired | {replicate: run for replicate, run in references.items() if id(run) not in used}
+
+
+def _of_student(replicate: tuple) -> tuple:
+    return tuple((key, value) for key, value in replicate if not key.startswith("teacher."))

@@ -8,22 +8,15 @@ and is left out; keys that the user named in the command come first.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kd_lightning.config.keys import decides, is_seed
 from kd_lightning.report.study.reading import Run
 
 MISSING = "\u2013"
 """Shown for a key that a run's configuration doesn't have."""
-
-_SEED = re.compile(r"(^|[._])seed$")
-_NOT_A_SETTING = re.compile(
-    r"^(hydra|paths|callbacks|logger|debug|launcher|trainer\.(logger|callbacks))(\.|$)"
-    r"|(^|[._])(run_dir|sweep_dir|dir|dirpath|path|root|fingerprint|cache|launcher|num_threads|prefetch)$"
-    r"|^name$"
-)
 
 
 @dataclass(frozen=True)
@@ -50,10 +43,6 @@ class Factor:
         return self.values[-1] / self.values[0] >= 8
 
 
-def is_seed(key: str) -> bool:
-    return bool(_SEED.search(key)) and not key.startswith("teacher.")
-
-
 def value_of(run: Run, key: str) -> Any:
     """The run's value of ``key``: from its configuration; for a config group (``method``) the option's name."""
     if key in run.config:
@@ -62,14 +51,6 @@ def value_of(run: Run, key: str) -> Any:
     if key in overrides:
         return _comparable(overrides[key])
     return _comparable(run.choices.get(key, run.config.get(f"{key}.name", MISSING)))
-
-
-def replicate_of(run: Run) -> tuple:
-    """What distinguishes repetitions of one configuration: the run's seeds, all of them."""
-    seeds = {key: value for key, value in run.config.items() if is_seed(key)}
-    seeds.update({key: value for key, value in run.override_values.items() if is_seed(key)})
-    seeds["seed"] = run.seed
-    return tuple(sorted((key, str(value)) for key, value in seeds.items()))
 
 
 def find_factors(runs: Sequence[Run], declared: Iterable[str] = ()) -> list[Factor]:
@@ -83,7 +64,7 @@ def find_factors(runs: Sequence[Run], declared: Iterable[str] = ()) -> list[Fact
     known = [run for run in runs if run.config] or list(runs)  # a run that hasn't started only knows its overrides
     chosen = [key for key in declared if not is_seed(key) and _varies([r for r in runs if _has(r, key)], key)]
     for key in dict.fromkeys(key for run in known for key in run.override_values):
-        if key in chosen or is_seed(key) or not _is_setting(key) or not _varies(known, key):
+        if key in chosen or is_seed(key) or not decides(key) or not _varies(known, key):
             continue
         if not _has_twin(known, key, chosen):
             chosen.append(key)
@@ -109,10 +90,6 @@ def _comparable(value: Any) -> Any:
     if isinstance(value, float) and math.isfinite(value) and value == int(value) and abs(value) < 1e15:
         return int(value)
     return value if isinstance(value, (int, float, str, bool)) or value is None else str(value)
-
-
-def _is_setting(key: str) -> bool:
-    return not _NOT_A_SETTING.search(key)
 
 
 def _has(run: Run, key: str) -> bool:
@@ -144,10 +121,8 @@ def _has_twin(runs: Sequence[Run], key: str, chosen: Sequence[str]) -> bool:
 
 
 def _explains(runs: Sequence[Run], chosen: Sequence[str]) -> bool:
-    """Whether runs that agree in the chosen keys and in their seeds are the same run (equal fingerprints)."""
-    seen: dict[tuple, str | None] = {}
-    cells = zip(runs, _column(runs, chosen), strict=True)
-    return all(seen.setdefault((cell, replicate_of(run)), run.fingerprint) == run.fingerprint for run, cell in cells)
+    """Whether runs that agree in the chosen keys differ in seeds only, as their configurations say."""
+    return _follows([(run.setting,) for run in runs], _column(runs, chosen))
 
 
 def _unnamed(runs: Sequence[Run], chosen: Sequence[str]) -> list[str]:
@@ -156,7 +131,7 @@ def _unnamed(runs: Sequence[Run], chosen: Sequence[str]) -> list[str]:
     given = _column(runs, chosen)
     keys = {key for run in runs for key in run.config} - set(chosen)
     for key in sorted(keys, key=lambda name: (name.count("."), len(name), name)):
-        if is_seed(key) or not _is_setting(key):
+        if is_seed(key) or not any(decides(key, run.config) for run in runs if key in run.config):
             continue
         values = _column(runs, [key])
         if not _follows(values, given):

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kd_lightning.config.replicates import digest, seeds_of, setting_of_result
 from kd_lightning.metrics.declared import Declared
 
 ALIVE_SECONDS = 600.0
@@ -47,6 +48,8 @@ class Run:
     student: dict[str, Any] = field(default_factory=dict)
     cost: dict[str, Any] = field(default_factory=dict)
     fingerprint: str | None = None
+    setting: str = ""  # equal for runs that differ in seeds only; empty where the configuration is not known
+    replicate: tuple[tuple[str, str], ...] = ()  # the seeds, which tell such runs apart
     error: str | None = None
     finished: str = ""
     declared: Declared = field(default_factory=lambda: Declared((), ""))
@@ -243,6 +246,11 @@ def _read(path: Path) -> Run:
     run.teacher, run.baseline = _mapping(result.get("teacher")), _mapping(result.get("baseline"))
     run.student, run.cost = _mapping(result.get("student")), _mapping(result.get("cost"))
     run.fingerprint = result.get("fingerprint")
+    if result.get("source"):  # of which the configuration says nothing
+        run.config["source"] = digest(result["source"])[:6]
+    if isinstance(config, dict):
+        run.setting = setting_of_result({"config": config, **result})
+        run.replicate = seeds_of(config)
     run.finished = str(result.get("finished") or "")
     run.curves = read_curves(path / "metrics.jsonl")
     return run

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 
-from kd_lightning.report.study.factors import Factor, format_value, is_seed, value_of
+from kd_lightning.config.keys import find, is_seed
+from kd_lightning.report.study.factors import Factor, format_value, value_of
 from kd_lightning.report.study.grid import plan
 from kd_lightning.report.study.reading import Run
 from kd_lightning.report.study.study import Study
@@ -39,8 +40,7 @@ def best_command(study: Study) -> str:
     if study.chosen is None:
         return ""
     runs = sorted(study.chosen.runs.values(), key=lambda run: str(run.seed))
-    places = ("run_dir", "sweep_dir", "sweep", "launcher", "max_fused")
-    overrides = [o for o in runs[0].overrides if o.partition("=")[0].lstrip("+~") not in places]
+    overrides = [o for o in runs[0].overrides if not find(o.partition("=")[0].lstrip("+~")).of_start]
     other_seeds = [o for o in overrides if is_seed(o.partition("=")[0]) and o.partition("=")[0] != "seed"]
     start = "kd-train"
     if len(runs) > 1 and not other_seeds:
