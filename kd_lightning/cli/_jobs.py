@@ -22,7 +22,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from kd_lightning.cli._compose import SweepComposer
-from kd_lightning.sweeps.names import swept_keys
+from kd_lightning.config.names import swept_keys
 from kd_lightning.sweeps.sweep_file import held_sweep
 
 TaskFunction = Callable[[DictConfig], Any]

@@ -74,8 +74,8 @@ def leaf_keys(cfg: DictConfig, prefix: str = "") -> list[str]:
         name = f"{prefix}{key}"
         keys.append(name)
         if not OmegaConf.is_interpolation(cfg, str(key)) and not OmegaConf.is_missing(cfg, key):
-            value = cfg._get_node(key)
-            if isinstance(value, DictConfig) and not value._is_none():
+            value = cfg[key]
+            if isinstance(value, DictConfig):
                 keys += leaf_keys(value, f"{name}.")
     return keys
 

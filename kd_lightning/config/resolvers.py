@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from kd_lightning.sweeps import names
+from kd_lightning.config import names
 
 
 def _default(value: Any, otherwise: Any) -> Any:

@@ -14,8 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from kd_lightning.config.fingerprint import identify
 from kd_lightning.config.keys import find, is_seed
+from kd_lightning.config.names import run_name
 from kd_lightning.runs.spec import ALONE, DISTILLED, RunSpec
-from kd_lightning.sweeps.names import run_name
 from kd_lightning.teachers.alone import ALONE_METHOD
 
 

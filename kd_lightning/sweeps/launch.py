@@ -23,8 +23,9 @@ from kd_lightning.running.present_state import holds_other_run
 from kd_lightning.runs.result_file import Result
 from kd_lightning.runs.spec import RunSpec
 from kd_lightning.sweeps.from_hydra import spec_from_hydra
+from kd_lightning.sweeps.report import refresh_report
 from kd_lightning.sweeps.sweep_file import read_sweep_file, write_sweep_file
-from kd_lightning.terminal.present import refresh_report, say_sweep, shown
+from kd_lightning.terminal.present import say_sweep, shown
 from kd_lightning.terminal.quiet import quiet
 
 log = logging.getLogger(__name__)

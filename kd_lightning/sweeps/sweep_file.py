@@ -13,12 +13,12 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from kd_lightning.config.names import swept_keys
 from kd_lightning.config.replicates import seeds_of
 from kd_lightning.errors import UserError
 from kd_lightning.runs.atomic import write_atomically
 from kd_lightning.runs.directory import held
 from kd_lightning.runs.spec import RunSpec
-from kd_lightning.sweeps.names import swept_keys
 
 SWEEP_FILES = ("sweep.json", "multirun.yaml")
 """What a start of a sweep writes into its directory before any run has begun; the second is Hydra's."""

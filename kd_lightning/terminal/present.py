@@ -1,4 +1,4 @@
-"""What a person is told of runs: the table at the end, the refreshed report, the commands that come next."""
+"""What a person is told of runs: the table at the end, the commands that come next."""
 
 from __future__ import annotations
 
@@ -9,15 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kd_lightning.report.pages.page import write_report
-from kd_lightning.report.pages.sweep_summary import write_sweep_summary
-from kd_lightning.report.study.reading import RunReader
 from kd_lightning.runs.spec import ALONE, RunSpec
 from kd_lightning.terminal.progress import SteadyConsole
 from kd_lightning.terminal.table import result_table, sweep_table
 
 log = logging.getLogger(__name__)
-_reader = RunReader()  # keeps what it has read: most runs of a sweep do not change between two reports
 
 
 def say_run(result: dict[str, Any], run_dir: Path, output_dir: Path, console: SteadyConsole | None = None) -> None:
@@ -42,18 +38,6 @@ def say_sweep(sweep_dir: Path, specs: Sequence[RunSpec], results: Sequence[dict[
     alone = sum(spec.role == ALONE for spec in specs)
     if alone:
         log.debug("%d of %d runs are students alone", alone, len(specs))
-
-
-def refresh_report(sweep_dir: Path, final: bool = False) -> None:
-    """Write the sweep's report and its ``00_sweep`` run, at most every ten seconds until the ``final`` one.
-
-    A fault in a report is told and never ends a sweep.
-    """
-    try:
-        write_report([sweep_dir], min_interval=0 if final else 10, reader=_reader)
-        write_sweep_summary(sweep_dir)
-    except Exception as error:
-        log.warning("the report of %s could not be written: %s: %s", sweep_dir, type(error).__name__, error)
 
 
 def rerun_command(sweep_dir: Path) -> str:

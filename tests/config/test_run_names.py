@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kd_lightning.sweeps.names import run_name, swept_keys
+from kd_lightning.config.names import run_name, swept_keys
 
 
 @pytest.mark.parametrize(
