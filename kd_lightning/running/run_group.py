@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from kd_lightning.config.build import build_datamodule
 from kd_lightning.errors import RunInterrupted, UserError
+from kd_lightning.running.dry_pass import teachers_training, try_students
 from kd_lightning.running.group import Group
 from kd_lightning.running.memory import members_that_fit
 from kd_lightning.running.missing_result import failed_result, without_result
@@ -66,9 +68,9 @@ def run_group(specs: Sequence[RunSpec], display: Display | None = None) -> Itera
                 yield done
         if len(refused) == len(specs):
             raise refused[-1][1]
-        for spec, error in refused:  # the directory is another's: nothing is written
-            log.error("%s", error)
-            yield without_result(spec, "failed", str(error))
+        for spec, reason in refused:  # the directory is another's: nothing is written
+            log.error("%s", reason)
+            yield without_result(spec, "failed", str(reason))
         if mine:
             directories = {spec.run_dir for spec in mine}
             mine = [spec for spec in specs if spec.run_dir in directories]
@@ -80,17 +82,42 @@ def _trained(specs: Sequence[RunSpec], files: LogFiles, display: Display | None)
     config = specs[0].config
     require_one_device(config)
     datamodule = build_datamodule(config)
-    begin(specs, files)
-    teacher, teacher_info = obtain_teacher(
-        config, datamodule, teacher_layers(specs), lambda spec: train_alone(spec, display)
-    )
+    problems: dict[Path, UserError] = {}
+    begun = False
+
+    def try_and_begin(teacher: Any = None, network: Mapping[str, Any] | None = None) -> None:
+        nonlocal begun
+        if not begun:
+            problems.update(try_students(specs, datamodule, teacher, network))
+            if len(problems) == len(specs):
+                raise next(iter(problems.values()))
+            begin(specs, files)
+            begun = True
+
+    def train_teacher(spec: RunSpec) -> Result:
+        try_and_begin(network=spec.config["student"])
+        return train_alone(spec, display)
+
+    training = teachers_training(config)
+    if training is not None:
+        for problem in try_students([training], datamodule).values():
+            raise problem
+        try_and_begin(network=training.config["student"])
+    teacher, teacher_info = obtain_teacher(config, datamodule, teacher_layers(specs), train_teacher)
+    try_and_begin(teacher)
+    for spec in specs:
+        if spec.run_dir in problems:
+            tell_failure([spec], problems[spec.run_dir])
+            yield failed_result(spec, problems[spec.run_dir])
+    specs = [spec for spec in specs if spec.run_dir not in problems]
 
     def tell_cache(text: str) -> None:
         """Show a line, and keep the last one: stored outputs are rounded, so a result says whether it is from them."""
         log.info("%s", text)
-        teacher_info["cache"] = text.removeprefix("teacher cache: ")
+        if teacher_info is not None:
+            teacher_info["cache"] = text.removeprefix("teacher cache: ")
 
-    teacher = with_stored_answers(specs, teacher, datamodule, tell_cache)
+    answering = with_stored_answers(specs, teacher, datamodule, tell_cache)
     size = members_that_fit(specs, datamodule) if len(specs) > 1 else 1
     parts = [specs[start : start + size] for start in range(0, len(specs), size)]
     results: list[Result] = []
@@ -98,7 +125,7 @@ def _trained(specs: Sequence[RunSpec], files: LogFiles, display: Display | None)
         shown = display([spec.name for spec in part]) if display else None
         try:
             with shown or contextlib.nullcontext():
-                made = Group(part, datamodule, teacher, teacher_info, shown).run()
+                made = Group(part, datamodule, answering, teacher_info, shown).run()
         except RunInterrupted:
             raise
         except Exception as error:

@@ -63,7 +63,7 @@ class EvaluationMemo(TeacherWrapper):
         if self._bytes + size <= self.limit_bytes:
             self._answers[key] = _Answer(kept, first)
             self._bytes += size
-        return kept
+        return answer  # with its features, this first time
 
     def _distrust(self, split: str) -> None:
         self._answers.clear()

@@ -1,0 +1,262 @@
+"""Try everything once before anything is trained: what can be known in a second is not told after an hour.
+
+Each student of a group goes forward and backward on one small batch, with the teacher's answers (those of its network
+with fresh weights, where it is still to be trained), through the task's loss, every term of its method, the optimizer's
+construction and the task's evaluator. What fails is told in one line with the key it belongs to. Nothing of it is kept,
+and every random generator stands afterwards where it stood.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kd_lightning.batch import Batch
+from kd_lightning.config.build import build_member, build_model
+from kd_lightning.errors import UserError
+from kd_lightning.joints import Clock
+from kd_lightning.member import Member
+from kd_lightning.outputs import ModelOutput
+from kd_lightning.rng import RngStream
+from kd_lightning.running.shared import teacher_layers
+from kd_lightning.runs.spec import TEACHER, RunSpec
+from kd_lightning.schedules.learning_rate import RunLength
+from kd_lightning.taps import Taps
+from kd_lightning.teachers.alone import ALONE_METHOD
+from kd_lightning.trainer_facts import teacher_module
+
+SAMPLES = 16
+"""Samples in the batch: the data's example over and over, at most so many and no more than a training batch has."""
+CLOCK = Clock(epoch=0, step=0, total_steps=100, steps_per_epoch=10)
+NOT_TRIED = ("seed", "name", "paths", "logger", "pictures")
+"""Keys in which runs may differ without a difference to what is tried here."""
+
+
+def try_students(
+    specs: Sequence[RunSpec], datamodule: Any, teacher: Any = None, network: Mapping[str, Any] | None = None
+) -> dict[Path, UserError]:
+    """Try each run's student.
+
+    Args:
+        specs: runs of one group.
+        datamodule: their data, ready.
+        teacher: the live teacher; None: there is none, or none yet.
+        network: node of the network that is to be trained as the teacher, whose answers stand in for it.
+
+    Returns:
+        What is wrong, by run directory.
+    """
+    with untouched_randomness():
+        example = datamodule.example_batch()
+        many = repeated(example, min(SAMPLES, int(specs[0].config["data"].get("batch_size") or SAMPLES)))
+        try:
+            answers = _teacher_answers(specs, datamodule, teacher, network, example, many)
+        except UserError as error:
+            return dict.fromkeys((spec.run_dir for spec in specs), error)
+        tried: dict[str, UserError | None] = {}
+        problems: dict[Path, UserError] = {}
+        for spec in specs:
+            alike = json.dumps({k: v for k, v in spec.config.items() if k not in NOT_TRIED}, default=str)
+            if alike not in tried:
+                tried[alike] = _problem(spec, datamodule, example, many, answers)
+            problem = tried[alike]
+            if problem is not None:
+                problems[spec.run_dir] = problem
+        return problems
+
+
+def teachers_training(config: Mapping[str, Any]) -> RunSpec | None:
+    """The training of a configuration's teacher as a run to be tried; None if it is not to be trained."""
+    teacher = config["teacher"] or {}
+    recipe, network = teacher.get("train"), teacher.get("model")
+    if not recipe or not network or teacher.get("checkpoint"):
+        return None
+    own = {**config, "student": network, "teacher": None, "method": ALONE_METHOD, "scheduler": None}
+    own |= {"optimizer": recipe["optimizer"], "channels_last": bool(teacher.get("channels_last"))}
+    return RunSpec(str(teacher.get("name")), Path("teacher"), own, "", role=TEACHER)
+
+
+def training_device(config: Mapping[str, Any]) -> torch.device:
+    """Where Lightning's Trainer will train."""
+    accelerator = str(config["trainer"].get("accelerator") or "auto")
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return torch.device("cuda")
+    if accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+@contextlib.contextmanager
+def untouched_randomness() -> Iterator[None]:
+    """The generators of Python, NumPy and torch stand afterwards where they stood."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with RngStream(0):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+class TeacherAnswers(NamedTuple):
+    """What stands for the teacher: its answers for the example and for the batch, and its network; None without one."""
+
+    example: ModelOutput | None = None
+    many: ModelOutput | None = None
+    module: nn.Module | None = None
+
+
+def _teacher_answers(
+    specs: Sequence[RunSpec],
+    datamodule: Any,
+    teacher: Any,
+    network: Mapping[str, Any] | None,
+    example: Batch,
+    many: Batch,
+) -> TeacherAnswers:
+    if network is None:
+        return (
+            TeacherAnswers()
+            if teacher is None
+            else TeacherAnswers(teacher(example), teacher(many), teacher_module(teacher))
+        )
+    module = build_model(network, datamodule, "teacher.model").eval()
+    layers = {layer: layer for layer in teacher_layers(specs)}
+    with torch.no_grad(), _told("teacher.model: its forward pass", example):
+        ask = Taps(module, layers, role="teacher")
+        answers = [ask(module, batch.inputs) for batch in (example, many)]
+    classes = specs[0].config["teacher"].get("classes")
+    if classes is not None:
+        answers = [replace(answer, logits=answer.logits[:, list(classes)]) for answer in answers]
+    return TeacherAnswers(answers[0], answers[1], module)
+
+
+def _problem(spec: RunSpec, datamodule: Any, example: Batch, many: Batch, teacher: TeacherAnswers) -> UserError | None:
+    """What is wrong with one student, or None."""
+    config = {**spec.config, "compile": False}  # compiling takes longer than all the rest, and changes no shape
+    device = training_device(config)
+    student = "teacher.model" if spec.role == TEACHER else "student"
+    try:
+        with _told(f"{student}: its forward pass", example, student):
+            member = build_member(config, datamodule, example, teacher.example, spec.name, teacher.module)
+        batch, answer = moved(many, device), moved(teacher.many, device)
+        member.to(device).train()
+        with _told(f"{student}: a training step", batch, student), torch.enable_grad():
+            _train_step(member, batch, answer, device, student)
+        with _told("task: its evaluator", batch, student):
+            _evaluate(member, batch, answer)
+    except UserError as error:
+        return error
+    return None
+
+
+def _train_step(member: Member, batch: Batch, answer: ModelOutput | None, device: torch.device, student: str) -> None:
+    optimizer = member.configure(RunLength(total_steps=100, steps_per_epoch=10), device=device)
+    batch = batch._replace(also=batch.also or (batch,))
+    views = [answer for _ in batch.also] if member.method.wants_views else None
+    total, _ = member.loss(batch, answer, CLOCK, views)
+    if not total.requires_grad:
+        raise UserError(f"{student}: the loss has no gradient: no trained parameter has a part in it")
+    total.backward()
+    optimizer.zero_grad()
+    with torch.no_grad():
+        member.method.after_step(member.student, CLOCK)
+
+
+def _evaluate(member: Member, batch: Batch, answer: ModelOutput | None) -> None:
+    evaluator = member.task.evaluator()
+    member.eval()
+    with torch.no_grad():
+        with member.autocast(batch.target.device):
+            output = member.answer(batch.inputs)
+        evaluator.update(output, answer, batch)
+    metrics = evaluator.compute()
+    if member.task.monitor not in metrics:
+        raise UserError(
+            f"task: monitors {member.task.monitor!r}, its evaluator gives {', '.join(metrics) or 'nothing'}"
+        )
+
+
+@contextlib.contextmanager
+def _told(what: str, batch: Batch, student: str = "student") -> Iterator[None]:
+    """Make one line of whatever goes wrong: whose fault it is, if that can be told, on what, and the message."""
+    try:
+        yield
+    except UserError as error:
+        whose = _culprit(error.__traceback__, student)
+        if whose is None or whose.partition(".")[0] in str(error).partition(":")[0]:
+            raise
+        raise UserError(f"{whose}: {error}") from error
+    except Exception as error:
+        whose = _culprit(error.__traceback__, student) or what
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(
+            f"{whose} fails on one batch (inputs {_described(batch.inputs)}, target {_described(batch.target)}): "
+            f"{text[:300]} (HYDRA_FULL_ERROR=1 shows where)"
+        ) from error
+
+
+def _culprit(traceback: TracebackType | None, student: str) -> str | None:
+    """The key of the part of a member in one of whose methods the error arose; the innermost one."""
+    parts: dict[int, str] = {}
+    found = None
+    while traceback is not None:
+        local = traceback.tb_frame.f_locals
+        for value in list(local.values()):
+            if isinstance(value, Member):
+                parts |= {id(value.student): student, id(value.task): "task"}
+                parts |= {id(term): f"method.terms.{name}" for name, term in value.method.terms.items()}
+        found = parts.get(id(local.get("self")), found)
+        traceback = traceback.tb_next
+    return found
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_described(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return f"{type(value).__name__} of {', '.join(_described(item) for item in value[:3])}"
+    return type(value).__name__
+
+
+def repeated(example: Batch, samples: int) -> Batch:
+    """A training batch of the example's samples, over and over."""
+    count = example.size
+    rows = torch.arange(max(samples, count)) % count
+
+    def take(value: Any) -> Any:
+        if isinstance(value, list) and value and isinstance(value[0], str):  # texts, one a sample
+            return [value[row] for row in rows.tolist()]
+        return value[rows] if isinstance(value, Tensor) and value.dim() else value
+
+    return mapped(example, take)._replace(view=0, split="train")
+
+
+def moved(value: Any, device: torch.device) -> Any:
+    """The value with all its tensors on a device."""
+    return mapped(value, lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf)
+
+
+def mapped(value: Any, change: Callable[[Any], Any]) -> Any:
+    """A structure of mappings, sequences, named tuples and dataclasses with its leaves changed; texts count as one leaf."""
+    if isinstance(value, Mapping):
+        return {key: mapped(item, change) for key, item in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(mapped(item, change) for item in value))
+    if isinstance(value, (list, tuple)) and not (value and isinstance(value[0], str)):
+        return type(value)(mapped(item, change) for item in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{f.name: mapped(getattr(value, f.name), change) for f in fields(value)})
+    return change(value)

@@ -1,0 +1,188 @@
+"""What can be known in a second is told before anything is trained, in one line that names the key."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from kd_lightning.cli.train import main
+from kd_lightning.running.dry_pass import untouched_randomness
+
+TINY = (
+    "data.num_threads=1", "data.train_size=64", "data.labelled=null", "data.batch_size=32",
+    "trainer.accelerator=cpu", "trainer.max_epochs=1", "teacher.train.max_epochs=1", "pictures.every_n_epochs=0", "baseline=false", "run_dir=run",
+)  # fmt: skip
+PARTS = """
+import torch
+from torch import nn
+
+from kd_lightning.tasks.classification import ClassificationTask
+
+
+class Net(nn.Module):
+    def __init__(self, num_classes, what="well"):
+        super().__init__()
+        self.what = what
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes + (what == "classes")))
+        if what == "frozen":
+            self.requires_grad_(False)
+
+    def forward(self, x):
+        if self.what == "in training" and self.training:
+            raise RuntimeError("only in training")
+        y = self.layers(x.half() if self.what == "type" else x[..., :5] if self.what == "shape" else x)
+        return (y, y) if self.what == "tuple" else y.detach() if self.what == "detached" else y
+
+
+class Back(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        raise RuntimeError("backward is not written")
+
+
+class Term(nn.Module):
+    def __init__(self, what):
+        super().__init__()
+        self.what = what
+
+    def prepare(self, student, teacher):
+        if self.what == "prepare":
+            raise RuntimeError("no such features")
+
+    def forward(self, student, teacher, target):
+        if self.what == "forward":
+            return (student.logits @ teacher.logits).sum()
+        if self.what == "backward":
+            return Back.apply(student.logits).sum()
+        return student.logits if self.what == "not a scalar" else student.logits.sum()
+
+
+class Floats(ClassificationTask):
+    def loss(self, output, target):
+        return torch.nn.functional.cross_entropy(output.logits, target.float())
+
+
+class Blind(ClassificationTask):
+    monitor = "f1"
+    metrics = (*ClassificationTask.metrics,)
+
+    def evaluator(self):
+        return Counter()
+
+
+class Counter:
+    def update(self, student, teacher, batch):
+        student.logits.no_such_thing
+
+    def sync(self, reduce): ...
+    def compute(self):
+        return {"acc": 1.0}
+"""
+STUDENT = ("student=small_cnn", "student.channels=[4,8]", "student.hidden=8")
+TEACHER = ("teacher=small_cnn", "teacher.model.channels=[4,8]", "teacher.model.hidden=8")
+
+
+RECIPE = "{max_epochs: 1, seed: 0, optimizer: {_target_: torch.optim.SGD, _partial_: true, lr: 0.1}}"
+
+
+def net(what: str) -> tuple[str, ...]:
+    return ("student=net", f"student.what={what}", *TEACHER)
+
+
+def taught_by(what: str) -> tuple[str, ...]:
+    return ("teacher=net", f"teacher.model.what={what}", *STUDENT)
+
+
+def term(what: str) -> tuple[str, ...]:
+    return (
+        f"+method.terms.mine={{_target_: my_parts.Term, what: {what}}}", "+method.weights.mine=1.0", *STUDENT, *TEACHER,
+    )  # fmt: skip
+
+
+MISTAKES = {
+    "a tuple as output": (net("tuple"), ["student", "tuple"]),
+    "another number of classes": (net("classes"), ["student: answers for 11 classes, the data has 10"]),
+    "inputs of another shape": (net("shape"), ["student", "(2, 1, 8, 8)", "mat1 and mat2"]),
+    "inputs of another type": (net("type"), ["student", "float32"]),
+    "a forward pass that fails in training only": (net("'in training'"), ["student fails on one batch", "only in tr"]),
+    "nothing to train": (net("frozen"), ["student"]),
+    "an output without a graph": (net("detached"), ["student", "no gradient"]),
+    "a term that fails": (term("forward"), ["method.terms.mine fails on one batch"]),
+    "a term whose gradient fails": (term("backward"), ["backward is not written"]),
+    "a term that cannot prepare": (term("prepare"), ["method.terms.mine", "no such features"]),
+    "a term that gives no scalar": (term("'not a scalar'"), ["method.terms.mine", "scalar"]),
+    "a loss that takes other targets": (("task._target_=my_parts.Floats", *STUDENT, *TEACHER), ["task fails on one batch", "int64"]),
+    "an evaluator that fails": (("task._target_=my_parts.Blind", *STUDENT, *TEACHER), ["task"]),
+    "a student's layer that is not there": (
+        ("method=fitnet", "method.taps.student.hint=layers.9", *STUDENT, *TEACHER), ["method.taps.student.hint", "layers.9"],
+    ),
+    "a teacher's layer that is not there": (
+        ("method=fitnet", "method.taps.teacher.hint=layers.9", *STUDENT, *TEACHER), ["method.taps.teacher", "layers.9"],
+    ),
+    "features that cannot be adapted": (
+        ("method=attention", "method.taps.teacher.second=hidden", *STUDENT, *TEACHER),
+        ["method.terms.attention: tap 'second': attention needs maps"],
+    ),
+    "a teacher that returns a tuple": (
+        taught_by("tuple"), ["teacher.model", "tuple"],
+    ),
+    "a teacher that fails in training only": (
+        taught_by("'in training'"), ["teacher.model fails on one batch", "only in training"],
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "my_parts", raising=False)
+    (tmp_path / "my_parts.py").write_text(PARTS)
+    (tmp_path / "mine/student").mkdir(parents=True)
+    (tmp_path / "mine/teacher").mkdir()
+    network = "{_target_: my_parts.Net, num_classes: auto, what: well}"
+    (tmp_path / "mine/teacher/net.yaml").write_text(f"defaults: [none]\nname: net\nmodel: {network}\ntrain: {RECIPE}\n")
+    (tmp_path / "mine/student/net.yaml").write_text("_target_: my_parts.Net\nnum_classes: auto\nwhat: well\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("mistake", list(MISTAKES))
+def test_a_mistake_is_told_in_one_line_before_anything_is_written(mistake, folder, capsys):
+    overrides, says = MISTAKES[mistake]
+    assert main(["--config-dir", "mine", *TINY, *overrides]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1, lines
+    assert all(text in lines[0] for text in says), lines[0]
+    assert not (folder / "run").exists()
+    assert not (folder / "outputs").exists()
+
+
+def test_a_student_that_fails_does_so_by_itself(folder, capsys):
+    argv = ["--config-dir", "mine", "-m", *TINY[:-1], *net("well,tuple"), "sweep_dir=sweep"]
+    assert main(argv) == 1
+    found = {path.parent.name: json.loads(path.read_text()) for path in (folder / "sweep").glob("*/result.json")}
+    assert {name: result["status"] for name, result in found.items()} == {
+        "what-well": "finished", "what-tuple": "failed",
+    }  # fmt: skip
+    assert "tuple" in found["what-tuple"]["error"]
+
+
+def test_no_generator_moves():
+    torch.manual_seed(1), np.random.seed(2), random.seed(3)
+    expected = torch.rand(3), np.random.rand(3), random.random()
+    torch.manual_seed(1), np.random.seed(2), random.seed(3)
+    with untouched_randomness():
+        torch.rand(7), np.random.rand(7), random.random()
+    assert torch.equal(expected[0], torch.rand(3))
+    assert np.array_equal(expected[1], np.random.rand(3))
+    assert expected[2] == random.random()
