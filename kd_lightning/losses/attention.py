@@ -13,6 +13,8 @@ from kd_lightning.losses.adapters import of_equal_size
 from kd_lightning.losses.inputs import paired_features
 from kd_lightning.outputs import ModelOutput
 
+FORMS = ("authors_code", "paper")
+
 
 def attention_map(maps: Tensor, power: float) -> Tensor:
     """How strongly each position is activated: maps (N, C, H, W) give unit vectors (N, H * W)."""
@@ -29,16 +31,19 @@ class AttentionLoss(nn.Module):
     Args:
         taps: names of the taps to compare, the same for both models; their layers give maps.
         power: exponent p, > 0.
+        form: "authors_code", or "paper": ``sum_k mean_i |q_k,i(student) - q_k,i(teacher)|``.
     """
 
-    def __init__(self, taps: Sequence[str], power: float = 2.0) -> None:
+    def __init__(self, taps: Sequence[str], power: float = 2.0, form: str = "authors_code") -> None:
         super().__init__()
         if not taps:
             raise UserError("AttentionLoss needs at least one tap: set taps to names from method.taps.student")
         if not power > 0:
             raise ValueError(f"power must be > 0, got {power}")
         self.taps = list(taps)
-        self.power = power
+        if form not in FORMS:
+            raise UserError(f"form must be one of {', '.join(FORMS)}, got {form!r}")
+        self.power, self.form = power, form
 
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
         """Features (N, C, H, W) under each tap's name, any C; returns a scalar >= 0."""
@@ -52,5 +57,9 @@ class AttentionLoss(nn.Module):
                 )
             student_maps, teacher_maps = of_equal_size(student_maps, teacher_maps)
             difference = attention_map(student_maps, self.power) - attention_map(teacher_maps, self.power)
-            losses.append(difference.square().mean())
+            if self.form == "paper":
+                squared = difference.square().sum(dim=1)  # the root has no gradient at 0
+                losses.append((torch.where(squared > 0, squared, 1.0).sqrt() * (squared > 0)).mean())
+            else:
+                losses.append(difference.square().mean())
         return torch.stack(losses).sum()

@@ -1,4 +1,7 @@
-"""The true class and the other classes of labelled samples: for losses that treat the two differently."""
+"""The true class and the other classes of labelled samples: for losses that treat the two differently.
+
+Where a label is a distribution (N, C), its most probable class is the true one, as in the authors' code of NKD.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,14 @@ from kd_lightning.batch import UNLABELLED
 from kd_lightning.errors import UserError
 
 
+def class_numbers(target: Tensor) -> Tensor:
+    """Each sample's class: (N,) as it is, (N, C) of probabilities the largest of them."""
+    return target if target.ndim == 1 else target.argmax(dim=1)
+
+
 def true_class(values: Tensor, target: Tensor) -> Tensor:
     """Each sample's value for its true class: (N, C) and (N,) give (N,); unlabelled samples get those of class 0."""
-    return values.gather(1, target.clamp(min=0)[:, None]).squeeze(1)
+    return values.gather(1, class_numbers(target).clamp(min=0)[:, None]).squeeze(1)
 
 
 def other_classes(values: Tensor, target: Tensor) -> Tensor:
@@ -19,10 +27,10 @@ def other_classes(values: Tensor, target: Tensor) -> Tensor:
     if values.ndim != 2 or values.shape[1] < 2:
         raise UserError(f"a loss on the other classes needs logits (N, C) with C >= 2, got shape {tuple(values.shape)}")
     position = torch.arange(values.shape[1] - 1, device=values.device)[None]
-    return values.gather(1, position + (position >= target.clamp(min=0)[:, None]))
+    return values.gather(1, position + (position >= class_numbers(target).clamp(min=0)[:, None]))
 
 
 def mean_over_labelled(losses: Tensor, target: Tensor) -> Tensor:
     """Mean of (N,) losses over the samples whose label is known; 0, with a zero gradient, if there is none."""
-    labelled = target != UNLABELLED
+    labelled = class_numbers(target) != UNLABELLED
     return torch.where(labelled, losses, 0.0).sum() / labelled.sum().clamp(min=1)

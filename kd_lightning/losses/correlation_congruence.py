@@ -12,6 +12,8 @@ from kd_lightning.errors import UserError
 from kd_lightning.losses.inputs import paired_features
 from kd_lightning.outputs import ModelOutput
 
+KERNELS = ("gaussian", "bilinear", "none")
+
 
 class CorrelationCongruenceLoss(nn.Module):
     """Mean squared difference of Gaussian kernel matrices, each expanded into a Taylor series.
@@ -24,10 +26,15 @@ class CorrelationCongruenceLoss(nn.Module):
         tap: name of the tap, for both models; usually the vector before the classifier.
         gamma: sharpness of the Gaussian, > 0.
         order: highest power P of the series, >= 1.
+        kernel: "gaussian"; "bilinear", ``K_ij = f_i f_j`` of the features as they are; or "none", RepDistiller's
+            ``mean_i sum_d |e_id e_(i+1)d|`` of the differences ``e = f(student) - f(teacher)`` of equal lengths.
     """
 
-    def __init__(self, tap: str = "embedding", gamma: float = 0.4, order: int = 2) -> None:
+    def __init__(self, tap: str = "embedding", gamma: float = 0.4, order: int = 2, kernel: str = "gaussian") -> None:
         super().__init__()
+        if kernel not in KERNELS:
+            raise UserError(f"kernel of correlation congruence must be one of {', '.join(KERNELS)}, got {kernel!r}")
+        self.kind = kernel
         if not gamma > 0:
             raise UserError(f"gamma of correlation congruence must be > 0, got {gamma}")
         if order < 1:
@@ -38,6 +45,8 @@ class CorrelationCongruenceLoss(nn.Module):
 
     def kernel(self, features: Tensor) -> Tensor:
         """Features (N, ...) give (N, N)."""
+        if self.kind == "bilinear":
+            return features.flatten(1) @ features.flatten(1).T
         rows = F.normalize(features.flatten(1), dim=1)
         exponent = 2 * self.gamma * (rows @ rows.T)
         series = torch.ones_like(exponent)
@@ -49,4 +58,7 @@ class CorrelationCongruenceLoss(nn.Module):
         """Features (N, ...) under the tap's name; returns a scalar >= 0."""
         with torch.autocast(device_type=student.logits.device.type, enabled=False):
             student_features, teacher_features = paired_features(student, teacher, self.tap)
+            if self.kind == "none":
+                error = (student_features - teacher_features).flatten(1).abs()
+                return (error[:-1] * error[1:]).sum(dim=1).mean() if len(error) > 1 else error.sum() * 0.0
             return F.mse_loss(self.kernel(student_features), self.kernel(teacher_features))

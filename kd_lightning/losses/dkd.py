@@ -29,19 +29,25 @@ class TrueClassLoss(nn.Module):
 
     Args:
         temperature: softening T, > 0.
+        standardise: compare each sample's logits standardised (:func:`kd_lightning.losses.inputs.standardised`).
     """
 
-    def __init__(self, temperature: float = 4.0) -> None:
+    def __init__(self, temperature: float = 4.0, standardise: bool = False) -> None:
         super().__init__()
         self.temperature = checked_temperature(temperature)
+        self.standardise = standardise
 
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
-        """Logits of shape (N, C), target of shape (N,); returns a scalar >= 0."""
-        student_logits, teacher_logits = paired_logits(student, teacher)
-        student_log = _binary_log(student_logits / self.temperature, target)
-        teacher_log = _binary_log(teacher_logits / self.temperature, target)
+        """Logits of shape (N, C), target of shape (N,), or (N, C) of probabilities; returns a scalar >= 0."""
+        return mean_over_labelled(self.per_sample(student, teacher, target), target)
+
+    def per_sample(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
+        """The loss of each sample, (N,); arbitrary where unlabelled."""
+        student_logits, teacher_logits = paired_logits(student, teacher, self.standardise)
+        student_log = binary_log(student_logits / self.temperature, target)
+        teacher_log = binary_log(teacher_logits / self.temperature, target)
         losses = F.kl_div(student_log, teacher_log, reduction="none", log_target=True).sum(dim=1)
-        return mean_over_labelled(losses, target) * self.temperature**2
+        return losses * self.temperature**2
 
 
 class OtherClassesLoss(nn.Module):
@@ -52,22 +58,28 @@ class OtherClassesLoss(nn.Module):
 
     Args:
         temperature: softening T, > 0.
+        standardise: compare each sample's logits standardised (:func:`kd_lightning.losses.inputs.standardised`).
     """
 
-    def __init__(self, temperature: float = 4.0) -> None:
+    def __init__(self, temperature: float = 4.0, standardise: bool = False) -> None:
         super().__init__()
         self.temperature = checked_temperature(temperature)
+        self.standardise = standardise
 
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
-        """Logits of shape (N, C) with C >= 3, target of shape (N,); returns a scalar >= 0."""
-        student_logits, teacher_logits = paired_logits(student, teacher)
+        """Logits of shape (N, C) with C >= 3, target of shape (N,), or (N, C) of probabilities; returns a scalar >= 0."""
+        return mean_over_labelled(self.per_sample(student, teacher, target), target)
+
+    def per_sample(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
+        """The loss of each sample, (N,); arbitrary where unlabelled."""
+        student_logits, teacher_logits = paired_logits(student, teacher, self.standardise)
         if student_logits.shape[1] < 3:
             raise UserError("DKD's other_classes term needs at least 3 classes: set its weight to 0 or use method=kd")
         others = other_classes(student_logits, target), other_classes(teacher_logits, target)
-        return mean_over_labelled(softened_divergence(*others, self.temperature), target)
+        return softened_divergence(*others, self.temperature)
 
 
-def _binary_log(logits: Tensor, target: Tensor) -> Tensor:
+def binary_log(logits: Tensor, target: Tensor) -> Tensor:
     """``log p(true class)`` and ``log p(any other)``: (N, C) and (N,) give (N, 2)."""
     total = logits.logsumexp(dim=1)
     true = true_class(logits, target) - total

@@ -10,6 +10,8 @@ from kd_lightning.losses.adapters import adapter_between, of_equal_size
 from kd_lightning.losses.inputs import full_precision, paired_features
 from kd_lightning.outputs import ModelOutput
 
+DISTANCES = ("squared", "absolute")
+
 
 class HintLoss(nn.Module):
     """Mean squared difference of the teacher's feature (the hint) and the student's (the guided layer), adapted.
@@ -27,12 +29,21 @@ class HintLoss(nn.Module):
         adapter: False compares the features as they are, which needs equal numbers of channels.
         batch_norm: normalise maps in the adapter.
         relu: end the adapter with a ReLU; None does so if the teacher's example holds no negative value.
+        distance: "squared", or "absolute": ``mean |adapter(f_s) - f_t|``.
     """
 
     def __init__(
-        self, tap: str = "hint", adapter: bool = True, batch_norm: bool = True, relu: bool | None = None
+        self,
+        tap: str = "hint",
+        adapter: bool = True,
+        batch_norm: bool = True,
+        relu: bool | None = None,
+        distance: str = "squared",
     ) -> None:
         super().__init__()
+        if distance not in DISTANCES:
+            raise UserError(f"distance must be one of {', '.join(DISTANCES)}, got {distance!r}")
+        self.distance = distance
         self.tap = tap
         self.adapter: nn.Module | None = None if adapter else nn.Identity()
         self._batch_norm = batch_norm
@@ -56,7 +67,7 @@ class HintLoss(nn.Module):
                 f"tap {self.tap!r}: the student's feature of shape {tuple(guided.shape)} does not fit the teacher's "
                 f"{tuple(hint.shape)}: tap layers of the same kind and length, or set adapter: true"
             )
-        return F.mse_loss(guided, hint)
+        return F.mse_loss(guided, hint) if self.distance == "squared" else F.l1_loss(guided, hint)
 
     def extra_repr(self) -> str:
         return f"tap={self.tap!r}"

@@ -26,8 +26,26 @@ def as_reference(tensor: Tensor) -> Tensor:
     return full_precision(tensor.detach())
 
 
-def paired_logits(student: ModelOutput, teacher: ModelOutput) -> tuple[Tensor, Tensor]:
+EPSILON = 1e-7  # added to the standard deviation, as the authors of logit standardisation do
+
+
+def standardised(logits: Tensor) -> Tensor:
+    """Each sample's logits minus their mean, over their (unbiased) standard deviation; zeros where that is zero.
+
+    Logit standardisation (Sun et al. 2024, arXiv:2403.01427): what is left is the logits' shape.
+    """
+    variance = logits.var(dim=1, keepdim=True)
+    # The root has no gradient at 0: a sample with equal logits is divided by 1 instead, its zeros stay zeros.
+    deviation = torch.where(variance > 0, variance, 1.0).sqrt()
+    return (logits - logits.mean(dim=1, keepdim=True)) / (deviation + EPSILON)
+
+
+def paired_logits(student: ModelOutput, teacher: ModelOutput, standardise: bool = False) -> tuple[Tensor, Tensor]:
     """Student's and teacher's logits, both (N, C) or (N, C, ...), in full precision, the teacher's detached.
+
+    Args:
+        student, teacher: outputs for the same batch.
+        standardise: each sample's logits :func:`standardised`.
 
     Raises:
         UserError: the shapes differ, most often because the two models know different numbers of classes.
@@ -38,7 +56,12 @@ def paired_logits(student: ModelOutput, teacher: ModelOutput) -> tuple[Tensor, T
             f"the student's logits have shape {tuple(student_logits.shape)}, the teacher's "
             f"{tuple(teacher_logits.shape)}: give both models the same num_classes"
         )
-    return full_precision(student_logits), as_reference(teacher_logits)
+    student_logits, teacher_logits = full_precision(student_logits), as_reference(teacher_logits)
+    return (
+        (standardised(student_logits), standardised(teacher_logits))
+        if standardise
+        else (student_logits, teacher_logits)
+    )
 
 
 def paired_features(student: ModelOutput, teacher: ModelOutput, tap: str) -> tuple[Tensor, Tensor]:

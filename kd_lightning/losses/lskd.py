@@ -6,22 +6,11 @@ only their relations to be learned; the temperature then counts in standard devi
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from kd_lightning.losses.inputs import checked_temperature, paired_logits
+from kd_lightning.losses.inputs import checked_temperature, paired_logits, standardised
 from kd_lightning.losses.soft_target import softened_divergence
 from kd_lightning.outputs import ModelOutput
-
-EPSILON = 1e-7
-
-
-def standardised(logits: Tensor) -> Tensor:
-    """Each sample's logits minus their mean, over their (unbiased) standard deviation; zeros where that is zero."""
-    variance = logits.var(dim=1, keepdim=True)
-    # The root has no gradient at 0: a sample with equal logits is divided by 1 instead, its zeros stay zeros.
-    deviation = torch.where(variance > 0, variance, 1.0).sqrt()
-    return (logits - logits.mean(dim=1, keepdim=True)) / (deviation + EPSILON)
 
 
 class StandardisedSoftTargetLoss(nn.Module):

@@ -8,16 +8,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from kd_lightning.errors import UserError
 from kd_lightning.losses.inputs import paired_features
 from kd_lightning.outputs import ModelOutput
 
 EPSILON = 1e-7
 
 
-def neighbourhood(features: Tensor) -> Tensor:
+def neighbourhood(features: Tensor, epsilon: float = EPSILON) -> Tensor:
     """Each sample's distribution over the samples of the batch: (N, ...) give (N, N), rows summing to 1."""
     rows = features.flatten(1)
-    rows = rows / (torch.linalg.vector_norm(rows, dim=1, keepdim=True) + EPSILON)
+    rows = rows / (torch.linalg.vector_norm(rows, dim=1, keepdim=True) + epsilon)
     kernel = (rows @ rows.T + 1) / 2  # cosines in [-1, 1] to [0, 1]
     return kernel / kernel.sum(dim=1, keepdim=True)
 
@@ -31,15 +32,18 @@ class NeighbourhoodLoss(nn.Module):
 
     Args:
         tap: name of the tap, for both models; usually the vector before the classifier.
+        epsilon: eps, > 0; also added to the features' lengths.
     """
 
-    def __init__(self, tap: str = "embedding") -> None:
+    def __init__(self, tap: str = "embedding", epsilon: float = EPSILON) -> None:
         super().__init__()
-        self.tap = tap
+        if not epsilon > 0:
+            raise UserError(f"epsilon must be > 0, got {epsilon}")
+        self.tap, self.epsilon = tap, float(epsilon)
 
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
         """Features (N, ...) under the tap's name; returns a scalar."""
         with torch.autocast(device_type=student.logits.device.type, enabled=False):
             student_features, teacher_features = paired_features(student, teacher, self.tap)
-            student_kernel, teacher_kernel = neighbourhood(student_features), neighbourhood(teacher_features)
-            return (teacher_kernel * torch.log((teacher_kernel + EPSILON) / (student_kernel + EPSILON))).mean()
+            q, p = (neighbourhood(values, self.epsilon) for values in (student_features, teacher_features))
+            return (p * torch.log((p + self.epsilon) / (q + self.epsilon))).mean()

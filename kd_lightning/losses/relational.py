@@ -41,15 +41,16 @@ class DistanceLoss(nn.Module):
 
     Args:
         tap: name of the tap, for both models; usually the vector before the classifier.
+        normalise: give each feature the length 1 first.
     """
 
-    def __init__(self, tap: str = "embedding") -> None:
+    def __init__(self, tap: str = "embedding", normalise: bool = False) -> None:
         super().__init__()
-        self.tap = tap
+        self.tap, self.normalise = tap, normalise
 
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
         """Features (N, ...) under the tap's name; returns a scalar >= 0."""
-        student_features, teacher_features = paired_features(student, teacher, self.tap)
+        student_features, teacher_features = _features(student, teacher, self.tap, self.normalise)
         return F.smooth_l1_loss(relative_distances(student_features), relative_distances(teacher_features))
 
 
@@ -58,14 +59,20 @@ class AngleLoss(nn.Module):
 
     Args:
         tap: name of the tap, for both models; usually the vector before the classifier.
+        normalise: give each feature the length 1 first.
     """
 
-    def __init__(self, tap: str = "embedding") -> None:
+    def __init__(self, tap: str = "embedding", normalise: bool = False) -> None:
         super().__init__()
-        self.tap = tap
+        self.tap, self.normalise = tap, normalise
 
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
         """Features (N, ...) under the tap's name; returns a scalar >= 0."""
         with torch.autocast(device_type=student.logits.device.type, enabled=False):
-            student_features, teacher_features = paired_features(student, teacher, self.tap)
+            student_features, teacher_features = _features(student, teacher, self.tap, self.normalise)
             return F.smooth_l1_loss(angles(student_features), angles(teacher_features))
+
+
+def _features(student: ModelOutput, teacher: ModelOutput, tap: str, normalise: bool) -> tuple[Tensor, Tensor]:
+    ours, theirs = (values.flatten(1) for values in paired_features(student, teacher, tap))
+    return (F.normalize(ours, dim=1), F.normalize(theirs, dim=1)) if normalise else (ours, theirs)

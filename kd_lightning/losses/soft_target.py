@@ -34,21 +34,27 @@ class SoftTargetLoss(nn.Module):
 
     Args:
         temperature: softening T, > 0; 1 leaves the outputs as they are.
+        standardise: compare each sample's logits standardised (:func:`kd_lightning.losses.inputs.standardised`).
     """
 
-    def __init__(self, temperature: float = 4.0) -> None:
+    def __init__(self, temperature: float = 4.0, standardise: bool = False) -> None:
         super().__init__()
         self.temperature = checked_temperature(temperature)
+        self.standardise = standardise
 
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
         """Logits of shape (N, C) or (N, C, ...), the same for both; returns a scalar >= 0."""
-        student_logits, teacher_logits = paired_logits(student, teacher)
+        student_logits, teacher_logits = paired_logits(student, teacher, self.standardise)
         t = self.temperature
         student_log = F.log_softmax(student_logits / t, dim=1)
         teacher_log = F.log_softmax(teacher_logits / t, dim=1)
         # summed at once and scaled as one number: the mean of softened_divergence() in fewer operations a step
         positions = student_logits.numel() // student_logits.shape[1]
         return F.kl_div(student_log, teacher_log, reduction="sum", log_target=True) * (t * t / max(1, positions))
+
+    def per_sample(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
+        """The loss of each sample: (N,), or (N, ...) for logits with positions."""
+        return softened_divergence(*paired_logits(student, teacher, self.standardise), self.temperature)
 
     def extra_repr(self) -> str:
         return f"temperature={self.temperature}"

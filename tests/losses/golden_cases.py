@@ -35,6 +35,16 @@ def cases_of(file: str, starting: str = "") -> list[str]:
     return [name for name in _manifest()[file] if name.startswith(starting)]
 
 
+def all_cases() -> list[tuple[str, str]]:
+    """(file, case) of every stored case."""
+    return [(file, case) for file, cases in _manifest().items() for case in cases]
+
+
+def entry(file: str, case: str) -> dict:
+    """What the manifest says of a case."""
+    return _manifest()[file][case]
+
+
 def hyperparameters(file: str, case: str) -> dict:
     """Hyperparameters of a case by the reference's names."""
     return _manifest()[file][case]["hyperparameters"]
@@ -51,25 +61,40 @@ def gradients(file: str, case: str, kind: str = "grad") -> dict[str, Tensor]:
     return {key.removeprefix(prefix): array(file, key) for key in _arrays(file) if key.startswith(prefix)}
 
 
-def assert_equals_reference(file: str, case: str, loss: Callable[..., Tensor], gradient: bool = True) -> None:
-    """``loss(*student_inputs, *other_inputs)`` must give the stored loss and the stored gradients."""
+def assert_equals_reference(
+    file: str,
+    case: str,
+    loss: Callable[..., Tensor],
+    gradient: bool = True,
+    rtol: float = 1e-9,
+    atol: float = 1e-12,
+    parameters: dict[str, nn.Parameter] | None = None,
+) -> None:
+    """``loss(*student_inputs, *other_inputs)`` must give the stored loss and the stored gradients.
+
+    ``parameters``: what the loss learns itself, by the reference's names; their gradients are compared too.
+    """
     entry = _manifest()[file][case]
     given = {name: array(file, f"in/{name}") for name in entry["student_inputs"] + entry["other_inputs"]}
     for name in entry["student_inputs"]:
         given[name].requires_grad_()
     value = loss(*given.values())
-    torch.testing.assert_close(value.detach(), array(file, f"{case}/loss"), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(value.detach(), array(file, f"{case}/loss"), rtol=rtol, atol=atol)
     if gradient:
         value.backward()
         expected = gradients(file, case)
         assert expected, f"{file}/{case} stores no gradient"
         for name, reference in expected.items():
-            assert_gradient(given[name].grad, reference)
+            gradient = given[name].grad
+            assert_gradient(torch.zeros_like(reference) if gradient is None else gradient, reference, max(1e-7, rtol))
+        for name, parameter in (parameters or {}).items():
+            assert parameter.grad is not None, f"no gradient reaches {name}"
+            assert_gradient(parameter.grad, array(file, f"{case}/pgrad.{name}"), rtol=max(1e-7, rtol))
 
 
-def assert_gradient(gradient: Tensor, reference: Tensor) -> None:
-    """Equal to 1e-7 of the largest entry."""
-    tolerance = 1e-7 * reference.abs().max().item() + 1e-12
+def assert_gradient(gradient: Tensor, reference: Tensor, rtol: float = 1e-7) -> None:
+    """Equal to ``rtol`` of the largest entry."""
+    tolerance = rtol * reference.abs().max().item() + 1e-12
     torch.testing.assert_close(gradient, reference, rtol=0, atol=tolerance)
 
 

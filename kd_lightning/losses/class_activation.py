@@ -1,0 +1,63 @@
+"""Class attention transfer (CAT-KD: Guo et al. 2023, arXiv:2303.09792): look where the teacher looks for each class.
+
+A network that ends in a 1x1 convolution to the classes and a mean has a map for each class: where it finds evidence.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kd_lightning.errors import UserError
+from kd_lightning.losses.inputs import paired_features
+from kd_lightning.outputs import ModelOutput
+
+
+class ClassActivationLoss(nn.Module):
+    """Mean squared difference of the classes' activation maps, averaged down and normalised.
+
+    ``loss = mean ( A(f_s) - A(f_t) )^2`` over samples, classes and positions, A the mean over an r x r grid, each
+    class's map over its Euclidean norm. A map of zeros stays zeros.
+
+    Args:
+        tap: of maps (N, C, H, W) with a channel for each class, for both models.
+        resolution: r, >= 1.
+        normalise: divide each map by its norm.
+        binarise: of the teacher, only where a map is above the mean of its absolute values.
+        top_k: only the maps of the teacher's k likeliest classes; None: all.
+    """
+
+    def __init__(
+        self,
+        tap: str = "maps",
+        resolution: int = 2,
+        normalise: bool = True,
+        binarise: bool = False,
+        top_k: int | None = None,
+    ) -> None:
+        super().__init__()
+        if resolution < 1 or (top_k is not None and top_k < 1):
+            raise UserError(f"resolution and top_k must be >= 1, got {resolution} and {top_k}")
+        self.tap, self.resolution, self.normalise = tap, resolution, normalise
+        self.binarise, self.top_k = binarise, top_k
+
+    def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
+        """Maps (N, C, H, W) under the tap's name; returns a scalar >= 0."""
+        ours, theirs = paired_features(student, teacher, self.tap)
+        if ours.ndim != 4 or theirs.ndim != 4 or ours.shape[1] != theirs.shape[1]:
+            raise UserError(
+                f"tap {self.tap!r}: class activation needs maps (N, C, H, W) with a channel for each class from both, "
+                f"got {tuple(ours.shape)} and {tuple(theirs.shape)}"
+            )
+        if self.binarise:
+            theirs = (theirs > theirs.abs().mean(dim=(2, 3), keepdim=True)).to(theirs.dtype)
+        ours, theirs = (F.adaptive_avg_pool2d(maps, self.resolution) for maps in (ours, theirs))
+        if self.normalise:
+            ours, theirs = (F.normalize(maps.flatten(2), dim=2) for maps in (ours, theirs))
+        difference = (ours - theirs).square().flatten(2)
+        if self.top_k is None:
+            return difference.mean()
+        kept = torch.zeros_like(teacher.logits, dtype=torch.bool)
+        kept = kept.scatter(1, teacher.logits.topk(min(self.top_k, kept.shape[1]), dim=1).indices, True)
+        return (difference * kept[:, :, None]).mean()
