@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from golden_cases import assert_equals_reference, cases_of, hyperparameters, on_features
+from golden_cases import assert_equals_reference, on_features
 
 from kd_lightning.errors import UserError
 from kd_lightning.losses.correlation_congruence import CorrelationCongruenceLoss
@@ -26,21 +26,6 @@ def test_similarity_equals_the_reference_summed_over_taps():
     assert_equals_reference("sp", "repdistiller_two", on_features(SimilarityLoss(["one", "two"]), "one", "two"))
 
 
-@pytest.mark.parametrize("case", cases_of("rkd"))
-def test_distances_and_angles_equal_the_references(case):
-    given = hyperparameters("rkd", case)
-    distance, angle = on_features(DistanceLoss("x"), "x"), on_features(AngleLoss("x"), "x")
-    assert_equals_reference(
-        "rkd", case, lambda s, t: given["w_distance"] * distance(s, t) + given["w_angle"] * angle(s, t)
-    )
-
-
-@pytest.mark.parametrize("case", cases_of("pkt"))
-def test_neighbourhoods_equal_the_references(case):
-    term = on_features(NeighbourhoodLoss("x"), "x")
-    assert_equals_reference("pkt", case, term, gradient="zero_row" not in case)
-
-
 def test_a_zero_feature_has_a_finite_gradient():
     features = torch.randn(5, 4)
     features[2] = 0
@@ -48,13 +33,6 @@ def test_a_zero_feature_has_a_finite_gradient():
         leaf = features.clone().requires_grad_()
         on_features(term, "x")(leaf, torch.randn(5, 7)).backward()
         assert torch.isfinite(leaf.grad).all(), name
-
-
-@pytest.mark.parametrize("case", cases_of("cc"))
-def test_correlation_congruence_equals_the_reference_with_the_papers_kernel(case):
-    given = hyperparameters("cc", case)
-    term = CorrelationCongruenceLoss("x", gamma=given["gamma"], order=given["P"])
-    assert_equals_reference("cc", case, on_features(term, "x"))
 
 
 def test_neuron_selectivity_equals_the_reference():

@@ -2,46 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-import torch.nn.functional as F
-from golden_cases import assert_equals_reference, assert_finite_at_extremes, hyperparameters, on_logits
+from golden_cases import assert_finite_at_extremes, on_logits
 
 from kd_lightning.errors import UserError
 from kd_lightning.losses.soft_target import SoftTargetLoss
 from kd_lightning.outputs import ModelOutput
-
-PLAIN = [
-    "repdistiller_T1_base",
-    "repdistiller_T4_base",
-    "mdistiller_T4_base",
-    "ics_batchmean_T4_base",
-    "mmrazor_batchmean_T4_base",
-    "repdistiller_T20_base",
-    "repdistiller_T4_big",
-    "repdistiller_T4_one",
-    "ctkd_tempT",
-]
-
-
-@pytest.mark.parametrize("case", PLAIN)
-def test_loss_and_gradient_equal_the_references(case):
-    term = SoftTargetLoss(temperature=hyperparameters("kd", case)["T"])
-    assert_equals_reference("kd", case, on_logits(term))
-
-
-@pytest.mark.parametrize("case", ["ics_mean_T4_base", "mmrazor_sum_T4_base", "torchdistill_targets_none_T4_base"])
-def test_other_conventions_differ_by_the_factor_that_their_formula_says(case):
-    term = on_logits(SoftTargetLoss(temperature=4.0))
-    factor = {"ics_mean": 1 / 10, "mmrazor_sum": 8, "torchdistill_targets_none": 1 / 16}[case.removesuffix("_T4_base")]
-    assert_equals_reference("kd", case, lambda *given: factor * term(*given))
-
-
-@pytest.mark.parametrize(
-    "case", ["repdistiller_total_T4_base", "repdistiller_total_T4_big", "torchdistill_a0.5_T4_base"]
-)
-def test_weighted_with_cross_entropy_it_is_the_papers_total(case):
-    task, kd = (0.5, 0.5) if "a0.5" in case else (0.1, 0.9)
-    term = on_logits(SoftTargetLoss(temperature=4.0))
-    assert_equals_reference("kd", case, lambda s, t, y: task * F.cross_entropy(s, y) + kd * term(s, t, y))
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0, 20.0])
