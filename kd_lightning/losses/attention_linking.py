@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
+from kd_lightning.losses.adapters import of_equal_size
 from kd_lightning.losses.inputs import as_reference, full_precision
 from kd_lightning.outputs import ModelOutput
 
@@ -86,10 +87,9 @@ class SemanticLinkLoss(nn.Module):
         total = weights.new_zeros(())
         for k, guided in enumerate(ours):
             for hint_number, hint in enumerate(theirs):
-                size = [min(pair) for pair in zip(guided.shape[2:], hint.shape[2:], strict=True)]
-                pooled = F.adaptive_avg_pool2d(guided, size), F.adaptive_avg_pool2d(hint, size)
-                mapped = full_precision(self.adapters[k * len(theirs) + hint_number](pooled[0]))
-                errors = (mapped - pooled[1]).square().flatten(1).mean(dim=1)
+                pooled, expected = of_equal_size(guided, hint)
+                mapped = full_precision(self.adapters[k * len(theirs) + hint_number](pooled))
+                errors = (mapped - expected).square().flatten(1).mean(dim=1)
                 total = total + (errors * weights[:, k, hint_number]).sum()
         return total / (len(ours[0]) * len(ours))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -33,16 +34,18 @@ class EntropyWeighted(nn.Module):
         self, term: nn.Module, weight_temperature: float = 3.0, highest: float | None = None, standardise: bool = False
     ) -> None:
         super().__init__()
-        if not callable(getattr(term, "per_sample", None)):
+        per_sample = getattr(term, "per_sample", None)
+        if not callable(per_sample):
             raise UserError(f"{type(term).__name__} has no loss of each sample (per_sample): it cannot be weighted")
         if highest is not None and not highest > 0:
             raise UserError(f"highest must be > 0, got {highest}")
         self.term, self.highest, self.standardise = term, highest, standardise
+        self._per_sample: Callable[[ModelOutput, ModelOutput, Tensor], Tensor] = per_sample
         self.weight_temperature = checked_temperature(weight_temperature, "weight_temperature")
 
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
         """Logits of shape (N, C), target of shape (N,); returns a scalar >= 0."""
-        losses = self.term.per_sample(student, teacher, target)
+        losses = self._per_sample(student, teacher, target)
         return (self.weights(student, teacher) * losses).mean()
 
     @torch.no_grad()

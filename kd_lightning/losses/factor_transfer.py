@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
 from kd_lightning.joints import Clock
+from kd_lightning.losses.adapters import of_equal_size
 from kd_lightning.losses.inputs import full_precision, paired_features
 from kd_lightning.outputs import ModelOutput
 
@@ -97,9 +98,7 @@ class FactorTransferLoss(nn.Module):
             with torch.no_grad():
                 hint = full_precision(self.paraphraser(hint)[0])
             guided = full_precision(self.translator(guided))
-        if guided.shape[2:] != hint.shape[2:]:
-            size = [min(pair) for pair in zip(guided.shape[2:], hint.shape[2:], strict=True)]
-            guided, hint = F.adaptive_avg_pool2d(guided, size), F.adaptive_avg_pool2d(hint, size)
+        guided, hint = of_equal_size(guided, hint)
         difference = (self._normalised(guided) - self._normalised(hint)).abs()
         return difference.pow(self.p).mean()
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
+from kd_lightning.losses.adapters import of_equal_size
 from kd_lightning.losses.inputs import paired_features
 from kd_lightning.outputs import ModelOutput
 
@@ -19,9 +19,7 @@ def flow_matrix(first: Tensor, second: Tensor) -> Tensor:
 
     The larger map is averaged down; divided by the number of positions.
     """
-    if first.shape[2:] != second.shape[2:]:
-        size = [min(pair) for pair in zip(first.shape[2:], second.shape[2:], strict=True)]
-        first, second = F.adaptive_avg_pool2d(first, size), F.adaptive_avg_pool2d(second, size)
+    first, second = of_equal_size(first, second)
     first, second = first.flatten(2), second.flatten(2)
     return first @ second.transpose(1, 2) / first.shape[2]
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
+from kd_lightning.losses.adapters import of_equal_size
 from kd_lightning.losses.inputs import paired_features, paired_logits
 from kd_lightning.outputs import ModelOutput
 
@@ -26,9 +27,7 @@ def transformation(first: Tensor, second: Tensor) -> Tensor:
 
     The larger map is averaged down, and the wider one's neighbouring channels to the narrower's number where it is a multiple.
     """
-    if first.shape[2:] != second.shape[2:]:
-        size = [min(pair) for pair in zip(first.shape[2:], second.shape[2:], strict=True)]
-        first, second = F.adaptive_avg_pool2d(first, size), F.adaptive_avg_pool2d(second, size)
+    first, second = of_equal_size(first, second)
     if second.shape[1] % first.shape[1] == 0 and second.shape[1] != first.shape[1]:
         n, channels, height, width = second.shape
         factor = channels // first.shape[1]

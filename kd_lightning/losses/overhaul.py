@@ -10,10 +10,10 @@ import math
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
+from kd_lightning.losses.adapters import of_equal_size
 from kd_lightning.losses.inputs import full_precision, paired_features
 from kd_lightning.outputs import ModelOutput
 
@@ -88,9 +88,7 @@ class OverhaulLoss(nn.Module):
             guided, hint = paired_features(student, teacher, tap)
             if self.adapters is not None:
                 guided = full_precision(self.adapters[k](guided))
-            if guided.shape[2:] != hint.shape[2:]:
-                size = [min(pair) for pair in zip(guided.shape[2:], hint.shape[2:], strict=True)]
-                guided, hint = F.adaptive_avg_pool2d(guided, size), F.adaptive_avg_pool2d(hint, size)
+            guided, hint = of_equal_size(guided, hint)
             margin = self.margins[start : start + hint.shape[1]].to(hint.dtype)[None, :, None, None]
             start += hint.shape[1]
             loss = partial_distance(guided, hint, margin).sum() / len(guided)

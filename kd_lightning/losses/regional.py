@@ -79,8 +79,9 @@ class RegionalLoss(nn.Module):
         right = teacher_logits.argmax(dim=1) == numbers[:, None]
         weights = 1 + (right != right[:, :1]).to(student_logits.dtype)
         flat = [full_precision(logits).transpose(1, 2).flatten(0, 1) for logits in (student_logits, teacher_logits)]
-        outputs, targets = [ModelOutput(logits) for logits in flat], numbers.repeat_interleave(regions)
-        losses = self.alpha * self.true_class.per_sample(*outputs, targets) if self.alpha else 0.0
+        ours, theirs = (ModelOutput(logits) for logits in flat)
+        targets = numbers.repeat_interleave(regions)
+        losses = self.alpha * self.true_class.per_sample(ours, theirs, targets) if self.alpha else 0.0
         if self.beta:
-            losses = losses + self.beta * self.other_classes.per_sample(*outputs, targets)
+            losses = losses + self.beta * self.other_classes.per_sample(ours, theirs, targets)
         return mean_over_labelled(losses * weights.flatten(), targets)

@@ -7,10 +7,10 @@ grows with how unlike they are; features are compared as Gaussians.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
+from kd_lightning.losses.adapters import of_equal_size
 from kd_lightning.losses.classes import class_numbers, mean_over_labelled, other_classes
 from kd_lightning.losses.heads import class_similarity_cost, classifier_of
 from kd_lightning.losses.inputs import checked_temperature, full_precision, paired_features, paired_logits
@@ -31,7 +31,7 @@ def transport_cost(student: Tensor, teacher: Tensor, cost: Tensor, sharpness: fl
     cost = cost.clamp(min=0) + EPSILON
     kernel = (-cost / sharpness).exp()
     kernel = kernel.expand(len(student), *kernel.shape[-2:])
-    u = torch.full_like(student, 1 / student.shape[1])
+    u = v = torch.full_like(student, 1 / student.shape[1])
     for _ in range(iterations):
         v = teacher / ((kernel.transpose(1, 2) @ u[:, :, None]).squeeze(2) + EPSILON)
         u = student / ((kernel @ v[:, :, None]).squeeze(2) + EPSILON)
@@ -158,7 +158,5 @@ def _maps(student: ModelOutput, teacher: ModelOutput, tap: str) -> tuple[Tensor,
         raise UserError(
             f"tap {tap!r}: this loss needs maps (N, C, H, W), got {tuple(guided.shape)}, {tuple(hint.shape)}"
         )
-    if guided.shape[2:] != hint.shape[2:]:
-        size = [min(pair) for pair in zip(guided.shape[2:], hint.shape[2:], strict=True)]
-        guided, hint = F.adaptive_avg_pool2d(guided, size), F.adaptive_avg_pool2d(hint, size)
+    guided, hint = of_equal_size(guided, hint)
     return guided, hint
