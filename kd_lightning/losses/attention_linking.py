@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
 from kd_lightning.losses.adapters import of_equal_size
-from kd_lightning.losses.inputs import as_reference, full_precision
+from kd_lightning.losses.inputs import as_reference, exactly, full_precision
 from kd_lightning.outputs import ModelOutput
 
 
@@ -95,9 +95,10 @@ class SemanticLinkLoss(nn.Module):
 
     def _attention(self, ours: list[Tensor], theirs: list[Tensor]) -> Tensor:
         """How much each teacher tap counts for each student tap of each sample: (N, K, L)."""
-        queries = self._embedded(ours, self.queries)
-        keys = self._embedded(theirs, self.keys)
-        return ((queries @ keys.transpose(1, 2)) / self.temperature).softmax(dim=2)
+        with exactly(ours[0]):
+            queries = self._embedded(ours, self.queries)
+            keys = self._embedded(theirs, self.keys)
+            return ((queries @ keys.transpose(1, 2)) / self.temperature).softmax(dim=2)
 
     @staticmethod
     def _embedded(features: list[Tensor], embeddings: nn.ModuleList) -> Tensor:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
-from kd_lightning.losses.inputs import full_precision, paired_features
+from kd_lightning.losses.inputs import exactly, full_precision, paired_features
 from kd_lightning.outputs import ModelOutput
 
 
@@ -44,7 +44,7 @@ class ChannelCorrelationLoss(nn.Module):
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
         """Maps (N, C, H, W) under the tap's name; returns a scalar >= 0."""
         guided, hint = _maps(student, teacher, self.tap)
-        with torch.autocast(device_type=guided.device.type, enabled=False):
+        with exactly(guided):
             rows = [maps.flatten(2) for maps in (full_precision(self.adapter(guided)), hint)]
             ours, theirs = (F.normalize(row @ row.transpose(1, 2), dim=2) for row in rows)
             return (ours - theirs).square().sum() / (ours.shape[1] * len(ours) ** 2)

@@ -1,4 +1,4 @@
-"""Class attention transfer (CAT-KD: Guo et al. 2023, arXiv:2303.09792): look where the teacher looks for each class.
+"""Class attention transfer (CAT-KD: Guo et al. 2023, arXiv:2304.12777): look where the teacher looks for each class.
 
 A network that ends in a 1x1 convolution to the classes and a mean has a map for each class: where it finds evidence.
 """

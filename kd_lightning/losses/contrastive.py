@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
 from kd_lightning.losses.embeddings import EmbeddingPair
-from kd_lightning.losses.inputs import as_reference, full_precision
+from kd_lightning.losses.inputs import as_reference, exactly, full_precision
 from kd_lightning.outputs import ModelOutput
 
 EPSILON = 1e-7
@@ -31,7 +31,7 @@ class ContrastiveLoss(EmbeddingPair):
     The memories (2 x samples x dimension numbers) travel in the run's checkpoint, not in the exported student.
 
     Args:
-        samples: training samples: ``${data.train_size}`` or their number.
+        train_samples: number of training samples; ``auto`` in a configuration takes it from the data.
         tap: of both models' last features; maps are averaged. None: the outputs themselves.
         dimension: of the embeddings, >= 1.
         negatives: K, >= 1; the paper's 16384 for CIFAR-100.
@@ -45,7 +45,7 @@ class ContrastiveLoss(EmbeddingPair):
 
     def __init__(
         self,
-        samples: int,
+        train_samples: int,
         tap: str | None = None,
         dimension: int = 128,
         negatives: int = 4096,
@@ -53,16 +53,16 @@ class ContrastiveLoss(EmbeddingPair):
         momentum: float = 0.5,
     ) -> None:
         super().__init__(tap, same_length=False)
-        if samples < 2 or dimension < 1 or negatives < 1 or not temperature > 0 or not 0 <= momentum < 1:
+        if train_samples < 2 or dimension < 1 or negatives < 1 or not temperature > 0 or not 0 <= momentum < 1:
             raise UserError(
-                "ContrastiveLoss needs samples >= 2, dimension and negatives >= 1, temperature > 0 and momentum in "
-                f"[0, 1), got {samples}, {dimension}, {negatives}, {temperature}, {momentum}"
+                "ContrastiveLoss needs train_samples >= 2, dimension and negatives >= 1, temperature > 0 and momentum in "
+                f"[0, 1), got {train_samples}, {dimension}, {negatives}, {temperature}, {momentum}"
             )
-        self.samples, self.dimension, self.negatives = samples, dimension, negatives
+        self.samples, self.dimension, self.negatives = train_samples, dimension, negatives
         self.temperature, self.momentum = float(temperature), float(momentum)
         bound = 1 / math.sqrt(dimension / 3)
         for name in ("memory_student", "memory_teacher"):
-            self.register_buffer(name, torch.empty(samples, dimension).uniform_(-bound, bound))
+            self.register_buffer(name, torch.empty(train_samples, dimension).uniform_(-bound, bound))
         self.register_buffer("constants", torch.full((2,), -1.0))
         self.embed_student: nn.Linear | None = None
         self.embed_teacher: nn.Linear | None = None
@@ -77,9 +77,7 @@ class ContrastiveLoss(EmbeddingPair):
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor, index: Tensor) -> Tensor:
         """Embeddings' sources under the tap's name and the samples' positions (N,); returns a scalar >= 0."""
         if len(index) and int(index.max()) >= self.samples:
-            raise UserError(
-                f"method.terms: samples={self.samples}, but a sample is number {int(index.max())}: give all"
-            )
+            raise UserError(f"train_samples={self.samples}, but a sample is number {int(index.max())}: give all")
         drawn = torch.randint(self.samples, (len(index), self.negatives), device=index.device)
         return self.against(student, teacher, index, torch.cat([index[:, None], drawn], dim=1))
 
@@ -90,12 +88,11 @@ class ContrastiveLoss(EmbeddingPair):
         ours = _unit(full_precision(self.embed_student(self.raw(student))))
         theirs = _unit(full_precision(self.embed_teacher(as_reference(self.raw(teacher)))))
         memories = [memory[compared].to(ours.dtype) for memory in (self.memory_student, self.memory_teacher)]
-        scores = torch.stack(
-            [
-                (memory @ rows[:, :, None]).squeeze(2).div(self.temperature).exp()
-                for memory, rows in ((memories[1], ours), (memories[0], theirs))
+        with exactly(ours):
+            products = [
+                (memory @ rows[:, :, None]).squeeze(2) for memory, rows in ((memories[1], ours), (memories[0], theirs))
             ]
-        )
+        scores = (torch.stack(products) / self.temperature).exp()
         if float(self.constants[0]) < 0:
             self.constants = (scores.detach().mean(dim=(1, 2)) * self.samples).to(self.constants)
         scores = scores / self.constants.to(scores.dtype)[:, None, None]

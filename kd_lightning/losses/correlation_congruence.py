@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
-from kd_lightning.losses.inputs import paired_features
+from kd_lightning.losses.inputs import exactly, paired_features
 from kd_lightning.outputs import ModelOutput
 
 KERNELS = ("gaussian", "bilinear", "none")
@@ -56,7 +56,7 @@ class CorrelationCongruenceLoss(nn.Module):
 
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
         """Features (N, ...) under the tap's name; returns a scalar >= 0."""
-        with torch.autocast(device_type=student.logits.device.type, enabled=False):
+        with exactly(student.logits):
             student_features, teacher_features = paired_features(student, teacher, self.tap)
             if self.kind == "none":
                 error = (student_features - teacher_features).flatten(1).abs()

@@ -1,4 +1,4 @@
-"""Cross-view consistency (CRLD: Zhang et al. 2024, arXiv:2407.13254): soft targets within and across two views.
+"""Cross-view consistency (CRLD: Zhang et al. 2024, arXiv:2412.16493): soft targets within and across two views.
 
 The same pictures are shown twice. Each model's answer to one view is compared with the teacher's to the same view and
 to the other one, where the teacher is confident. The second view is the first of ``Batch.also`` (``data.extra_views``).

@@ -5,13 +5,12 @@ The logits' two terms are DIST's (:mod:`kd_lightning.losses.dist`); these are fo
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
 from kd_lightning.losses.adapters import adapter_between, of_equal_size
 from kd_lightning.losses.dist import correlation
-from kd_lightning.losses.inputs import full_precision, paired_features
+from kd_lightning.losses.inputs import exactly, full_precision, paired_features
 from kd_lightning.outputs import ModelOutput
 
 
@@ -63,5 +62,5 @@ class SpatialCorrelationDistance(_MapCorrelation):
 
 
 def _mean_correlation(ours: Tensor, theirs: Tensor) -> Tensor:
-    with torch.autocast(device_type=ours.device.type, enabled=False):
+    with exactly(ours):
         return correlation(ours, theirs).mean()

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
 from kd_lightning.losses.embeddings import EmbeddingPair
-from kd_lightning.losses.inputs import checked_temperature, full_precision, paired_features
+from kd_lightning.losses.inputs import checked_temperature, exactly, full_precision, paired_features
 from kd_lightning.losses.queues import EmbeddingQueue, queue_logits
 from kd_lightning.outputs import ModelOutput
 
@@ -95,5 +95,7 @@ class TokenSimilarityLoss(nn.Module):
         if pair[0].ndim != 3 or pair[0].shape[1] != pair[1].shape[1]:
             raise UserError(f"tap {self.tap!r}: needs as many tokens of both, got {pair[0].shape} and {pair[1].shape}")
         rows = [F.normalize(values, dim=2) if self.normalise else values for values in map(full_precision, pair)]
-        log_q, log_p = (F.log_softmax(r @ r.transpose(1, 2) / self.temperature, dim=2) for r in rows)
+        with exactly(rows[0]):
+            products = [values @ values.transpose(1, 2) / self.temperature for values in rows]
+        log_q, log_p = (F.log_softmax(values, dim=2) for values in products)
         return F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=2).mean()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
 from kd_lightning.losses.adapters import of_equal_size
-from kd_lightning.losses.inputs import paired_features
+from kd_lightning.losses.inputs import exactly, paired_features
 from kd_lightning.outputs import ModelOutput
 
 
@@ -50,7 +50,7 @@ class FlowLoss(nn.Module):
                     f"{tuple(theirs.shape)}: tap layers of equal width"
                 )
         losses = []
-        with torch.autocast(device_type=student.logits.device.type, enabled=False):
+        with exactly(student.logits):
             for (ours, theirs), (ours_next, theirs_next) in pairwise(pairs):
                 losses.append((flow_matrix(ours, ours_next) - flow_matrix(theirs, theirs_next)).square().mean())
         return torch.stack(losses).sum()

@@ -5,12 +5,11 @@ Both are matrix forms of entropies: of the cross-correlation of the features, an
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
-from kd_lightning.losses.inputs import full_precision, paired_features
+from kd_lightning.losses.inputs import exactly, full_precision, paired_features
 from kd_lightning.outputs import ModelOutput
 
 
@@ -57,7 +56,7 @@ class CorrelationLoss(_Embedded):
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
         """Features under the tap's name, N >= 2; returns a scalar."""
         ours, theirs = self.vectors(student, teacher)
-        with torch.autocast(device_type=ours.device.type, enabled=False):
+        with exactly(ours):
             ours, theirs = ((rows - rows.mean(dim=0)) / rows.std(dim=0).clamp(min=1e-12) for rows in (ours, theirs))
             correlation = (ours * theirs).sum(dim=0) / len(ours)
             return ((correlation - 1).square().clamp(min=1e-12) ** self.alpha).sum().log2()
@@ -78,7 +77,7 @@ class MutualInformationLoss(_Embedded):
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
         """Features under the tap's name; returns a scalar."""
         pair = self.vectors(student, teacher)
-        with torch.autocast(device_type=pair[0].device.type, enabled=False):
+        with exactly(pair[0]):
             ours, theirs = (F.normalize(rows, dim=1) for rows in pair)
             gram, gram_t = ours @ ours.T, theirs @ theirs.T
             joint = gram * gram_t

@@ -40,6 +40,11 @@ def standardised(logits: Tensor) -> Tensor:
     return (logits - logits.mean(dim=1, keepdim=True)) / (deviation + EPSILON)
 
 
+def exactly(tensor: Tensor) -> torch.autocast:
+    """A context in which products of full-precision tensors stay in full precision, whatever autocast is on."""
+    return torch.autocast(device_type=tensor.device.type, enabled=False)
+
+
 def paired_logits(student: ModelOutput, teacher: ModelOutput, standardise: bool = False) -> tuple[Tensor, Tensor]:
     """Student's and teacher's logits, both (N, C) or (N, C, ...), in full precision, the teacher's detached.
 

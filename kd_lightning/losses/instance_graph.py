@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
 from kd_lightning.losses.adapters import of_equal_size
-from kd_lightning.losses.inputs import paired_features, paired_logits
+from kd_lightning.losses.inputs import exactly, paired_features, paired_logits
 from kd_lightning.outputs import ModelOutput
 
 EPSILON = 1e-12  # smallest squared distance
@@ -65,7 +64,7 @@ class InstanceGraphLoss(nn.Module):
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
         """Logits (N, C) and features under the taps' names; returns a scalar >= 0."""
         pairs = [paired_features(student, teacher, tap) for tap in self.taps]
-        with torch.autocast(device_type=student.logits.device.type, enabled=False):
+        with exactly(student.logits):
             vertices = F.mse_loss(*paired_logits(student, teacher))
             edges = sum((relations(ours) - relations(theirs)).square().mean() for ours, theirs in pairs) / 3
             moved = [transformation(pairs[0][role], pairs[1][role]) for role in (0, 1)]

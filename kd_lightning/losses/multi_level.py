@@ -7,10 +7,9 @@ one view of the batch.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from kd_lightning.losses.inputs import checked_temperature, paired_logits
+from kd_lightning.losses.inputs import checked_temperature, exactly, paired_logits
 from kd_lightning.outputs import ModelOutput
 
 
@@ -29,7 +28,7 @@ class ClassCorrelationLoss(nn.Module):
 
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
         """Logits of shape (N, C); returns a scalar >= 0."""
-        with torch.autocast(device_type=student.logits.device.type, enabled=False):
+        with exactly(student.logits):
             ours, theirs = _probabilities(student, teacher, self.temperature)
             return (theirs.T @ theirs - ours.T @ ours).square().sum() / ours.shape[1]
 
@@ -47,7 +46,7 @@ class BatchCorrelationLoss(nn.Module):
 
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
         """Logits of shape (N, C); returns a scalar >= 0."""
-        with torch.autocast(device_type=student.logits.device.type, enabled=False):
+        with exactly(student.logits):
             ours, theirs = _probabilities(student, teacher, self.temperature)
             return (theirs @ theirs.T - ours @ ours.T).square().sum() / ours.shape[0]
 

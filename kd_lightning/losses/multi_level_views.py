@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
 from kd_lightning.losses.cross_view import Views, other_view
-from kd_lightning.losses.inputs import checked_temperature, paired_logits
+from kd_lightning.losses.inputs import checked_temperature, exactly, paired_logits
 from kd_lightning.losses.soft_target import softened_divergence
 from kd_lightning.outputs import ModelOutput
 
@@ -59,7 +58,7 @@ class MultiLevelLoss(nn.Module):
 
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor, views: Views) -> Tensor:
         """Logits of shape (N, C) in each view; returns a scalar >= 0."""
-        with torch.autocast(device_type=student.logits.device.type, enabled=False):
+        with exactly(student.logits):
             ours, theirs = paired_logits(student, teacher)
             unsure, rare = self._masks(theirs.softmax(dim=1))
             total = ours.new_zeros(())

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
 from kd_lightning.losses.adapters import of_equal_size
-from kd_lightning.losses.inputs import paired_features
+from kd_lightning.losses.inputs import exactly, paired_features
 from kd_lightning.outputs import ModelOutput
 
 
@@ -34,7 +34,7 @@ class NeuronSelectivityLoss(nn.Module):
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
         """Features (N, C, H, W) under each tap's name, any C; returns a scalar."""
         losses = []
-        with torch.autocast(device_type=student.logits.device.type, enabled=False):
+        with exactly(student.logits):
             for tap in self.taps:
                 student_maps, teacher_maps = of_equal_size(*paired_features(student, teacher, tap))
                 student_points = F.normalize(student_maps.flatten(2), dim=2)

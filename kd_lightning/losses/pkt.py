@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
-from kd_lightning.losses.inputs import paired_features
+from kd_lightning.losses.inputs import exactly, paired_features
 from kd_lightning.outputs import ModelOutput
 
 EPSILON = 1e-7
@@ -43,7 +43,7 @@ class NeighbourhoodLoss(nn.Module):
 
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
         """Features (N, ...) under the tap's name; returns a scalar."""
-        with torch.autocast(device_type=student.logits.device.type, enabled=False):
+        with exactly(student.logits):
             student_features, teacher_features = paired_features(student, teacher, self.tap)
             q, p = (neighbourhood(values, self.epsilon) for values in (student_features, teacher_features))
             return (p * torch.log((p + self.epsilon) / (q + self.epsilon))).mean()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
-from kd_lightning.losses.inputs import paired_features
+from kd_lightning.losses.inputs import exactly, paired_features
 from kd_lightning.outputs import ModelOutput
 
 KERNELS = ("combined", "cosine", "student_t", "cauchy", "rbf")
@@ -48,7 +48,7 @@ class KernelNeighbourhoodLoss(nn.Module):
         """Features (N, ...) under the tap's name; returns a scalar >= 0."""
         ours, theirs = (values.flatten(1) for values in paired_features(student, teacher, self.tap))
         kernels = ("cosine", "student_t") if self.kernel == "combined" else (self.kernel,)
-        with torch.autocast(device_type=ours.device.type, enabled=False):
+        with exactly(ours):
             return torch.stack([self._divergence(ours, theirs, kernel) for kernel in kernels]).sum()
 
     def _divergence(self, ours: Tensor, theirs: Tensor, kernel: str) -> Tensor:

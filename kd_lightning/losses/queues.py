@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
+from kd_lightning.losses.inputs import exactly
 
 
 class EmbeddingQueue(nn.Module):
@@ -45,4 +46,5 @@ class EmbeddingQueue(nn.Module):
 
 def queue_logits(rows: Tensor, queue: Tensor, temperature: float) -> Tensor:
     """Products of unit rows (N, D) with a queue (K, D), over the temperature: (N, K)."""
-    return rows @ queue.to(rows.dtype).T / temperature
+    with exactly(rows):
+        return rows @ queue.to(rows.dtype).T / temperature

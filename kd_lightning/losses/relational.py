@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kd_lightning.losses.inputs import paired_features
+from kd_lightning.losses.inputs import exactly, paired_features
 from kd_lightning.outputs import ModelOutput
 
 EPSILON = 1e-12  # smallest squared distance: the root has no gradient at 0, where two samples coincide
@@ -68,7 +68,7 @@ class AngleLoss(nn.Module):
 
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
         """Features (N, ...) under the tap's name; returns a scalar >= 0."""
-        with torch.autocast(device_type=student.logits.device.type, enabled=False):
+        with exactly(student.logits):
             student_features, teacher_features = _features(student, teacher, self.tap, self.normalise)
             return F.smooth_l1_loss(angles(student_features), angles(teacher_features))
 

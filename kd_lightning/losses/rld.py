@@ -1,4 +1,4 @@
-"""Refined logit distillation (RLD: Sun et al. 2024, arXiv:2408.07444): the teacher's confidence, without its mistakes.
+"""Refined logit distillation (RLD: Sun et al. 2024, arXiv:2408.07703): the teacher's confidence, without its mistakes.
 
 Soft targets pass on which class a mistaken teacher prefers. RLD keeps how sure the teacher is, given to the true class
 whatever class it meant, and of the other classes only those that the teacher ranks below the true one. The paper's

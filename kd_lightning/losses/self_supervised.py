@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
 from kd_lightning.losses.cross_view import Views
-from kd_lightning.losses.inputs import checked_temperature, full_precision
+from kd_lightning.losses.inputs import checked_temperature, exactly, full_precision
 from kd_lightning.losses.soft_target import softened_divergence
 from kd_lightning.outputs import ModelOutput
 
@@ -47,7 +47,8 @@ class ViewSimilarityLoss(nn.Module):
     def _similarities(self, plain: ModelOutput, views: Sequence[ModelOutput]) -> Tensor:
         """Cosines of each view's samples with the plain ones: (views * N, N)."""
         rows = F.normalize(self._rows(plain), dim=1)
-        return torch.cat([F.normalize(self._rows(view), dim=1) @ rows.T for view in views])
+        with exactly(rows):
+            return torch.cat([F.normalize(self._rows(view), dim=1) @ rows.T for view in views])
 
     def _rows(self, output: ModelOutput) -> Tensor:
         if self.tap not in output.features:

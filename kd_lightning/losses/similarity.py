@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
-from kd_lightning.losses.inputs import paired_features
+from kd_lightning.losses.inputs import exactly, paired_features
 from kd_lightning.outputs import ModelOutput
 
 
@@ -42,7 +42,7 @@ class SimilarityLoss(nn.Module):
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
         """Features (N, ...) under each tap's name, of any shape; returns a scalar >= 0."""
         losses = []
-        with torch.autocast(device_type=student.logits.device.type, enabled=False):  # products of sums: keep float32
+        with exactly(student.logits):  # products of sums: keep float32
             for tap in self.taps:
                 student_features, teacher_features = paired_features(student, teacher, tap)
                 losses.append((similarity(student_features) - similarity(teacher_features)).square().mean())

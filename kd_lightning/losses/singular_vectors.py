@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
-from kd_lightning.losses.inputs import paired_features
+from kd_lightning.losses.inputs import exactly, paired_features
 from kd_lightning.outputs import ModelOutput
 
 
@@ -43,7 +43,8 @@ class SingularVectorLoss(nn.Module):
             ours, theirs = paired_features(student, teacher, tap)
             if ours.ndim != 4 or theirs.ndim != 4 or ours.shape[1] != theirs.shape[1]:
                 raise UserError(f"tap {tap!r}: KDSVD needs maps with equal channels, got {ours.shape}, {theirs.shape}")
-            directions.append(self._aligned(ours, theirs))
+            with exactly(ours):
+                directions.append(self._aligned(ours, theirs))
         total = directions[0][0].new_zeros(())
         for (ours, theirs), (ours_next, theirs_next) in pairwise(directions):
             total = total + (_relation(ours, ours_next) - _relation(theirs, theirs_next)).square().sum()

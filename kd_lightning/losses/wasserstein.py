@@ -13,7 +13,7 @@ from kd_lightning.errors import UserError
 from kd_lightning.losses.adapters import of_equal_size
 from kd_lightning.losses.classes import class_numbers, mean_over_labelled, other_classes
 from kd_lightning.losses.heads import class_similarity_cost, classifier_of
-from kd_lightning.losses.inputs import checked_temperature, full_precision, paired_features, paired_logits
+from kd_lightning.losses.inputs import checked_temperature, exactly, full_precision, paired_features, paired_logits
 from kd_lightning.outputs import ModelOutput
 
 EPSILON = 1e-8  # added to divisors and cost, as the authors do
@@ -28,7 +28,11 @@ def transport_cost(student: Tensor, teacher: Tensor, cost: Tensor, sharpness: fl
         sharpness: the regularisation lambda, > 0: ``K = exp(-cost / lambda)``.
         iterations: >= 1; the gradient goes through them.
     """
-    cost = cost.clamp(min=0) + EPSILON
+    with exactly(student):
+        return _transport_cost(student, teacher, cost.clamp(min=0) + EPSILON, sharpness, iterations)
+
+
+def _transport_cost(student: Tensor, teacher: Tensor, cost: Tensor, sharpness: float, iterations: int) -> Tensor:
     kernel = (-cost / sharpness).exp()
     kernel = kernel.expand(len(student), *kernel.shape[-2:])
     u = v = torch.full_like(student, 1 / student.shape[1])

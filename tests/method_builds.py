@@ -1,0 +1,75 @@
+"""Every shipped method, built, and one step of it as the Distiller computes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from kd_lightning.batch import Batch
+from kd_lightning.joints import Clock
+from kd_lightning.method import Method
+from kd_lightning.models.mlp import MLP
+from kd_lightning.models.small_cnn import SmallCNN
+from kd_lightning.taps import Taps
+
+METHODS = sorted((Path(__file__).resolve().parents[1] / "conf" / "method").glob("*.yaml"), key=lambda path: path.stem)
+# What to tap in the CIFAR ResNets, by the layer that a method taps in the small networks.
+RESNET_LAYERS = {"hidden": "pool", "blocks.0": "layer1", "blocks.1": "layer2", "layer3": "layer3"}
+OF_EQUAL_WIDTH = {"fsp", "kdsvd"}  # compare layers of equal channels
+
+
+def text_of(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def built(path: Path, overrides: dict | None = None) -> Method:
+    config = OmegaConf.create({"method": OmegaConf.load(path), "data": {"batch_size": 8}})
+    config = OmegaConf.merge(config, overrides or {})
+    for term in config.method.terms.values():
+        if term.get("train_samples") == "auto":
+            term.train_samples = 100
+    return instantiate(config.method)
+
+
+def one_step(
+    method: Method,
+    student: torch.nn.Module,
+    teacher: torch.nn.Module,
+    inputs: torch.Tensor,
+    other: torch.Tensor | None = None,
+    target: torch.Tensor | None = None,
+) -> dict[str, torch.Tensor]:
+    """Loss and gradients of one batch, as the Distiller computes them; ``other``: its second view."""
+    if target is None:
+        target = torch.tensor([0, 1, 2, 3, 4, 5 if not method.needs_teacher else -1, 6, 7])
+    taps = Taps(student, method.taps["student"])
+    teacher_taps = Taps(teacher.eval(), method.taps["teacher"], role="teacher")
+    if other is None:
+        other = inputs + 0.1 * torch.randn_like(inputs)
+    with torch.no_grad():
+        teacher_output, teacher_other = teacher_taps(teacher, inputs), teacher_taps(teacher, other)
+        method.bind(student, teacher)
+        method.prepare(taps(student.eval(), inputs[:2]), teacher_taps(teacher, inputs[:2]))
+    output = taps(student.train(), inputs)
+    views = [(taps(student, other), teacher_other)] if method.wants_views else []
+    task_loss = F.cross_entropy(output.logits, target, ignore_index=-1)
+    batch = Batch(inputs, target, torch.arange(len(inputs)), split="train")
+    clock = Clock(epoch=9, step=100, total_steps=1000, steps_per_epoch=10)
+    total, parts = method(output, teacher_output, target, task_loss, clock=clock, batch=batch, views=views)
+    total.backward()
+    assert torch.isfinite(total)
+    return parts
+
+
+def networks(path: Path) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """A student and a teacher of 8x8 images and 10 classes that suit the method's taps."""
+    student = SmallCNN([8, 16], 32, 1, 10, 8) if "blocks." in text_of(path) else MLP([20], 64, 10)
+    width = [8, 16] if path.stem in OF_EQUAL_WIDTH else [32, 64]
+    return student, SmallCNN(width, 128, 1, 10, 8, dropout=0.4)
+
+
+ON_SMALL_NETWORKS = [path for path in METHODS if "layer3" not in text_of(path)]
