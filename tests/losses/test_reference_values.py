@@ -10,6 +10,7 @@ from fnmatch import fnmatch
 import golden_logits  # noqa: F401  (these four fill the table)
 import golden_logits_more  # noqa: F401
 import golden_maps  # noqa: F401
+import golden_page
 import golden_samples  # noqa: F401
 import pytest
 from golden_cases import all_cases, assert_equals_reference
@@ -28,3 +29,7 @@ def test_value_and_gradient_equal_the_reference(file, case):
 @pytest.mark.parametrize("pattern", NOT_OURS)
 def test_every_reason_belongs_to_a_case(pattern):
     assert any(fnmatch(f"{file}/{case}", pattern) for file, case in all_cases())
+
+
+def test_the_page_of_reference_cases_is_the_one_that_the_table_gives():
+    assert golden_page.PAGE.read_text(encoding="utf-8") == golden_page.page(), "python tests/losses/golden_page.py"
