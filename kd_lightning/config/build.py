@@ -90,6 +90,15 @@ def fill_auto(node: Mapping[str, Any], sizes: Mapping[str, int], where: str) -> 
     return node
 
 
+def with_train_samples(method: Mapping[str, Any], datamodule: Any) -> dict[str, Any]:
+    """The method's node with the number of training samples where a term's ``train_samples`` is "auto"."""
+    node = copy.deepcopy(dict(method))
+    for term in (node.get("terms") or {}).values():
+        if term.get("train_samples") == "auto":
+            term["train_samples"] = len(datamodule.train_views_dataset)
+    return node
+
+
 def build_teacher_module(teacher: Mapping[str, Any], datamodule: Any) -> nn.Module:
     """The teacher's network with the weights of its checkpoint, if it names one."""
     with RngStream(0):
@@ -136,7 +145,7 @@ def build_member(
     scheduler, interval = build_scheduler(config["scheduler"])
     with RngStream(int(config["seed"])):
         student = build_model(config["student"], datamodule, "student")
-        method = instantiate(config["method"], "method")
+        method = instantiate(with_train_samples(config["method"], datamodule), "method")
         member = Member(
             student,
             method,

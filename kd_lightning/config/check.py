@@ -131,7 +131,8 @@ class _Checker:
         for key in sorted(beside):
             self.rule(f"{name}.{key}", node[key], find(f"{name}.{key}").rule)
         try:
-            check_target(node, frozenset(beside), from_data=find(name).sizes)
+            from_data = find(name).sizes or name.startswith("method.terms.")
+            check_target(node, frozenset(beside), from_data=from_data)
         except TargetProblem as problem:
             self.fail(f"{name}.{problem.key}", problem.text)
         self.values(name, {key: value for key, value in node.items() if key not in beside})
@@ -221,7 +222,7 @@ class _Checker:
             self.fail(f"method.taps.{role}", f"no such model{did_you_mean(role, ['student', 'teacher'])}")
         if isinstance(node.get("temperature"), Mapping):
             self.made("method.temperature", node["temperature"])
-        method = self.made("method", node)
+        method = self.made("method", without_auto(node))
         if isinstance(method, Method) and method.wants_views and not self.config["data"].get("extra_views"):
             names = " and ".join(name for name, asked in method.asks.items() if "views" in asked)
             self.fail("method", f"{names} compares views of a sample, the data give one: set data.extra_views=1")
@@ -243,6 +244,15 @@ class _Checker:
         path = self.config["teacher"].get("checkpoint")
         if path is not None and not Path(path).is_file():
             self.fail("teacher.checkpoint", f"no such file: {path}")
+
+
+def without_auto(method: Mapping[str, Any]) -> dict[str, Any]:
+    """The method's node with some number where a term leaves one to the data, so that it can be made before data."""
+    terms = method.get("terms") or {}
+    small = {
+        k: {**term, "train_samples": 2} if term.get("train_samples") == "auto" else term for k, term in terms.items()
+    }
+    return {**method, "terms": small}
 
 
 def _all_keys(node: Any, prefix: str = "") -> list[str]:

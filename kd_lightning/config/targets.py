@@ -13,7 +13,7 @@ from typing import Any
 from kd_lightning.config.annotations import misfit, parameters_of
 from kd_lightning.config.suggestions import did_you_mean
 
-FROM_DATA = frozenset({"num_classes", "in_channels", "in_features", "image_size"})
+FROM_DATA = frozenset({"num_classes", "in_channels", "in_features", "image_size", "train_samples"})
 """Arguments that ``auto`` fills in from the data."""
 
 _HYDRA_KEYS = frozenset({"_target_", "_partial_", "_recursive_", "_convert_", "_args_"})
