@@ -23,12 +23,15 @@ from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
+from omegaconf import OmegaConf
 
 import kd_lightning.config.resolvers  # noqa: F401  (registers them)
 from kd_lightning.cli._error_line import report_error
 from kd_lightning.cli._jobs import Check, TaskFunction, run_single, run_sweep
+from kd_lightning.cli._rerun import register, saved_run, taken_out
 from kd_lightning.config.explain import leaf_keys, unknown_option
 from kd_lightning.errors import UserError
+from kd_lightning.runs.latest import LATEST, latest
 
 
 def config_directory() -> Path:
@@ -64,8 +67,16 @@ def run_hydra(
     try:
         parser = get_args_parser()
         args = parser.parse_intermixed_args(arguments)  # overrides before and after -m
+        args.overrides = [_named(override, args.overrides) for override in args.overrides]
+        saved, args.overrides = taken_out(args.overrides)
+        if saved is None and (saved := saved_run(args.config_path)) is not None:
+            args.config_path = None
         hydra = _create(config_name, args)
-        return _dispatch(hydra, parser, args, args.config_name or config_name, task_function, check)
+        chosen = args.config_name or config_name
+        if saved is not None:
+            defaults = OmegaConf.load(config_directory() / f"{config_name}.yaml")
+            chosen = register(saved, hydra.config_loader, defaults, args.overrides)
+        return _dispatch(hydra, parser, args, chosen, task_function, check)
     except SystemExit as error:  # argparse, and a completion or job that calls sys.exit
         return error.code if isinstance(error.code, int) else int(error.code is not None)
     except BaseException as error:
@@ -74,9 +85,18 @@ def run_hydra(
         GlobalHydra.instance().clear()
 
 
+def _named(override: str, overrides: Sequence[str]) -> str:
+    """The override with the directory's name where the latest one is asked for."""
+    key, _, value = override.partition("=")
+    if value != LATEST or key not in ("run_dir", "sweep_dir", "rerun"):
+        return override
+    where = next((o.partition("=")[2] for o in overrides if o.startswith("paths.output_dir=")), None)
+    return f"{key}={latest('sweep' if key == 'sweep_dir' else 'run', where)}"
+
+
 def _create(config_name: str, args: argparse.Namespace) -> Hydra:
     if args.experimental_rerun is not None:
-        raise UserError("--experimental-rerun is not supported: continue a run with run_dir=DIR")
+        raise UserError("--experimental-rerun is not supported: use rerun=RUN_DIR, or continue a run with run_dir=DIR")
     directory = os.path.abspath(args.config_path) if args.config_path else str(config_directory())
     search_path = create_config_search_path(directory)
     if args.config_dir is not None:
@@ -118,7 +138,6 @@ def _dispatch(
         multirun = args.multirun or hydra.get_mode(config_name, args.overrides) == RunMode.MULTIRUN
         run = run_sweep if multirun else run_single
         run(hydra, config_name, list(args.overrides), task_function, check)
-    sys.stdout.flush()  # here a reader that has closed its end can still be answered in good order
     return 0
 
 

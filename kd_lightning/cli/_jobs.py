@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from kd_lightning.cli._compose import SweepComposer
 from kd_lightning.config.names import swept_keys
+from kd_lightning.errors import UserError
 from kd_lightning.sweeps.sweep_file import held_sweep
 
 TaskFunction = Callable[[DictConfig], Any]
@@ -37,6 +38,7 @@ def run_single(
     HydraConfig.instance().set_config(cfg)  # a value may refer to ${hydra:...}
     with read_write(cfg.hydra.runtime), open_dict(cfg.hydra.runtime):
         cfg.hydra.runtime.output_dir = os.path.abspath(str(cfg.hydra.run.dir))
+    _refuse_other_directory(cfg)
     _check_job(check, cfg)
     callbacks = Callbacks(cfg)
     callbacks.on_run_start(config=cfg, config_name=config_name)
@@ -80,6 +82,7 @@ def run_sweep(
         keys = ",".join(f'"{key}"' for key in swept)
         overrides.append("hydra.sweep.subdir='${kd_run_name:${hydra.overrides.task},[" + keys + "]}'")
         cfg = _compose(hydra, config_name, overrides, RunMode.MULTIRUN)
+    _refuse_other_directory(cfg)
     SweepComposer(hydra.config_loader).install()
     if check is not None:
         for job in _jobs_to_check(hydra, _task_overrides(cfg), params):
@@ -95,6 +98,15 @@ def run_sweep(
         sweeper = Plugins.instance().instantiate_sweeper(config=cfg, hydra_context=context, task_function=task_function)
         sweeper.sweep(arguments=_task_overrides(cfg))
     callbacks.on_multirun_end(config=cfg, config_name=config_name)
+
+
+def _refuse_other_directory(cfg: DictConfig) -> None:
+    """Runs share a process, so none of them can have the working directory for itself."""
+    if cfg.hydra.job.chdir:
+        raise UserError(
+            "hydra.job.chdir=true: runs do not change the directory: relative paths are those of the directory that you "
+            "start in; code of yours finds the run's own in ${run_dir}"
+        )
 
 
 def _compose(hydra: Hydra, config_name: str, overrides: list[str], mode: RunMode, log: bool = False) -> DictConfig:
@@ -124,6 +136,10 @@ def _jobs_to_check(hydra: Hydra, task_overrides: list[str], params: Any) -> list
             values[key] = [f"{key}={override.get_value_element_as_str()}"] if not override.is_delete() else [key]
         elif override.is_discrete_sweep():
             values[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+            if not values[key]:
+                raise UserError(
+                    f"command line: {override.input_line}: gives no value: a range ends before its last one"
+                )
     first = {key: options[0] for key, options in values.items()}
     jobs = [list(first.values())]
     for key, options in values.items():

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from kd_lightning.cli._streams import steady
 from kd_lightning.errors import UserError
 from kd_lightning.teachers.cache.size import human
 from kd_lightning.teachers.cache.store import CacheError, CacheStore
@@ -174,6 +175,7 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+@steady
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; 0 well, 1 damage was found, 2 the user's to mend."""
     options = parser().parse_args(argv)

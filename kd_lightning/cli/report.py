@@ -6,14 +6,19 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from kd_lightning.cli._streams import steady
 from kd_lightning.errors import UserError
 
 
+@steady
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code (2 for what the user has to mend)."""
     parser = argparse.ArgumentParser(prog="kd-report", description=__doc__.split(": ", 1)[1])
     parser.add_argument(
-        "directories", nargs="+", metavar="SWEEP_DIR", help="sweep or run directories, or folders of them"
+        "directories",
+        nargs="+",
+        metavar="SWEEP_DIR",
+        help="sweep or run directories, or folders of them; latest: the newest sweep",
     )
     parser.add_argument("--output", metavar="FILE", help="the HTML file (default: report.html in the directory)")
     parser.add_argument(
@@ -32,8 +37,10 @@ def _report(options: argparse.Namespace) -> int:
     from kd_lightning.report.study import summary
     from kd_lightning.report.study.collect import collect
     from kd_lightning.report.study.reading import RunReader
+    from kd_lightning.runs.latest import LATEST, latest
 
     reader = RunReader()
+    options.directories = [latest("sweep") if word == LATEST else word for word in options.directories]
     studies = collect(options.directories, reader)
     known = list(dict.fromkeys(name for study in studies for name in study.metrics))
     if options.metric and options.metric not in known:

@@ -14,8 +14,10 @@ from collections.abc import Sequence
 from omegaconf import DictConfig
 
 from kd_lightning.cli._hydra_main import run_hydra
+from kd_lightning.cli._streams import steady
 
 
+@steady
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     # before torch is loaded: OpenMP threads that spin while they wait take the processors from the loader's threads

@@ -45,7 +45,7 @@ def parameters_of(target: Callable[..., Any]) -> tuple[dict[str, inspect.Paramet
     except (TypeError, ValueError):
         return None
     parameters = _named(signature, target)
-    is_open = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+    is_open = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()) or _passes_on(target)
     if is_open and inspect.isclass(target) and target.__module__.startswith("kd_lightning."):
         for base in target.__mro__[1:]:
             if "__init__" in vars(base) and base.__module__.startswith("kd_lightning."):
@@ -54,6 +54,17 @@ def parameters_of(target: Callable[..., Any]) -> tuple[dict[str, inspect.Paramet
                 if not any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
                     return parameters, False
     return parameters, is_open
+
+
+def _passes_on(target: Callable[..., Any]) -> bool:
+    """Whether a class's constructor takes any keyword behind the signature that a decorator shows of it."""
+    if not inspect.isclass(target):
+        return False
+    try:
+        shown = inspect.signature(target.__init__, follow_wrapped=False)
+    except (TypeError, ValueError):
+        return False
+    return any(p.kind is p.VAR_KEYWORD for p in shown.parameters.values())
 
 
 def _named(signature: inspect.Signature, target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
@@ -113,6 +124,8 @@ def _describe(branch: Any) -> str:
     if branch in _SCALARS:
         return _SCALARS[branch]
     kind = get_origin(branch) or branch
+    if kind is Callable:
+        return "what is called (a _target_)"
     if inspect.isclass(kind) and issubclass(kind, Mapping):
         return "a mapping"
     if inspect.isclass(kind) and (issubclass(kind, (list, tuple)) or kind.__module__ == "collections.abc"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.object_type import ObjectType
@@ -17,6 +18,9 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from kd_lightning.config.suggestions import closest, did_you_mean
+
+_EXTRAS = {("hydra/sweeper", "optuna"): "optuna"}
+"""Options that a plugin gives: which of our extras brings it."""
 
 
 def is_config_error(error: BaseException) -> bool:
@@ -91,6 +95,8 @@ def unknown_option(loader: ConfigLoader, overrides: Iterable[str]) -> str | None
         group = key.partition("@")[0]
         if not separator or "." in group or not value:
             continue
+        if group in loader.get_group_options(value.partition(",")[0], ObjectType.CONFIG):
+            return f"command line: {group}={value}: the other way round: {value}={group}"
         options = loader.get_group_options(group, ObjectType.CONFIG)
         if not options:
             continue
@@ -99,7 +105,7 @@ def unknown_option(loader: ConfigLoader, overrides: Iterable[str]) -> str | None
         for option in value.split(","):
             name = re.sub(r"\.ya?ml$", "", option.strip().strip("'\""))
             if re.fullmatch(r"[\w./-]+", name) and "/" not in name and name not in options:
-                return f"command line: {group}={name}: no such option{did_you_mean(name, options, show=30)}"
+                return f"command line: {group}={name}: no such option{_where_it_is(group, name, options)}"
     return None
 
 
@@ -114,8 +120,18 @@ def _missing_option(error: MissingConfigException) -> str:
     if not options:
         return f"{group}={name}: no such config file, and no options in a group '{group}'"
     where = f" (asked for by conf/{match[1]}.yaml or the command line)" if match else ""
-    suggestion = did_you_mean(name, options, show=30)
-    return f"{group}={name}: no such option{suggestion}{where}"
+    return f"{group}={name}: no such option{_where_it_is(group, name, options)}{where}"
+
+
+def _where_it_is(group: str, name: str, options: Iterable[str]) -> str:
+    """What to do about an option that is not found: a file of the user's, an extra to install, or a similar name."""
+    if (group, name) in _EXTRAS:
+        return f': pip install "kd-lightning[{_EXTRAS[group, name]}]"'
+    file = Path(group) / f"{name}.yaml"
+    own = next((folder for folder in (Path(), *sorted(Path().glob("*/"))) if (folder / file).is_file()), None)
+    if own is not None:
+        return f"; {own / file} is there: add --config-dir {own}"
+    return f"{did_you_mean(name, options, show=30)}; files of your own are found with --config-dir DIR"
 
 
 def _unknown_key(key: str, known_keys: Iterable[str], groups: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kd_lightning.cli._hydra_main import run_hydra
-from kd_lightning.cli.train import check_job
+from kd_lightning.cli.train import check_job, main
 
 TYPOS = [
     # what a user types, and what the line has to say
@@ -76,6 +76,8 @@ TYPOS = [
     ("+early_stopping.mode=max", "+early_stopping.mode: no such key", "there is min_delta, patience"),
     ("+callbacks.x._target_=pytorch_lightning.callbacks.EarlyStoping", "callbacks has no", "'EarlyStopping'?"),
     ("logger=wandbb", "logger=wandbb: no such option", "did you mean 'wandb'?"),
+    ("kd=method", "kd=method: the other way round: method=kd", ""),
+    ("dkd=method", "dkd=method: the other way round: method=dkd", ""),
     ("hydra/launcher=slrum", "hydra/launcher=slrum: no such option", ""),
     ("--config-dir=nowhere", "--config-dir nowhere", "no such directory"),
 ]
@@ -188,5 +190,52 @@ def test_the_command_itself_does_all_this(tmp_path):
         [sys.executable, "-m", "kd_lightning.cli.train", "student=mpl"], cwd=tmp_path, capture_output=True, text=True
     )
     assert made.returncode == 2
-    assert made.stderr == "error: command line: student=mpl: no such option; did you mean 'mlp'?\n"
+    assert made.stderr.startswith("error: command line: student=mpl: no such option; did you mean 'mlp'?;")
+    assert len(made.stderr.splitlines()) == 1
     assert not list(Path(tmp_path).iterdir())
+
+
+def test_a_range_without_a_value_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["-m", "seed=range(0,0)"]) == 2
+    assert capsys.readouterr().err.startswith("error: command line: seed=range(0,0): gives no value")
+
+
+def test_a_file_of_ones_own_that_is_not_looked_for_names_the_option_that_finds_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine/student").mkdir(parents=True)
+    (tmp_path / "mine/student/net.yaml").write_text("_target_: torch.nn.Identity\n")
+    assert main(["student=net"]) == 2
+    assert "mine/student/net.yaml is there: add --config-dir mine" in capsys.readouterr().err
+    assert main(["student=nett"]) == 2
+    assert "--config-dir DIR" in capsys.readouterr().err
+
+
+def test_an_option_of_an_extra_that_is_missing_names_the_line_that_installs_it():
+    from hydra.errors import MissingConfigException
+
+    from kd_lightning.config.explain import explain
+
+    error = MissingConfigException(
+        "In 'sweep/optuna': Could not find 'hydra/sweeper/optuna'", "hydra/sweeper/optuna", ["basic"]
+    )
+    assert 'pip install "kd-lightning[optuna]"' in explain(error)
+
+
+def test_a_constructor_that_takes_more_than_its_decorator_shows_may_be_given_more():
+    import functools
+
+    from kd_lightning.config.annotations import parameters_of
+
+    class Config:
+        def __init__(self, hidden: int = 4) -> None: ...
+
+    original = Config.__init__
+
+    @functools.wraps(original)
+    def init(self, **kwargs):
+        original(self)
+
+    Config.__init__ = init
+    parameters, is_open = parameters_of(Config)
+    assert (list(parameters), is_open) == (["hidden"], True)

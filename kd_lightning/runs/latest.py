@@ -1,0 +1,31 @@
+"""The run or sweep that was started last, for who does not want to type its name: ``run_dir=latest``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from kd_lightning.errors import UserError
+
+LATEST = "latest"
+_MARKS = {"run": ".hydra/config.yaml", "sweep": "sweep.json"}
+_DEPTH = 3  # outputs/<name>/<sweep>/<run>
+
+
+def latest(kind: str, output_dir: str | os.PathLike[str] | None = None) -> Path:
+    """The directory of the newest "run" (a sweep's runs are runs too) or "sweep".
+
+    Args:
+        kind: "run" or "sweep".
+        output_dir: where to look; None: ``KD_OUTPUT_DIR`` or ``outputs``.
+
+    Raises:
+        UserError: there is none.
+    """
+    root = Path(output_dir or os.environ.get("KD_OUTPUT_DIR") or "outputs")
+    mark = _MARKS[kind]
+    found = [path for depth in range(1, _DEPTH + 1) for path in root.glob("/".join(["*"] * depth + [mark]))]
+    if not found:
+        raise UserError(f"{kind}_dir={LATEST}: there is no {kind} in {root} yet; give its directory")
+    newest = max(found, key=lambda path: path.stat().st_mtime_ns)
+    return newest.parents[mark.count("/")]
