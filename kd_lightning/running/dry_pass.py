@@ -11,8 +11,8 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -31,6 +31,7 @@ from kd_lightning.rng import RngStream
 from kd_lightning.running.shared import teacher_layers
 from kd_lightning.runs.spec import TEACHER, RunSpec
 from kd_lightning.schedules.learning_rate import RunLength
+from kd_lightning.structure import mapped
 from kd_lightning.taps import Taps
 from kd_lightning.teachers.alone import ALONE_METHOD
 from kd_lightning.trainer_facts import teacher_module
@@ -247,16 +248,3 @@ def repeated(example: Batch, samples: int) -> Batch:
 def moved(value: Any, device: torch.device) -> Any:
     """The value with all its tensors on a device."""
     return mapped(value, lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf)
-
-
-def mapped(value: Any, change: Callable[[Any], Any]) -> Any:
-    """A structure of mappings, sequences, named tuples and dataclasses with its leaves changed; texts count as one leaf."""
-    if isinstance(value, Mapping):
-        return {key: mapped(item, change) for key, item in value.items()}
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(mapped(item, change) for item in value))
-    if isinstance(value, (list, tuple)) and not (value and isinstance(value[0], str)):
-        return type(value)(mapped(item, change) for item in value)
-    if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{f.name: mapped(getattr(value, f.name), change) for f in fields(value)})
-    return change(value)
