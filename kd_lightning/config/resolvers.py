@@ -17,5 +17,11 @@ def _default(value: Any, otherwise: Any) -> Any:
     return otherwise if value is None else value
 
 
+def _rest(share: float) -> float:
+    """``${kd_rest:${method.weights.kd}}``: what is left of 1, without the last digits of binary fractions."""
+    return round(1 - float(share), 12)
+
+
 OmegaConf.register_new_resolver("kd_default", _default, replace=True)
+OmegaConf.register_new_resolver("kd_rest", _rest, replace=True)
 names.register_resolver()

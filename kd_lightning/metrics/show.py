@@ -72,8 +72,9 @@ def better_by(metric: Metric, gain: float, size: float | None = None, with_units
         size: of the figures, for the number of decimals.
         with_units: whether "points" or the unit follows.
     """
-    amount = show(metric, abs(gain), size)
-    if not amount.strip("0."):
+    amounts = [show(metric, abs(gain), size, more) for more in (0, 1)]  # a digit more before it is called nothing
+    amount = next((text for text in amounts if text.strip("0.")), None)
+    if amount is None:
         return "no difference"
     words = ("higher", "lower") if metric.higher_is_better is None else ("better", "worse")
     return f"{words[gain < 0]} by {amount}{unit(metric, difference=True) if with_units else ''}"

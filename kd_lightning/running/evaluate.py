@@ -19,7 +19,12 @@ from kd_lightning.runs.result_file import read_result
 from kd_lightning.trainer_facts import teacher_module
 
 Metrics = dict[str, float]
-TESTING = ("accelerator", "precision", "limit_test_batches")  # the Trainer's arguments that a test depends on
+TESTING = (
+    "accelerator",
+    "precision",
+    "limit_test_batches",
+    "fast_dev_run",
+)  # the Trainer's arguments that a test depends on
 
 
 class Kept(Recorder):

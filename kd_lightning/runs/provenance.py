@@ -75,6 +75,22 @@ def _commits(directory: Path) -> dict[str, Any] | None:
     return {**(theirs or {"hash": None, "dirty": None}), "kd_lightning": ours}
 
 
+def peak_memory_bytes() -> int | None:
+    """The most memory that this process has held so far: of the GPU where one is used, else main memory; None where the
+    system does not tell. Runs that train side by side share it.
+    """
+    import torch
+
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return torch.cuda.max_memory_allocated()
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
 def host() -> dict[str, Any]:
     """Name, processor, number of usable cores and GPUs of this machine."""
     import torch

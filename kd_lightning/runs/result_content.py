@@ -11,7 +11,7 @@ from kd_lightning.joints import DataModule
 from kd_lightning.member import Member
 from kd_lightning.runs.data_content import data_content
 from kd_lightning.runs.latency import latency_ms, parameters_count, state_bytes
-from kd_lightning.runs.provenance import commits, host, versions
+from kd_lightning.runs.provenance import commits, host, peak_memory_bytes, versions
 from kd_lightning.runs.result_file import FORMAT
 from kd_lightning.runs.run_recorder import RunRecorder
 from kd_lightning.runs.spec import RunSpec
@@ -73,7 +73,13 @@ def result_content(
         "baseline": None,
         "student": student,
         "data": data_content(data, example),
-        "cost": {"seconds": recorder.seconds, "steps": recorder.step, "epochs": recorder.epoch, "fused": fused},
+        "cost": {
+            "seconds": recorder.seconds,
+            "steps": recorder.step,
+            "epochs": recorder.epoch,
+            "fused": fused,
+            "peak_memory_bytes": peak_memory_bytes(),
+        },
         "config": spec.config,
         "error": recorder.error,
         "versions": versions(),

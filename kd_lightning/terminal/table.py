@@ -120,7 +120,8 @@ def result_markdown(result: Mapping[str, Any]) -> str:
 def sweep_table(results: Sequence[Mapping[str, Any]], rerun: str = "", skipped: Collection[str] = ()) -> Closing:
     """Teacher, student alone, a sweep's configurations (the best by validation first, in bold), and what failed.
 
-    n counts seeds, each once. As in the report, a configuration of which seeds are missing is never the first: one lucky seed must not win.
+    n counts seeds, each once. As in the report, a configuration of which seeds are missing is never the first: one lucky
+    seed must not win.
 
     Args:
         results: one for each run.

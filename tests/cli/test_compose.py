@@ -51,3 +51,12 @@ def test_a_job_does_not_see_what_was_done_to_another(loader_and_master):
     first = composer.load_sweep_config(master, ["seed=1"])
     OmegaConf.update(first, "method.temperature", 77)
     assert composer.load_sweep_config(master, ["seed=2"]).method.temperature != 77
+
+
+def test_the_default_sweep_moves_both_weights_so_that_their_sum_stays_one(loader_and_master):
+    GlobalHydra.instance().clear()
+    hydra = _create("train", get_args_parser().parse_args([]))
+    master = _compose(hydra, "train", ["sweep=temperature_balance"], RunMode.MULTIRUN)
+    for share, rest in ((0.1, 0.9), (0.5, 0.5), (0.9, 0.1)):
+        job = hydra.config_loader.load_sweep_config(master, [f"method.weights.kd={share}", "sweep=temperature_balance"])
+        assert OmegaConf.to_container(job.method.weights, resolve=True) == {"task": rest, "kd": share}

@@ -107,7 +107,8 @@ def test_the_spread_is_the_sample_standard_deviation():
         (ACC, -0.048, "worse by 4.8 points"),
         (RMSE, 0.5, "better by 0.500 kWh"),
         (RMSE, -0.5, "worse by 0.500 kWh"),
-        (ACC, 0.0001, "no difference"),
+        (ACC, 0.0004, "better by 0.04 points"),
+        (ACC, 0.00001, "no difference"),
         (Metric("count", None), -3.0, "lower by 3.00"),
     ],
 )

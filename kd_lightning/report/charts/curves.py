@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any
 
 from kd_lightning.metrics import show
+from kd_lightning.report.charts.ranking import ranking_spec
 from kd_lightning.report.charts.theme import (
     ACCENT,
     ALONE,
     ALONE_BAND,
     MUTED,
+    SYMBOLS,
     Spec,
     axis,
     colours,
@@ -34,9 +38,12 @@ def against_spec(study: Study, metric: str, x: str | None = None, y: str | None 
     layout_ = plan(study, x, y)
     if layout_ is None:
         return pairs_spec(study, metric)
+    if layout_.y is None and not layout_.x.is_numeric:
+        return ranking_spec(study, metric, layout_)
     scale = show.scale(study.reads(metric))
-    factor, lines = layout_.x, layout_.y
+    lines = layout_.y
     panel = _panel_of_chosen(study, layout_)
+    factor, panel = _ranked(study, metric, layout_.x, panel)
     names = [f"{lines.short} = {format_value(value)}" for value in lines.values] if lines else ["distilled"]
     shades = colours(len(names), lines.is_numeric) if lines else [ACCENT]
     chosen_row = next((i for i, row in enumerate(panel.cells) if study.chosen in row), 0)
@@ -63,7 +70,7 @@ def against_spec(study: Study, metric: str, x: str | None = None, y: str | None 
                     "visible": len(names) <= MAX_BARRED or row == chosen_row,
                 },
                 "line": {"color": colour, "width": 1.8},
-                "marker": {"size": 8, "color": colour},
+                "marker": {"size": 8, "color": colour, "symbol": SYMBOLS[row % len(SYMBOLS)]},
                 "text": [
                     f"{escape(factor.short)} = {escape(format_value(factor.values[i]))}, n = {summary.n}"
                     for i, summary in found
@@ -111,6 +118,21 @@ def _panel_of_chosen(study: Study, layout_: Plan) -> Panel:
     chosen = study.chosen
     holds = [p for p in layout_.panels if any(cell is not None and cell is chosen for row in p.cells for cell in row)]
     return (holds or layout_.panels)[0]
+
+
+def _ranked(study: Study, metric: str, factor: Factor, panel: Panel) -> tuple[Factor, Panel]:
+    """Names in the order of their best figure instead of the alphabet's; numbers as they are."""
+    if factor.is_numeric:
+        return factor, panel
+    sign = study.reads(metric).sign
+
+    def best(column: int) -> float:
+        found = [row[column].spread(metric) for row in panel.cells if row[column] is not None]
+        return max((sign * summary.mean for summary in found if summary is not None), default=-math.inf)
+
+    order = sorted(range(len(factor.values)), key=best, reverse=True)
+    cells = [[row[column] for column in order] for row in panel.cells]
+    return replace(factor, values=tuple(factor.values[column] for column in order)), replace(panel, cells=cells)
 
 
 def _place(factor: Factor, index: int, shift: float) -> float:

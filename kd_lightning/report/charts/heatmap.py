@@ -7,6 +7,8 @@ better and red is worse, and "+" is better, whichever direction the metric has; 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from kd_lightning.metrics import show
 from kd_lightning.report.charts.theme import ACCENT, INK, MUTED, NEUTRAL, WORSE, Spec, axis, escape, ink_on, layout
 from kd_lightning.report.study.factors import Factor, format_value
@@ -44,23 +46,32 @@ def shade(study: Study, cell: Cell, metric: str) -> float | None:
     return None if summary is None else study.reads(metric).sign * summary.mean
 
 
-def shade_range(study: Study, metric: str) -> tuple[float, float]:
-    """Colour limits: symmetric about zero for gains, the range of the means otherwise."""
+class Shades(NamedTuple):
+    """Limits of a heatmap's colours: gains about zero (``relative``), or means from the smallest to the largest."""
+
+    low: float
+    high: float
+    relative: bool
+
+
+def shade_range(study: Study, metric: str) -> Shades:
+    """Colour limits: symmetric about zero for gains, the range of the means otherwise; never empty."""
     shades = [value for cell in study.cells if (value := shade(study, cell, metric)) is not None]
     if has_gains(study, metric):
         limit = max((abs(value) for value in shades), default=0.0) or 1e-9
-        return -limit, limit
-    return (min(shades, default=0.0), max(shades, default=1.0))
+        return Shades(-limit, limit, True)
+    low, high = min(shades, default=0.0), max(shades, default=1.0)
+    return Shades(low, high, False) if high > low else Shades(low - 0.5, high + 0.5, False)
 
 
-def fill(shade_: float | None, limits: tuple[float, float]) -> tuple[tuple[str, str], float]:
+def fill(shade_: float | None, limits: Shades) -> tuple[tuple[str, str], float]:
     """A cell's colour as (the two colours it lies between, share of the second)."""
-    low, high = limits
+    low, high, relative = limits
     if shade_ is None:
         return (NEUTRAL, ACCENT), 0.0
-    if low == -high:
+    if relative:
         return (NEUTRAL, ACCENT if shade_ > 0 else WORSE), min(1.0, abs(shade_) / high)
-    return (NEUTRAL, ACCENT), (shade_ - low) / (high - low) if high > low else 0.5
+    return (NEUTRAL, ACCENT), (shade_ - low) / (high - low)
 
 
 def panel_specs(study: Study, metric: str, x: str | None = None, y: str | None = None) -> list[Spec]:
@@ -72,8 +83,8 @@ def panel_specs(study: Study, metric: str, x: str | None = None, y: str | None =
 
 
 def _panel_spec(study: Study, metric: str, plan_: Plan, panel: Panel) -> Spec:
-    low, high = shade_range(study, metric)
-    relative = low == -high
+    limits = shade_range(study, metric)
+    low, high, relative = limits
     rows = len(panel.cells)
     chosen = study.chosen
     texts = [[_texts(study, cell, metric) for cell in row] for row in panel.cells]
@@ -100,7 +111,7 @@ def _panel_spec(study: Study, metric: str, plan_: Plan, panel: Panel) -> Spec:
         "y": [y for _, y, _, _ in flat],
         "text": [text[0] for _, _, text, _ in flat],
         "meta": {"short": [text[1] for _, _, text, _ in flat], "tiny": [text[2] for _, _, text, _ in flat]},
-        "textfont": {"size": 15, "color": [ink_on(*fill(value, (low, high))) for _, _, _, value in flat]},
+        "textfont": {"size": 15, "color": [ink_on(*fill(value, limits)) for _, _, _, value in flat]},
         "hoverinfo": "skip",
         "showlegend": False,
     }

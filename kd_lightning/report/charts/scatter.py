@@ -12,6 +12,7 @@ from kd_lightning.report.charts.theme import (
     CARD,
     INK,
     MUTED,
+    SYMBOLS,
     TEACHER,
     Spec,
     axis,
@@ -22,6 +23,9 @@ from kd_lightning.report.charts.theme import (
 from kd_lightning.report.study.factors import format_value
 from kd_lightning.report.study.grid import plan
 from kd_lightning.report.study.study import Cell, Study
+
+MOST_COLOURS = 6
+"""Groups that colours can tell apart; of more groups, names stand beside the marks."""
 
 PRICES = {"parameters": "parameters", "latency_ms": "latency [ms]", "bytes": "size [bytes]"}
 
@@ -49,18 +53,58 @@ def fidelity_spec(study: Study, metric: str) -> Spec | None:
             if (cells := [cell for cell in study.cells if cell.params[place] == value])
         ]
     shades = [ACCENT] if key is None else colours(len(groups), key.is_numeric)
+    labelled = len(groups) > MOST_COLOURS  # more colours than can be told apart: one colour, names beside the marks
     data = [
-        _marks(study, name, cells, fidelity, metric, {"color": colour, "size": 9, "opacity": 0.85})
-        for (name, cells), colour in zip(groups, shades, strict=True)
-    ]
+        _marks(study, name, cells, fidelity, metric, {
+            "color": ACCENT if labelled else colour,
+            "symbol": "circle" if labelled else SYMBOLS[place % len(SYMBOLS)],
+            "size": 7 if labelled else 9,
+            "opacity": 0.55 if labelled else 0.85,
+        })
+        for place, ((name, cells), colour) in enumerate(zip(groups, shades, strict=True))
+    ]  # fmt: skip
+    if labelled:
+        data.append(_names(study, groups, fidelity, metric))
     if study.alone:
         hollow = {"symbol": "square", "size": 9, "color": CARD, "line": {"color": ALONE, "width": 1.6}}
         data.append(_marks(study, "student alone", study.alone, fidelity, metric, hollow))
-    settings = layout(height=310, showlegend=len(data) > 1)
+    settings = layout(height=420 if labelled else 310, showlegend=len(data) > 1 and not labelled)
     read = study.reads(fidelity)
     settings["xaxis"] = axis(read.heading, ticksuffix=show.unit(read).strip(), showgrid=False)
     settings["yaxis"] = axis(study.title_of(metric), ticksuffix=show.unit(study.reads(metric)).strip())
     return {"data": data, "layout": settings}
+
+
+def _names(study: Study, groups: list[tuple[str, list[Cell]]], x: str, y: str) -> Spec:
+    """Each group's name beside the mean of its runs."""
+    placed = []
+    for name, cells in groups:
+        runs = [run for cell in cells for run in cell.runs.values() if x in run.metrics and y in run.metrics]
+        if runs:
+            means = [sum(run.metrics[metric] for run in runs) / len(runs) for metric in (x, y)]
+            placed.append((name, *(mean * show.scale(study.reads(m)) for mean, m in zip(means, (x, y), strict=True))))
+    placed = _apart(placed)
+    return {
+        "type": "scatter",
+        "mode": "text",
+        "x": [place for _, place, _ in placed],
+        "y": [place for _, _, place in placed],
+        "text": [escape(name) for name, _, _ in placed],
+        "textposition": "middle right",
+        "textfont": {"size": 11, "color": INK},
+        "hoverinfo": "skip",
+        "showlegend": False,
+    }
+
+
+def _apart(placed: list[tuple]) -> list[tuple]:
+    """Those names that do not cover one placed before, the highest first; marks tell the others when pointed at."""
+    kept: list[tuple] = []
+    spans = [max((p[i] for p in placed), default=0.0) - min((p[i] for p in placed), default=0.0) or 1.0 for i in (1, 2)]
+    for name, x, y in sorted(placed, key=lambda entry: -entry[2]):
+        if all(abs(x - other[1]) > 0.4 * spans[0] or abs(y - other[2]) > 0.09 * spans[1] for other in kept):
+            kept.append((name, x, y))
+    return kept
 
 
 def _marks(study: Study, name: str, cells: list[Cell], x: str, y: str, marker: Spec) -> Spec:

@@ -20,8 +20,9 @@ ALONE = "#7a8089"
 ALONE_BAND = "rgba(122,128,137,0.16)"
 TEACHER = "#1d2127"
 
-SEQUENCE = ("#74c2ab", "#2a939c", "#3f72b8", "#7350b0", "#ad4397")
-"""Ordered values: from few to much, distinct in grey too."""
+SEQUENCE = ("#d99a00", "#4f9d3a", "#1690a7", "#4a6fd0", "#a03fb0")
+"""Ordered values: from few to much, of different hues, darker with each step; SYMBOLS tell them apart as well."""
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "triangle-down", "x")
 CATEGORIES = ("#1a6bb1", "#e07b39", "#2f9e77", "#a04fb0", "#c94f5f", "#8a7a2e", "#4aa3c7", "#6b6f9e")
 
 DARK = {
@@ -35,8 +36,6 @@ DARK = {
     ALONE: "#959ca6",
     ALONE_BAND: "rgba(149,156,166,0.18)",
     TEACHER: "#f4f5f7",
-    "#3f72b8": "#6391d6",
-    "#7350b0": "#9d7ad8",
     "#1a6bb1": "#4f9fe1",
 }
 

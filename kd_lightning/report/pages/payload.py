@@ -13,9 +13,12 @@ from datetime import datetime
 from typing import Any
 
 from kd_lightning.metrics import show
-from kd_lightning.report.charts import curves, heatmap, scatter, theme
+from kd_lightning.report.charts import curves, heatmap, parallel, scatter, theme
 from kd_lightning.report.study import grid, learning, remarks, summary
+from kd_lightning.report.study.differences import differences
 from kd_lightning.report.study.factors import format_value
+from kd_lightning.report.study.importance import importance
+from kd_lightning.report.study.reading import read_notes
 from kd_lightning.report.study.study import Study
 
 BUDGET = 950_000
@@ -69,6 +72,7 @@ def _study(study: Study, metric: str | None, room: _Room) -> dict[str, Any]:
         "metrics": [_metric(study, name) for name in names],
         "metric": metric if metric in names else names[0],
         "validation": study.val_metric,
+        "comparison": scatter.fidelity_metric(study),
         "seeds": _seeds(study),
         "factors": [{"label": f.label, "short": f.short, "key": f.key} for f in study.factors],
         "pairs": [_pair_name(pair) for pair in pairs],
@@ -79,6 +83,11 @@ def _study(study: Study, metric: str | None, room: _Room) -> dict[str, Any]:
         "rows": summary.rows(study),
         "shown": learning.default_shown(study),
         "problems": remarks.problems(study),
+        "importance": {name: _importance(study, name) for name in names},
+        "parallel": {name: spec for name in names if (spec := parallel.parallel_spec(study, name)) is not None},
+        "differences": differences(study),
+        "remark": " ".join(text for folder in study.folders if (text := read_notes(folder))),
+        "warnings": remarks.warnings(study),
         "notes": remarks.notes(study),
         "best": remarks.best_command(study),
         "rerun": remarks.rerun_command(study),
@@ -106,6 +115,10 @@ def _metric(study: Study, name: str) -> dict[str, Any]:
         "high": read.higher_is_better is not False,
         "unit": show.unit(read),
     }
+
+
+def _importance(study: Study, metric: str) -> list[dict[str, Any]]:
+    return [{"label": factor.label, "share": share} for factor, share in importance(study, metric)]
 
 
 def _seeds(study: Study) -> str:

@@ -64,7 +64,14 @@ def leaderboard_markdown(study: Study, limit: int = 50) -> str:
         name = (row["label"] or "distilled").replace("|", "\\|")
         label = f"**{name}** (chosen)" if row["chosen"] else name
         lines.append("| " + " | ".join([label, *figures, said, row["runs"]]) + " |")
-    return "\n".join([*lines, "", *(f"- {note}" for note in remarks.notes(study))])
+    return "\n".join(
+        [
+            *lines,
+            "",
+            *(f"- **{warning}**" for warning in remarks.warnings(study)),
+            *(f"- {note}" for note in remarks.notes(study)),
+        ]
+    )
 
 
 def _figure(study: Study, metric: str, stats: dict | None) -> str:

@@ -23,8 +23,11 @@ from kd_lightning.metrics.declared import Declared
 ALIVE_SECONDS = 600.0
 """A run without result whose files have not changed for longer than this counts as stopped, not as running."""
 
+NOTES = "notes.txt"
+"""What a reader writes about a run or a sweep, in its directory; the report shows it."""
+
 _RUN_MARKS = ("result.json", "metrics.jsonl", ".hydra")
-_WATCHED = ("result.json", "metrics.jsonl", os.path.join(".hydra", "overrides.yaml"), "kd-train.log")
+_WATCHED = ("result.json", NOTES, "metrics.jsonl", os.path.join(".hydra", "overrides.yaml"), "kd-train.log")
 
 
 @dataclass(eq=False)
@@ -54,6 +57,7 @@ class Run:
     finished: str = ""
     declared: Declared = field(default_factory=lambda: Declared((), ""))
     curves: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)  # tag -> (steps, values)
+    notes: str = ""  # what somebody wrote into notes.txt of its directory; its words with "#" are tags
     changed: float = 0.0  # newest modification of its files, seconds since the epoch
 
     @property
@@ -148,6 +152,14 @@ def read_json(path: Path) -> tuple[dict[str, Any], str | None]:
     except (OSError, ValueError) as error:
         return {}, f"{path.name} can't be read: {' '.join(str(error).split())}"
     return (value, None) if isinstance(value, dict) else ({}, f"{path.name} doesn't hold a JSON object")
+
+
+def read_notes(folder: Path) -> str:
+    """What ``notes.txt`` of a run or sweep says, without the line breaks; "" if there is none."""
+    try:
+        return " ".join((folder / NOTES).read_text(encoding="utf-8", errors="replace").split())[:2000]
+    except OSError:
+        return ""
 
 
 def read_curves(path: Path) -> dict[str, tuple[list[float], list[float]]]:
@@ -252,5 +264,6 @@ def _read(path: Path) -> Run:
         run.setting = setting_of_result({"config": config, **result})
         run.replicate = seeds_of(config)
     run.finished = str(result.get("finished") or "")
+    run.notes = read_notes(path)
     run.curves = read_curves(path / "metrics.jsonl")
     return run

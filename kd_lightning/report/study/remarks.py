@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import shlex
 
 from kd_lightning.config.keys import find, is_seed
+from kd_lightning.metrics import show
+from kd_lightning.metrics.verdicts import behind
 from kd_lightning.report.study.factors import Factor, format_value, value_of
 from kd_lightning.report.study.grid import plan
 from kd_lightning.report.study.reading import Run
+from kd_lightning.report.study.statistics import t_quantile
 from kd_lightning.report.study.study import Study
 
 STATUS_ORDER = ("diverged", "failed", "interrupted", "stopped", "unreadable", "outdated", "running", "missing")
@@ -40,14 +45,89 @@ def best_command(study: Study) -> str:
     if study.chosen is None:
         return ""
     runs = sorted(study.chosen.runs.values(), key=lambda run: str(run.seed))
-    overrides = [o for o in runs[0].overrides if not find(o.partition("=")[0].lstrip("+~")).of_start]
+    # a search would choose values anew; the file of a grid may set more than it sweeps
+    grid = runs[0].choices.get("hydra/sweeper", "basic") == "basic"
+    keys = {override: override.partition("=")[0].lstrip("+~") for override in runs[0].overrides}
+    overrides = [o for o, key in keys.items() if not find(key).of_start or (key == "sweep" and grid)]
     other_seeds = [o for o in overrides if is_seed(o.partition("=")[0]) and o.partition("=")[0] != "seed"]
-    start = "kd-train"
+    start = " ".join(["kd-train", *(shlex.quote(word) for word in config_words(study))])
     if len(runs) > 1 and not other_seeds:
         overrides = [o for o in overrides if o.partition("=")[0] != "seed"]
         overrides.append("seed=" + ",".join(str(run.seed) for run in runs))
-        start = "kd-train -m"
+        start += " -m"
+    elif any(override.startswith("sweep=") for override in overrides):
+        start += " -m"
     return " ".join([start, *(shlex.quote(override) for override in overrides)])
+
+
+_CONFIG_OPTIONS = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn")
+_CONFIG_SOURCE = re.compile(r"^ *- path: (.+)\n +schema: file\n +provider: command-line$", re.MULTILINE)
+
+
+def config_words(study: Study) -> list[str]:
+    """The words of the command that name a user's own configuration files; without them nothing else is found."""
+    for command in study.commands:
+        words, kept = shlex.split(command), []
+        for place, word in enumerate(words):
+            if word in _CONFIG_OPTIONS:
+                kept += words[place : place + 2]
+            elif word.partition("=")[0] in _CONFIG_OPTIONS:
+                kept.append(word)
+        return kept
+    runs = study.chosen.runs.values() if study.chosen else ()
+    for run in runs:  # a single run: Hydra notes where its configuration came from
+        with contextlib.suppress(OSError):
+            text = (run.path / ".hydra" / "hydra.yaml").read_text(encoding="utf-8", errors="replace")
+            if found := _CONFIG_SOURCE.search(text):
+                return ["--config-dir", found[1]]
+    return []
+
+
+def warnings(study: Study) -> list[str]:
+    """What must not be overlooked: what the terminal warns of, and what makes figures say something else."""
+    said = [
+        f"The teacher {teacher['name']} is {teacher['useless']}."
+        for teacher in study.teachers()
+        if teacher.get("useless")
+    ]
+    alone = [value for cell in study.alone for value in cell.values(study.val_metric).values()]
+    for teacher in study.teachers():
+        value = teacher.get(f"val/{study.metric}")
+        words = behind(study.declared.monitored, value, alone) if isinstance(value, (int, float)) else None
+        if words and not teacher.get("useless"):
+            said.append(f"The teacher {teacher.get('name', '')} is {words}.")
+    gain = study.gain(study.chosen, study.test_metric) if study.chosen else None
+    read = study.reads(study.test_metric)
+    if gain is not None and gain.mean < 0:
+        summary = study.chosen.spread(study.test_metric) if study.chosen else None
+        size = summary.mean if summary else None
+        said.append(
+            f"The chosen configuration is {show.better_by(read, gain.mean, size)} than the student alone on test."
+        )
+    if study.cells and max(len(cell.runs) for cell in study.cells) == 1:
+        said.append(
+            "One seed each: no spread and no interval can be given, and a difference may be luck (sweep=seeds)."
+        )
+    totals = _weight_totals(study)
+    if len(totals) > 1:
+        said.append(
+            f"The sum of the loss weights varies from {totals[0]:g} to {totals[-1]:g} over these configurations: the size of "
+            "a step changes along with the share of each loss (sweep=temperature_balance keeps the sum)."
+        )
+    return said
+
+
+def _weight_totals(study: Study) -> list[float]:
+    """The distinct sums of loss weights among configurations with the same terms; nothing where terms differ."""
+    terms, totals = set(), set()
+    for cell in study.cells:
+        for run in cell.runs.values():
+            weights = {k: v for k, v in run.config.items() if k.startswith("method.weights.")}
+            if not all(isinstance(value, (int, float)) for value in weights.values()):
+                return []  # a schedule
+            terms.add(frozenset(weights))
+            totals.add(round(sum(weights.values()), 6))
+    return sorted(totals) if len(terms) == 1 else []
 
 
 def notes(study: Study) -> list[str]:
@@ -56,19 +136,20 @@ def notes(study: Study) -> list[str]:
     count = len(study.cells)
     n = max((len(cell.runs) for cell in study.cells), default=0)
     if study.chosen is not None:
-        said.append(f"Chosen by the mean of {study.val_metric}; test figures took no part in the choice.")
+        said.append(f"Chosen by the mean {study.title_of(study.val_metric)}; test figures took no part in the choice.")
     gains = [gain for cell in study.cells if (gain := study.gain(cell, study.test_metric))]
     if any(gain.low is not None for gain in gains):
         said.append("Intervals are 95 %: Student's t on the differences to the student alone, paired by seed.")
         if count > 1:
-            said[-1] += (
-                f" {count} configurations are compared and the intervals are uncorrected for that:"
-                f" about {0.05 * count:.1f} of them would exclude zero by chance alone."
+            said.append(
+                f"\u25cf marks a difference that holds at 5 % among all {count} configurations (Holm's correction); the"
+                " intervals are each configuration's own, not corrected."
             )
-    if n == 1:
-        said.append("One seed each: no spread and no interval can be given, and a difference may be luck.")
-    elif 1 < n <= 5:
-        said.append(f"n = {n} seeds is small: a difference no larger than the grey band is within the spread of seeds.")
+    if 1 < n <= 5:
+        said.append(
+            f"n = {n} seeds is small: an interval reaches {t_quantile(0.975, n - 1):.1f} standard errors to each side, and"
+            " differences that are there may well stay unmarked."
+        )
     short = sum(len(cell.runs) < n for cell in study.cells)
     if short:
         said.append(

@@ -25,6 +25,8 @@ def headline(study: Study) -> str:
     # runs that trained together each took the group's time
     seconds = sum((run.cost.get("seconds") or 0) / (run.cost.get("fused") or 1) for run in study.runs)
     said = [f"{done}/{total} runs finished", " \u00d7 ".join(parts), study.data, f"{_duration(seconds)} of training"]
+    peak = max((run.cost.get("peak_memory_bytes") or 0 for run in study.runs), default=0)
+    said += [f"at most {peak / 1e9:.1f} GB of memory"] if peak else []
     return " · ".join(part for part in said if part)
 
 
@@ -137,6 +139,8 @@ def _cell_row(study: Study, cell: Cell, kind: str, colour: str) -> dict[str, Any
     row["values"] = list(cell.params) if kind == "cell" else []
     row["runs"] = f"{len(cell.runs)}/{max(cell.expected, len(cell.runs))}"
     row["chosen"] = cell is study.chosen
+    row["notes"] = " ".join(dict.fromkeys(run.notes for run in cell.runs.values() if run.notes))
+    row["tags"] = sorted({word for word in row["notes"].split() if word.startswith("#") and len(word) > 1})
     for metric in study.metrics:
         summary = cell.spread(metric)
         if summary is not None:
@@ -162,7 +166,16 @@ def _teacher_row(study: Study, teacher: dict[str, Any], number: int) -> dict[str
         if isinstance(value, (int, float)):
             stats[metric] = _stats(study.reads(metric), Spread(value, None, 1))
     label = "teacher" if not teacher.get("name") else f"teacher {teacher['name']}"
-    row = {"id": f"t{number}", "kind": "teacher", "label": label, "colour": TEACHER, "runs": "1/1", "chosen": False}
+    row = {
+        "id": f"t{number}",
+        "kind": "teacher",
+        "label": label,
+        "colour": TEACHER,
+        "runs": "1/1",
+        "chosen": False,
+        "notes": "",
+        "tags": [],
+    }
     return {**row, "params": ["" for _ in study.factors], "values": [], "stats": stats, "gains": {}}
 
 

@@ -6,8 +6,10 @@ import pytest
 from sweep_maker import TEACHER, make_sweep
 
 from kd_lightning.report.charts import figures
+from kd_lightning.report.charts.parallel import parallel_spec
 from kd_lightning.report.charts.scatter import price_spec
 from kd_lightning.report.charts.theme import DARK, INK
+from kd_lightning.report.pages.picture import heatmap_png
 from kd_lightning.report.study.grid import MAX_PANELS, axes, plan
 from kd_lightning.report.study.learning import MAX_POINTS, mean_curve
 from kd_lightning.report.study.reading import Run
@@ -76,11 +78,56 @@ def test_the_metric_against_temperature_has_a_line_for_each_weight_on_a_log_axis
     assert {shape.type for shape in figure.layout.shapes} == {"rect", "line"}  # the student alone: band and mean
 
 
-def test_methods_stand_side_by_side_without_a_line(tmp_path):
+def test_methods_are_ranked_by_value_and_named_beside_their_marks(tmp_path):
     study = figures.load(make_sweep(tmp_path / "s", {"method": ["kd", "dkd", "hint"]}))
     figure = figures.against(study)
     assert figure.data[0].mode == "markers"
-    assert list(figure.layout.xaxis.ticktext) == ["dkd", "hint", "kd"]
+    means = {cell.params[0]: 100 * cell.spread("test/acc").mean for cell in study.cells}
+    names = [text.replace("<b>", "").replace("</b>", "") for text in figure.layout.yaxis.ticktext]
+    assert names == sorted(means, key=means.get)  # from below: the best stands on top
+    assert list(figure.data[0].x) == sorted(means.values())
+    assert figure.layout.yaxis.ticktext[names.index(study.chosen.params[0])].startswith("<b>")
+
+
+def test_where_lower_is_better_the_lowest_stands_on_top(tmp_path):
+    study = figures.load(make_sweep(tmp_path / "s", {"method": ["kd", "dkd", "hint"]}, metric="rmse", mode="min"))
+    assert list(figures.against(study).data[0].x) == sorted(figures.against(study).data[0].x, reverse=True)
+
+
+def test_names_on_the_axis_come_in_the_order_of_their_best_figure(tmp_path):
+    grid = {"method": ["hint", "dkd", "kd"], "student.width": ["a", "b"]}
+    figure = figures.against(figures.load(make_sweep(tmp_path / "s", grid)), x="method", y="student.width")
+    best = [max(trace.y[place] for trace in figure.data) for place in range(3)]
+    assert best == sorted(best, reverse=True)
+
+
+def test_of_many_methods_names_stand_beside_the_marks_instead_of_colours(tmp_path):
+    study = figures.load(make_sweep(tmp_path / "s", {"method": [f"m{i:02d}" for i in range(20)]}, every=90))
+    marks = figures.fidelity(study).data
+    assert len({trace.marker.color for trace in marks if trace.mode == "markers" and trace.name.startswith("m")}) == 1
+    names = next(trace for trace in marks if trace.mode == "text")
+    assert 1 <= len(names.text) <= 20
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_study_of_zeros_alone_has_heatmaps_and_pictures(tmp_path, monkeypatch, alone):
+    import sweep_maker
+
+    monkeypatch.setattr(sweep_maker, "figures", lambda *_: {"test/acc": 0.0, "best/val_acc": 0.0})
+    study = figures.load(
+        make_sweep(tmp_path / "s", {"method.temperature": [1, 2], "method.weights.kd": [0.1, 0.9]}, alone=alone)
+    )
+    assert figures.heatmap(study).data[0].zmax > figures.heatmap(study).data[0].zmin
+    assert heatmap_png(study)
+
+
+def test_parallel_coordinates_have_an_axis_for_each_key_and_the_metric(tmp_path):
+    grid = {"method.temperature": [1, 2, 4, 8], "optimizer.lr": [0.01, 0.1], "method": ["kd", "dkd"]}
+    study = figures.load(make_sweep(tmp_path / "s", grid, seeds=1, every=90))
+    (trace,) = parallel_spec(study, "test/acc")["data"]
+    assert [d["label"] for d in trace["dimensions"]] == ["T", "lr", "method", "test accuracy"]
+    assert all(len(d["values"]) == len(study.cells) for d in trace["dimensions"])
+    assert parallel_spec(figures.load(make_sweep(tmp_path / "two", every=90)), "test/acc") is None
 
 
 def test_where_only_seeds_vary_each_pair_is_a_line(tmp_path):

@@ -53,12 +53,13 @@ def choose(page, select: str, value: str) -> None:
 
 
 def board(page) -> dict[tuple[str, str], str]:
-    """(temperature, weight) -> the mean as the leaderboard shows it."""
+    """(temperature, weight) -> the mean as the leaderboard shows it; names are "T=8 kd=0.9"."""
     rows = page.evaluate(
         '[...document.querySelectorAll("#kd-board tbody tr")].filter((row) => row.dataset.id.startsWith("c"))'
         ".map((row) => [...row.cells].map((cell) => cell.textContent))"
     )
-    return {(cells[2], cells[3]): cells[4].split(" ")[0] for cells in rows}
+    names = [re.match(r"T=(\S+) kd=([0-9.]+)", cells[1]).groups() for cells in rows]
+    return {name: cells[2].split(" ")[0] for name, cells in zip(names, rows, strict=True)}
 
 
 def test_the_page_shows_the_figures_of_the_results_without_a_console_error(opened, sweep_dir):
@@ -84,17 +85,17 @@ def test_another_metric_changes_every_figure(opened, sweep_dir):
     choose(page, "kd-metric", "test/kl_teacher")
     shown = {key: float(text) for key, text in board(page).items()}
     assert shown == pytest.approx(means(sweep_dir, "test/kl_teacher"), abs=1e-4)
-    first = page.evaluate('document.querySelector("#kd-board tbody tr").cells[2].textContent')
-    assert first == "8"  # a divergence is sorted upwards: the smallest stands on top
+    first = page.evaluate('document.querySelector("#kd-board tbody tr").cells[1].textContent')
+    assert first.startswith("T=8 ")  # a divergence is sorted upwards: the smallest stands on top
     assert page.problems == []
 
 
 def test_columns_sort_and_rows_join_the_learning_curves(opened):
     page = opened()
-    header = '[...document.querySelectorAll("#kd-board th")].find((th) => th.textContent.startsWith("T"))'
+    header = '[...document.querySelectorAll("#kd-board th")].find((th) => th.textContent.startsWith("valid"))'
     page.evaluate(f"{header}.click()")
     cells = '[...document.querySelectorAll("#kd-board tbody tr[data-id^=c]")]'
-    column = f"{cells}.map((row) => Number(row.cells[2].textContent))"
+    column = f"{cells}.map((row) => Number(row.cells[5].textContent))"
     values = page.evaluate(column)
     assert values == sorted(values, reverse=True)
     page.evaluate(f"{header}.click()")
@@ -105,6 +106,59 @@ def test_columns_sort_and_rows_join_the_learning_curves(opened):
     page.evaluate('document.querySelector("#kd-board tbody tr[data-id=c0]").click()')
     assert page.evaluate(lines) == ["T=1 kd=0.1", "T=8 kd=0.9", "student alone"]
     assert page.problems == []
+
+
+NAMES = '[...document.querySelectorAll("#kd-board tbody tr[data-id^=c] td.name")].map((cell) => cell.textContent)'
+
+
+def test_the_leaderboard_is_filtered_and_grouped_by_any_key(opened):
+    page = opened()
+
+    def filtered(text: str) -> list[str]:
+        box = 'document.getElementById("kd-filter")'
+        page.evaluate(f'{box}.value = "{text}"; {box}.dispatchEvent(new Event("input"))')
+        return page.evaluate(NAMES)
+
+    assert len(filtered("")) == 12
+    assert {name.split(" ")[0] for name in filtered("T=2")} == {"T=2"}
+    assert len(filtered("method.weights.kd=0.9")) == 4
+    assert len(filtered("T=2 kd=0.9")) == 1
+    filtered("")
+    choose(page, "kd-group", "method.temperature")
+    heads = page.evaluate('[...document.querySelectorAll("#kd-board tr.group")].map((row) => row.textContent)')
+    assert sorted(heads) == ["T = 1", "T = 2", "T = 4", "T = 8", "references"]
+    assert page.problems == []
+
+
+def test_further_columns_are_shown_on_demand(opened):
+    page = opened()
+    heads = '[...document.querySelectorAll("#kd-board th")].map((th) => th.textContent)'
+    before = page.evaluate(heads)
+    page.evaluate('document.getElementById("kd-wide").click()')
+    more = [head for head in page.evaluate(heads) if head not in before]
+    assert more == ["test ece [%]", "test kl teacher", "test loss task"]
+    assert page.problems == []
+
+
+def test_rows_that_are_compared_are_laid_side_by_side_where_they_differ(opened):
+    page = opened()
+    page.evaluate('document.querySelector("#kd-board tbody tr[data-id=c0]").click()')
+    rows = page.evaluate(
+        '[...document.querySelectorAll("#kd-differences tr")].map((r) => [...r.cells].map((c) => c.textContent))'
+    )
+    assert rows[0][:2] == ["key", "T=8 kd=0.9"]
+    values = {row[0]: dict(zip(rows[0][1:], row[1:], strict=True)) for row in rows[1:]}
+    assert (values["method.temperature"]["T=8 kd=0.9"], values["method.temperature"]["T=1 kd=0.1"]) == ("8", "1")
+
+
+def test_on_a_phone_the_leaderboard_fits_and_says_where_more_is(opened):
+    page = opened(width=390, height=844, phone=True)
+    box = 'document.getElementById("kd-board").parentElement'
+    assert page.evaluate(f"{box}.scrollWidth <= {box}.clientWidth + 1")
+    assert not page.evaluate('document.getElementById("kd-wide").hidden')
+    page.evaluate('document.getElementById("kd-wide").click()')
+    assert page.evaluate(f"{box}.scrollWidth > {box}.clientWidth")
+    assert page.evaluate('document.getElementById("kd-swipe").offsetHeight') > 0
 
 
 def test_a_click_on_a_cell_of_the_heatmap_compares_it(opened):

@@ -4,6 +4,23 @@ window.KD = window.KD || {};
   "use strict";
   const CONFIG = { displayModeBar: false, displaylogo: false, responsive: false, showTips: false };
 
+  // Run the script that stands gzipped, as base64, in an element of the page.
+  KD.unpack = async function (id) {
+    const packed = document.getElementById(id);
+    const bytes = Uint8Array.from(atob(packed.textContent), (letter) => letter.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    const script = document.createElement("script");
+    script.textContent = await new Response(stream).text();
+    packed.remove();
+    document.head.append(script);
+  };
+
+  KD.complain = function (error) {
+    document.getElementById("kd-headline").textContent = "This page needs a browser of 2023 or later: " + error;
+  };
+
+  KD.isNarrow = () => matchMedia("(max-width: 520px)").matches;
+
   KD.isDark = function () {
     const forced = document.documentElement.dataset.theme;
     return forced ? forced === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;

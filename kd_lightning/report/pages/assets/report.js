@@ -2,7 +2,7 @@
 (function (KD) {
   "use strict";
   const get = (id) => document.getElementById("kd-" + id);
-  const state = { study: 0, metric: null, pair: 0, tag: null, price: null, compared: null, sort: {}, all: false };
+  const state = { study: 0, metric: null, pair: 0, tag: null, price: null, compared: null, sort: {}, all: false, wide: false, filter: "", group: "" };
   KD.state = state;
   let wired = false;
 
@@ -23,7 +23,7 @@
   };
 
   function reset(index) {
-    Object.assign(state, { study: index, metric: null, pair: 0, tag: null, price: null, compared: null, sort: {}, all: false });
+    Object.assign(state, { study: index, metric: null, pair: 0, tag: null, price: null, compared: null, sort: {}, all: false, filter: "", group: "" });
   }
 
   function options(select, names, selected, label) {
@@ -46,7 +46,7 @@
 
   function toggle(id) {
     state.compared = shown().includes(id) ? shown().filter((other) => other !== id) : [...shown(), id];
-    drawHeatmaps(); drawLearning(); drawBoard();
+    drawHeatmaps(); drawLearning(); drawBoard(); drawDifferences();
   }
 
   KD.render = function () {
@@ -71,6 +71,14 @@
     options(get("tag"), tags, state.tag);
     options(get("price-of"), prices, state.price, (name) => ({ latency_ms: "latency", parameters: "parameters", bytes: "bytes" })[name]);
     get("price-of").hidden = prices.length < 2;
+    options(get("group"), ["", ...now.factors.map((factor) => factor.key)], state.group, (key) => now.factors.find((factor) => factor.key === key)?.short || "nothing");
+    get("group-box").hidden = !now.factors.length;
+    get("filter").value = state.filter;
+    get("warnings").replaceChildren(...now.warnings.map((warning) => KD.make("li", "", warning)));
+    get("warnings-card").hidden = !now.warnings.length;
+    get("remark").textContent = now.remark;
+    get("importance-card").hidden = !(now.importance[state.metric] || []).length;
+    get("parallel-card").hidden = !now.parallel[state.metric];
     get("learning-card").hidden = !tags.length;
     get("fidelity-card").hidden = !now.fidelity[state.metric];
     get("price-card").hidden = !prices.length;
@@ -79,7 +87,8 @@
     get("best-card").hidden = !now.best;
 
     drawCards(now);
-    drawHeatmaps(); drawLearning(); drawCharts(); drawBoard();
+    drawHeatmaps(); drawLearning(); drawCharts(); drawBoard(); drawDifferences();
+    KD.importanceTable(get("importance"), now.importance[state.metric] || []);
     KD.problemTable(get("problems"), now.problems);
     get("problems-card").hidden = !now.problems.length;
     get("problems-note").textContent = now.problems.length + (now.problems.length === 1 ? " run" : " runs");
@@ -132,18 +141,28 @@
     get("fidelity-title").textContent = "Fidelity against " + (now.fidelity[state.metric]?.layout.yaxis.title?.text || title);
     get("price-title").textContent = (state.price === "latency_ms" ? "Latency" : "Size") + " against " + title;
     const beside = view.heatmaps.length === 1 ? Math.max(336, Math.min(480, view.heatmaps[0].layout.height)) : 336;
-    KD.draw(get("against"), { data: view.against.data, layout: { ...view.against.layout, height: beside } });
+    KD.draw(get("against"), { data: view.against.data, layout: { ...view.against.layout, height: Math.max(beside, view.against.layout.height) } });
     KD.draw(get("fidelity"), now.fidelity[state.metric]);
+    KD.draw(get("parallel"), now.parallel[state.metric]);
     KD.draw(get("price"), (now.prices[state.metric] || {})[state.price]);
   }
 
   function drawBoard() {
-    const hidden = KD.board(get("board"), study(), state, {
+    const { hidden, extra } = KD.board(get("board"), study(), state, {
       toggle, colour: colourOf,
       sort: (column, direction) => { state.sort = { column, direction }; drawBoard(); },
     });
+    get("board-note").textContent = "click a column to sort, a row to compare; bold: the best configuration, references apart";
     get("more").hidden = !hidden || state.all;
     get("more").textContent = "show all " + hidden + " rows";
+    get("wide").hidden = !extra && !KD.isNarrow();
+    get("wide").textContent = state.wide ? "fewer columns" : "all columns";
+    const box = get("board").parentElement;
+    get("swipe").hidden = box.scrollWidth <= box.clientWidth + 1;
+  }
+
+  function drawDifferences() {
+    get("differences-card").hidden = !KD.differenceTable(get("differences"), study(), shown());
   }
 
   function wire() {
@@ -155,6 +174,9 @@
     on("tag", (value) => { state.tag = value; });
     on("price-of", (value) => { state.price = value; });
     get("more").onclick = () => { state.all = true; drawBoard(); };
+    get("wide").onclick = () => { state.wide = !state.wide; drawBoard(); };
+    get("filter").oninput = (event) => { state.filter = event.target.value; drawBoard(); };
+    on("group", (value) => { state.group = value; });
     get("theme").onclick = () => KD.setTheme(KD.isDark() ? "light" : "dark");
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", KD.render);
     let width = 0, timer = 0;

@@ -11,23 +11,30 @@
   };
   const make = KD.make;
 
+  // Every column says what it sorts by; `extra` ones are shown on demand, `wide` ones not on a phone.
   function columns(study, metric) {
-    const list = study.factors.length ? [{ id: "label", title: "", text: true, value: (row) => row.label }]
-      : [{ id: "label", title: "configuration", text: true, value: (row) => row.label }];
-    study.factors.forEach((factor, i) => list.push({
-      id: "p" + i, title: factor.short, hint: factor.key, factor: true, value: (row) => row.values[i], cell: (row) => row.params[i],
-    }));
-    const titles = Object.fromEntries(study.metrics.map((other) => [other.id, other.title]));
+    const titles = Object.fromEntries(study.metrics.map((other) => [other.id, other.title + (other.unit.trim() ? " [" + other.unit.trim() + "]" : "")]));
+    const list = [{ id: "label", title: "configuration", text: true, value: (row) => row.label }];
     list.push({ id: metric, title: titles[metric], hint: metric, value: (row) => row.stats[metric]?.mean, main: true, metric });
     if (study.rows.some((row) => row.gains[metric])) {
       list.push({ id: "gain", title: "better than alone by (95 % CI)", value: (row) => row.gains[metric]?.mean, gain: true });
     }
-    for (const other of study.metrics) {
-      if (other.id === metric) continue;
-      list.push({ id: other.id, title: other.title, hint: other.id, value: (row) => row.stats[other.id]?.mean, metric: other.id });
+    const usual = [study.validation, study.comparison];
+    const rest = study.metrics.filter((other) => other.id !== metric);
+    for (const other of [...rest.filter((m) => usual.includes(m.id)), ...rest.filter((m) => !usual.includes(m.id))]) {
+      const extra = !usual.includes(other.id);
+      list.push({ id: other.id, title: titles[other.id], hint: other.id, value: (row) => row.stats[other.id]?.mean, metric: other.id, extra, wide: true });
     }
-    list.push({ id: "runs", title: "runs", value: (row) => row.runs, cell: (row) => row.runs });
+    list.push({ id: "runs", title: "runs", value: (row) => row.runs, cell: (row) => row.runs, wide: true });
     return list;
+  }
+
+  // Rows that hold every word of the filter: in their name, their notes, or as key=value.
+  function matching(row, study, filter) {
+    const words = filter.toLowerCase().split(/\s+/).filter(Boolean);
+    const pairs = (row.params || []).map((value, i) => study.factors[i].short + "=" + value + " " + study.factors[i].key + "=" + value + " ");
+    const text = (row.label + " " + row.notes + " " + pairs.join(" ") + (row.chosen ? " chosen" : "")).toLowerCase() + " ";
+    return words.every((word) => text.includes(word.includes("=") ? word + " " : word));
   }
 
   function compare(a, b, column, direction) {
@@ -57,11 +64,16 @@
   }
 
   KD.board = function (table, study, state, actions) {
-    const all = columns(study, state.metric);
+    const every = columns(study, state.metric);
+    const all = every.filter((column) => state.wide || !column.extra);
+    table.classList.toggle("all", state.wide);
     const sorted = all.find((column) => column.id === state.sort.column) || all.find((column) => column.main);
-    const high = study.metrics.find((metric) => metric.id === (sorted.metric || state.metric))?.high;
-    const direction = state.sort.column === sorted.id && state.sort.direction ? state.sort.direction : high ? -1 : 1;
-    const rows = [...study.rows].sort((a, b) => compare(a, b, sorted, direction));
+    const high = sorted.gain || (study.metrics.find((metric) => metric.id === (sorted.metric || state.metric))?.high ?? true);
+    const direction = state.sort.column === sorted.id && state.sort.direction ? state.sort.direction : sorted.text ? 1 : high ? -1 : 1;
+    let rows = [...study.rows].sort((a, b) => compare(a, b, sorted, direction));
+    rows = rows.filter((row) => matching(row, study, state.filter));
+    const place = study.factors.findIndex((factor) => factor.key === state.group);
+    const groupOf = (row) => place < 0 ? "" : row.kind !== "cell" ? "references" : study.factors[place].short + " = " + row.params[place];
     const ends = study.rows.flatMap((row) => {
       const gain = row.gains[state.metric];
       return gain ? [gain.low ?? gain.mean, gain.high ?? gain.mean] : [];
@@ -69,37 +81,48 @@
     const [low, most] = [Math.min(0, ...ends), Math.max(0, ...ends)];
     const best = bestCells(study);
     const head = make("tr");
-    head.append(make("th", "text", "#"));
+    head.append(make("th", "text wide-only", "#"));
     for (const column of all) {
       const arrow = column === sorted ? (direction < 0 ? " ↓" : " ↑") : "";
-      const th = make("th", "sortable" + (column.text || column.factor ? " text" : "") + (arrow ? " sorted" : ""), column.title + arrow);
+      const th = make("th", "sortable" + (column.text ? " text" : "") + (column.wide ? " wide-only" : "") + (arrow ? " sorted" : ""), column.title + arrow);
       th.title = column.hint || "sort by " + column.title;
       th.tabIndex = 0;
       th.setAttribute("aria-sort", arrow ? (direction < 0 ? "descending" : "ascending") : "none");
-      if (column.gain) th.colSpan = 2;
       const sort = () => actions.sort(column.id, column === sorted ? -direction : undefined);
       th.onclick = sort;
       th.onkeydown = (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); sort(); } };
       head.append(th);
+      if (column.gain) head.append(make("th", "wide-only"));
     }
     const body = make("tbody");
-    rows.slice(0, state.all ? rows.length : FIRST).forEach((row, i) => {
-      const tr = make("tr");
-      tr.dataset.id = row.id;
-      tr.append(make("td", "text small", i + 1));
-      for (const column of all) fill(tr, row, column, { state, low, most, best });
-      if (row.kind !== "teacher") {
-        tr.classList.add("clickable");
-        tr.onclick = () => actions.toggle(row.id);
-        const colour = actions.colour(row.id);
-        if (colour) { tr.classList.add("compared"); tr.style.setProperty("--mark", colour); }
+    const shown = rows.slice(0, state.all ? rows.length : FIRST);
+    const groups = [...new Set(shown.map(groupOf))];
+    for (const group of groups) {
+      if (group) {
+        const tr = make("tr", "group");
+        const th = make("th", "", group);
+        th.colSpan = all.length + 2;
+        tr.append(th);
+        body.append(tr);
       }
-      body.append(tr);
-    });
+      for (const row of shown.filter((candidate) => groupOf(candidate) === group)) {
+        const tr = make("tr");
+        tr.dataset.id = row.id;
+        tr.append(make("td", "text small wide-only", rows.indexOf(row) + 1));
+        for (const column of all) fill(tr, row, column, { state, low, most, best });
+        if (row.kind !== "teacher") {
+          tr.classList.add("clickable");
+          tr.onclick = () => actions.toggle(row.id);
+          const colour = actions.colour(row.id);
+          if (colour) { tr.classList.add("compared"); tr.style.setProperty("--mark", colour); }
+        }
+        body.append(tr);
+      }
+    }
     const thead = make("thead");
     thead.append(head);
     table.replaceChildren(thead, body);
-    return rows.length > FIRST ? rows.length : 0;
+    return { hidden: rows.length > FIRST ? rows.length : 0, extra: every.some((column) => column.extra) };
   };
 
   function bestCells(study) {
@@ -112,21 +135,21 @@
   }
 
   function fill(tr, row, column, context) {
-    if (column.factor && row.kind !== "cell") return; // a reference's name spans these columns
-    const td = make("td", column.text || column.factor ? "text" : "");
+    const td = make("td", (column.text ? "text name" : "") + (column.wide ? " wide-only" : ""));
     if (column.text) {
       const dot = make("span", "dot");
       dot.style.background = KD.themed(row.colour);
       td.append(dot);
-      if (row.kind !== "cell" || !row.params.length) td.append(row.label || "distilled");
-      if (row.kind !== "cell") td.colSpan = 1 + row.params.length;
+      td.append(row.label || "distilled");
       if (row.chosen) td.append(make("span", "tag chosen", "chosen"));
       if (row.kind !== "cell") td.append(make("span", "tag", "reference"));
+      for (const tag of row.tags) td.append(make("span", "tag", tag));
+      if (row.notes) td.append(make("span", "note", row.notes));
     } else if (column.gain) {
       const gain = row.gains[context.state.metric];
       td.textContent = gain ? gain.text + (gain.half ? " ± " + gain.half : "") : row.kind === "cell" ? "–" : "";
       if (gain && gain.mean < 0) td.classList.add("bad");
-      const picture = make("td");
+      const picture = make("td", "wide-only");
       if (gain) picture.append(intervalPicture(gain, context.low, context.most));
       tr.append(td, picture);
       return;
@@ -140,6 +163,35 @@
     }
     tr.append(td);
   }
+
+  // The keys in which the compared rows differ, one column a row.
+  KD.differenceTable = function (table, study, ids) {
+    const rows = ids.map((id) => study.rows.find((row) => row.id === id)).filter((row) => row && study.differences[row.id]);
+    const keys = [...new Set(rows.flatMap((row) => Object.keys(study.differences[row.id])))]
+      .filter((key) => new Set(rows.map((row) => study.differences[row.id][key])).size > 1);
+    const head = make("tr"), body = make("tbody"), thead = make("thead");
+    head.append(make("th", "text", "key"), ...rows.map((row) => make("th", "text", row.label || "distilled")));
+    for (const key of keys) {
+      const tr = make("tr");
+      tr.append(make("td", "text", key), ...rows.map((row) => make("td", "text", study.differences[row.id][key])));
+      body.append(tr);
+    }
+    thead.append(head);
+    table.replaceChildren(thead, body);
+    return rows.length > 1 && keys.length > 0;
+  };
+
+  KD.importanceTable = function (table, shares) {
+    const body = make("tbody");
+    for (const { label, share } of shares) {
+      const tr = make("tr"), fill = make("td", "fill"), bar = make("span", "bar");
+      bar.style.width = 100 * share + "%";
+      fill.append(bar);
+      tr.append(make("td", "text", label), fill, make("td", "", Math.round(100 * share) + " %"));
+      body.append(tr);
+    }
+    table.replaceChildren(body);
+  };
 
   KD.problemTable = function (table, problems) {
     const head = make("tr");
