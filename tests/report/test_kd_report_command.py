@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 
 from kd_lightning.cli.report import main
 
@@ -40,6 +39,4 @@ def test_help_answers_without_heavy_imports():
         "try:\n    command.main(['--help'])\nexcept SystemExit:\n    pass\n"
         "assert not {'torch', 'plotly', 'numpy', 'PIL', 'hydra'} & set(sys.modules), sorted(sys.modules)"
     )
-    start = time.perf_counter()
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-    assert time.perf_counter() - start < 5  # 0.1 s on a quiet machine

@@ -10,17 +10,34 @@ from kd_lightning.batch import Batch
 from kd_lightning.runs.latency import latency_ms, parameters_count, state_bytes
 
 
-class Sleeper(nn.Module):
-    """Takes a known time, notes the batch sizes that it saw."""
+class Clock:
+    """A clock that moves only when it is told to."""
 
-    def __init__(self, seconds):
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(time, "perf_counter", clock)
+    return clock
+
+
+class Takes(nn.Module):
+    """Takes known times by ``clock``, one after the other and the last for ever; notes the batch sizes that it saw."""
+
+    def __init__(self, clock, *seconds):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(1))
-        self.seconds, self.seen = seconds, []
+        self.clock, self.seconds, self.seen = clock, seconds, []
 
     def forward(self, x):
+        self.clock.now += self.seconds[min(len(self.seen), len(self.seconds) - 1)]
         self.seen.append((len(x), self.training, torch.is_grad_enabled()))
-        time.sleep(self.seconds)
         return x
 
 
@@ -39,19 +56,24 @@ class Obstinate(nn.Sequential):
         return self
 
 
-def test_latency_is_the_time_of_one_sample_without_gradients_in_evaluation_mode():
-    model = Sleeper(0.005).train()
-    value = latency_ms(model, torch.zeros(7, 3))
-    assert 5 <= value < 50
+def test_latency_is_the_time_of_one_sample_without_gradients_in_evaluation_mode(clock):
+    model = Takes(clock, 0.005).train()
+    assert latency_ms(model, torch.zeros(7, 3)) == pytest.approx(5)
     assert set(model.seen) == {(1, False, False)}
 
 
-def test_latency_keeps_to_its_time_budget():
-    model = Sleeper(0.05)
-    started = time.perf_counter()
-    latency_ms(model, torch.zeros(2, 3), budget=0.1)
-    assert time.perf_counter() - started < 1
-    assert len(model.seen) < 8
+def test_latency_is_a_median_after_two_passes_that_warm_up(clock):
+    warming_up, outlier = (9.0, 9.0), (3.0,)
+    assert latency_ms(Takes(clock, *warming_up, *outlier, 0.005), torch.zeros(2, 3), budget=30) == pytest.approx(5)
+
+
+def test_latency_keeps_to_its_time_budget_and_to_its_number_of_passes(clock):
+    model = Takes(clock, 0.04)
+    latency_ms(model, torch.zeros(2, 3), budget=0.2)
+    assert clock.now == pytest.approx(0.2, abs=0.041)
+    quick = Takes(clock, 0.0001)
+    latency_ms(quick, torch.zeros(2, 3), repeats=7)
+    assert len(quick.seen) == 2 + 7
 
 
 def test_latency_leaves_modes_buffers_gradients_and_random_numbers_alone():
