@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from yaml import YAMLError
 
 from kd_lightning.config.build import build_sized_model
+from kd_lightning.config.source import source_fingerprint, targets_of
 from kd_lightning.config.targets import TargetProblem, import_target
 from kd_lightning.errors import UserError
 from kd_lightning.runs.checkpoint import load_checkpoint, load_weights, model_weights
@@ -108,7 +109,9 @@ def open_run(run_dir: Path | str) -> OpenRun:
     data = result.get("data") or {}
     sizes = data.get("sizes") or {}
     weights = model_weights(load_checkpoint(spec.best_checkpoint, "run_dir"))
-    _find_code(str(spec.config["student"].get("_target_")), run_dir)
+    _find_code(spec.config["student"], run_dir)
+    if "source" in result:
+        _same_code(spec, run_dir)
     student = build_sized_model(spec.config["student"], sizes, f"{run_dir}: student")
     load_weights(student, weights, f"run_dir={spec.best_checkpoint}")
     return OpenRun(
@@ -122,14 +125,26 @@ def open_run(run_dir: Path | str) -> OpenRun:
     )
 
 
-def _find_code(target: str, run_dir: Path) -> None:
+def _find_code(student: Mapping[str, Any], run_dir: Path) -> None:
     """Raise a UserError that says where the run was started, if the student's class is not to be found here."""
+    target = str(student.get("_target_"))
     try:
         import_target(target)
     except TargetProblem as problem:
         started = started_in(run_dir)
         hint = f"; the run was started in {started}: start there, or put that folder on PYTHONPATH" if started else ""
         raise UserError(f"{run_dir}: its student, {target}, is not found here ({problem.text}){hint}") from problem
+
+
+def _same_code(spec: RunSpec, run_dir: Path) -> None:
+    """Raise a UserError if a file that the student is made of is not as it was when it was trained."""
+    now = source_fingerprint(targets_of(spec.config["student"]))
+    changed = [name for name, digest in now.items() if spec.source.get(name) != digest]
+    if changed:
+        raise UserError(
+            f"{run_dir}: {', '.join(changed)} changed since the run was trained, and its weights belong to the code as it "
+            "was: bring that back, or train again"
+        )
 
 
 def started_in(run_dir: Path) -> Path | None:

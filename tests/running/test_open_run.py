@@ -120,6 +120,17 @@ def test_a_models_file_that_is_not_found_here_is_told_with_the_folder_that_has_i
     assert f"the run was started in {trained}" in text
 
 
+def test_a_model_whose_code_changed_since_is_told_with_its_file(trained, copied, tmp_path, monkeypatch):
+    changed = tmp_path / "elsewhere"
+    changed.mkdir()
+    (changed / "open_run_net.py").write_text(NET.replace("nn.ReLU()", "nn.Tanh()"))
+    monkeypatch.setattr(sys, "path", [str(changed), *(entry for entry in sys.path if entry != str(trained))])
+    assert "open_run_net.py changed since the run was trained" in refused(copied)
+    (changed / "open_run_net.py").write_text("# a comment\n" + NET)
+    sys.modules.pop("open_run_net", None)
+    kd.open_run(copied)
+
+
 def test_a_model_of_another_shape_than_the_trained_one_is_told(here, copied):
     config = json.loads((copied / "result.json").read_text())["config"]
     config["student"]["width"] = 6
