@@ -278,3 +278,34 @@ def test_lightnings_learning_rate_monitor_sees_the_current_rate(teacher):
     t.fit(module, DataLoader(data(), batch_size=None))
     assert module.members[0].learning_rate == pytest.approx(0.05 * 0.5**6)
     assert [group["lr"] for group in t.optimizers[0].param_groups] == [module.members[0].learning_rate]
+
+
+class Breaks(nn.Sequential):
+    """Fails at its third batch."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(64, 10))
+        self.calls = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        if self.calls == 3:
+            raise RuntimeError("broken at its third batch")
+        return super().forward(x)
+
+
+def test_a_member_that_fails_leaves_alone_and_when_all_have_failed_the_fit_ends_with_the_error():
+    whole, broken = Notebook(), Notebook()
+    good = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    method = Method({}, {"task": 1.0})
+    fit(Distiller(None, [member(good, method), member(Breaks(), method)], [whole, broken]), data(), data(2), 2)
+    assert str(broken.error) == "broken at its third batch"
+    assert whole.error is None
+    assert len(whole.weights) == 2
+
+    alone, both = Notebook(), [Notebook(), Notebook()]
+    with pytest.raises(RuntimeError, match="broken at its third batch"):
+        fit(Distiller(None, member(Breaks(), method), [alone]), data(), data(2), 2)
+    with pytest.raises(RuntimeError, match="broken at its third batch"):
+        fit(Distiller(None, [member(Breaks(), method), member(Breaks(), method)], both), data(), data(2), 2)
+    assert all(notes.error and not notes.weights for notes in (alone, *both))

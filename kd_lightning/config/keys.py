@@ -75,7 +75,9 @@ KEYS: dict[str, Key] = {
     "early_stopping.min_delta": Key(_NUMBER, "what counts as an improvement must exceed this", own=True),
     "compile": Key(_FLAG, "`torch.compile` the student", own=True),
     "channels_last": Key(_FLAG, "memory format of the student's images and convolutions"),
-    "scheduler.interval": Key(_INTERVAL, "the scheduler steps after every optimizer step or every epoch", beside=True),
+    "scheduler.interval": Key(
+        _INTERVAL, "the scheduler steps after every optimizer step or every epoch", own=True, beside=True
+    ),
     "teacher.model": Key(_TARGET_OR_NULL, "its network; null: no teacher", sizes=True),
     "teacher.checkpoint": Key(Rule("text", null=True), "weights from a file instead of training; its content counts"),
     "teacher.checkpoint_key": Key(Rule("text", null=True), "which weights of a file that holds several"),
