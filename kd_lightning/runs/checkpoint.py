@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,38 +19,13 @@ from kd_lightning.errors import UserError
 
 FORMAT = 1
 SAVE_WEIGHTS = "save the model's state_dict() instead"
-RUNS_CODE = frozenset(
-    [
-        "__builtin__",
-        "builtins",
-        "code",
-        "commands",
-        "ctypes",
-        "functools",
-        "importlib",
-        "io",
-        "marshal",
-        "multiprocessing",
-        "nt",
-        "operator",
-        "os",
-        "pickle",
-        "pip",
-        "posix",
-        "pty",
-        "runpy",
-        "shutil",
-        "signal",
-        "socket",
-        "subprocess",
-        "sys",
-        "threading",
-        "timeit",
-        "types",
-        "webbrowser",
-    ]
+RUNS_CODE = re.compile(
+    r"(__builtin__|builtins)\.(eval|exec|execfile|compile|getattr|setattr|delattr|__import__|open|input|breakpoint|apply)$"
+    r"|(code|commands|ctypes|importlib|marshal|multiprocessing|nt|operator|os|pickle|pip|posix|pty|runpy|shutil|socket"
+    r"|subprocess|sys|timeit|webbrowser)\."
 )
-"""Modules that no checkpoint of weights needs and that a pickle made to do harm does."""
+"""What no checkpoint of weights needs and a pickle that was made to do harm does. Nothing of it would run: it is refused
+because the file should not be trusted."""
 
 
 def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
@@ -101,7 +77,9 @@ def load_checkpoint(path: Path | str, key: str = "checkpoint") -> dict[str, Any]
     except UserError:
         raise
     except pickle.UnpicklingError as error:
-        raise UserError(f"{where}: refused, it is no plain checkpoint of tensors; {SAVE_WEIGHTS}") from error
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        what = f"it holds an object of {printable(named.group(1))}" if named else "it is no plain checkpoint of tensors"
+        raise UserError(f"{where}: refused: {what}; {SAVE_WEIGHTS}") from error
     except Exception as error:  # damaged bytes raise whatever they meet
         raise UserError(f"{where}: not a readable checkpoint ({first_line(error)})") from error
     if isinstance(content, Unread):
@@ -133,7 +111,7 @@ class Unread:
 def _pickled(path: Path, where: str) -> Any:
     """What ``torch.save`` wrote; a class that is not among torch's safe ones is replaced by an :class:`Unread`."""
     foreign = _foreign_classes(path)
-    hostile = sorted(name for name in foreign if name.partition(".")[0] in RUNS_CODE)
+    hostile = [name for name in foreign if RUNS_CODE.match(name)]
     if hostile:
         raise UserError(f"{where}: refused, it wants to run code ({printable(hostile[0])}); {SAVE_WEIGHTS}")
     stand_ins: list[Any] = [(type("Unread", (Unread,), {"name": printable(name)}), name) for name in foreign]

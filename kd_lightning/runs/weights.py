@@ -63,9 +63,19 @@ def fill(
         taken = max(matches, key=lambda match: (len(match.found), not match.averaged))
         if not partial or not taken.found:
             raise UserError(f"{where}: {_difference(model, taken)}")
-    model.load_state_dict(dict(taken.found), strict=False)
+    try:
+        model.load_state_dict(dict(taken.found), strict=False)
+    except RuntimeError as error:  # names and shapes fit and the values do not: quantised ones, for example
+        raise UserError(
+            f"{where}: its tensors cannot be copied into {type(model).__name__} ({one_line(error)})"
+        ) from error
     log.info("%s: %s", where, _told(model, content, taken, [m.place for m in whole[1:]], key))
     return taken
+
+
+def one_line(error: Exception) -> str:
+    """The whole text of an error on one line, short enough for a terminal."""
+    return printable(" ".join(str(error).split()), 300)
 
 
 def _chosen(match: Match, part: str) -> bool:

@@ -96,7 +96,6 @@ def train(arguments: list[str], folder: Path, data_dir: Path) -> None:
         quick = [override for override in quick if not override.startswith("teacher.")]
     if "--cfg" in arguments or "--help" in arguments:
         quick = []
-    time.sleep(1 - time.time() % 1)  # run directories are named by the second, and these runs are short
     done = processes.run(folder, *arguments, *quick, timeout=600, KD_DATA_DIR=str(data_dir))
     assert done.code == 0, done.text
     assert "report " in done.text or "files " in done.text or "--cfg" in arguments or "--help" in arguments

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import random
 import signal
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from processes import PRELOAD
 from torch import nn
 
@@ -111,13 +113,33 @@ def beside_weights(tmp_path: Path, beside: object) -> Path:
     return tmp_path / "foreign.pt"
 
 
-@pytest.mark.parametrize("beside", [argparse.Namespace(lr=1), np.float64(75.0), Path("somewhere"), [Decimal("1.5")]])
+@pytest.mark.parametrize(
+    "beside",
+    [
+        argparse.Namespace(lr=1),
+        np.float64(75.0),
+        Path("somewhere"),
+        [Decimal("1.5")],
+        types.SimpleNamespace(lr=1),
+        functools.partial(torch.optim.SGD, lr=0.1),
+        OmegaConf.create({"optimizer": {"lr": 0.1}}),
+    ],
+)
 def test_objects_beside_the_tensors_are_left_unread_and_the_tensors_come(tmp_path, beside):
     content = load_checkpoint(beside_weights(tmp_path, beside))
     assert torch.equal(content["model"]["weight"], torch.ones(2))
     stands = content["beside"][0] if isinstance(beside, list) else content["beside"]
     assert isinstance(stands, Unread)
     assert type(beside[0] if isinstance(beside, list) else beside).__name__ in stands.name or "numpy" in stands.name
+
+
+def test_an_older_file_with_objects_is_refused_by_their_name(tmp_path):
+    content = {"model": {"weight": torch.ones(2)}, "args": argparse.Namespace(lr=1)}
+    torch.save(content, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    with pytest.raises(
+        UserError, match=r"refused: it holds an object of argparse\.Namespace; save the model's state_dict"
+    ):
+        load_checkpoint(tmp_path / "old.pt")
 
 
 class Runs:

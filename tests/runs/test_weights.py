@@ -150,6 +150,13 @@ def test_one_layer_of_a_large_model_is_not_taken_for_a_small_one():
     fill(nn.Linear(2, 2), large, "F", "key", part="fc")
 
 
+def test_values_that_cannot_be_copied_are_one_line():
+    quantised = {"weight": torch.quantize_per_tensor(torch.ones(2, 2), 0.1, 0, torch.qint8), "bias": torch.ones(2)}
+    with pytest.raises(UserError, match="key=F: its tensors cannot be copied into Linear") as caught:
+        fill(nn.Linear(2, 2), quantised, "F", "key")
+    assert str(caught.value).isprintable()
+
+
 def test_names_that_would_move_the_cursor_are_shown_and_not_obeyed(caplog):
     assert "\\x1b[31mred" in refused({"\x1b[31mred": 1})
     text = said(
