@@ -6,7 +6,6 @@ What is missing is split off: test from the training data, always the same sampl
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from kd_lightning.data.loader.foreign import draws
+from kd_lightning.data.loader.foreign import draws, tell_once
 from kd_lightning.data.loader.wrappers import gathers, with_views
 from kd_lightning.data.module import DistillationDataModule
 from kd_lightning.data.sample_data import GatheredSamples, SampleData, check_pair, read_item, read_targets
@@ -23,7 +22,6 @@ from kd_lightning.errors import UserError
 
 _TEST_SEED = 1013
 _HASHED_SAMPLES = 64
-_log = logging.getLogger(__name__)
 
 
 class DatasetData(DistillationDataModule):
@@ -63,7 +61,7 @@ class DatasetData(DistillationDataModule):
             self.views = settings["views"]  # the data set's own views may differ without an augmentation of ours
         elif draws(train, 0):
             self.views = 0
-            _log.info("data: %s draws random numbers: a new view each epoch, seeded by data.seed", type(train).__name__)
+            tell_once(f"data: {type(train).__name__} draws random numbers: a new view each epoch, seeded by data.seed")
         self.sample_shape = tuple(inputs.shape)
         if self.augment is not None and len(self.sample_shape) != 3:
             raise UserError(

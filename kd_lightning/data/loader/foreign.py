@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 from kd_lightning.data.loader.generators import GENERATORS, GeneratorStates, Loan
-from kd_lightning.data.loader.wrappers import draws_nothing, thread_safe
+from kd_lightning.data.loader.wrappers import draws_nothing, inside, thread_safe
 
 _log = logging.getLogger(__name__)
 _told: set[str] = set()
@@ -40,7 +40,7 @@ class ForeignCode:
     """
 
     def __init__(self, dataset: Any, seed: int, view: int) -> None:
-        self.name, self.seed, self.view = type(dataset).__name__, seed, view
+        self.name, self.seed, self.view = foreign_name(dataset), seed, view
         self.parallel = thread_safe(dataset)
         self.calm = self.parallel and draws_nothing(dataset)
         self.drew = self.closed = False
@@ -125,6 +125,14 @@ class Turn:
                 self._loan = None
                 self._stack.close()
         return result
+
+
+def foreign_name(dataset: Any) -> str:
+    """The class of the first data set inside that says nothing of threads, or of the data set."""
+    for held in inside(dataset) or ():
+        if not thread_safe(held) or not draws_nothing(held):
+            return foreign_name(held)
+    return type(dataset).__name__
 
 
 def key_number(key: Any) -> int:
