@@ -30,6 +30,8 @@ class ArrayData(Dataset):
         name: how error messages call the data.
     """
 
+    thread_safe = True
+
     def __init__(
         self,
         inputs: Tensor,

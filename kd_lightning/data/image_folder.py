@@ -44,6 +44,8 @@ class ImageFolderData(DistillationDataModule):
         on_bad_image: ``error``: an unreadable image stops the run and is named; ``skip``: all images are decoded once
             before the first run, the unreadable are left out and counted.
         max_pixels: images with more pixels are unreadable (decompression bombs), >= 1.
+        grey_white: which value of a grey image of more than 8 bits is white, > 0; None: told by its largest value, see
+            :func:`~kd_lightning.data.images.decode.read_image`.
         cache_dir: where the list of unreadable images is kept.
         settings: those of :class:`~kd_lightning.data.module.DistillationDataModule`; ``augment`` is ``True``, or the
             ``scale``, ``ratio`` and ``flip`` of :class:`~kd_lightning.data.images.crops.RandomResizedCrop`.
@@ -67,6 +69,7 @@ class ImageFolderData(DistillationDataModule):
         normalize_on_device: bool = False,
         on_bad_image: Literal["error", "skip"] = "error",
         max_pixels: int = MAX_PIXELS,
+        grey_white: int | None = None,
         cache_dir: str = "outputs/cache",
         **settings: Any,
     ) -> None:
@@ -80,6 +83,9 @@ class ImageFolderData(DistillationDataModule):
             raise UserError(f"data.test_size must be a fraction between 0 and 1, got {test_size}")
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
             raise UserError(f"data.mean and data.std need three values, std > 0; got {list(mean)} and {list(std)}")
+        if grey_white is not None and grey_white < 1:
+            raise UserError(f"data.grey_white must be >= 1 or null, got {grey_white}")
+        self.grey_white = grey_white
         self.image_size, self.resize, self.mean, self.std = image_size, resize, list(mean), list(std)
         self.eval_crop = CentreCrop(image_size, resize)
         super().__init__(**settings)
@@ -122,13 +128,17 @@ class ImageFolderData(DistillationDataModule):
     def build_splits(self) -> tuple[ImageData, ImageData, str]:
         """Training and validation images, and the digest of their names, sizes, some content, and the choice."""
         files, targets = self._kept(*self._pool(test=False))
+        if self.train_dir is not None:
+            self._pool(test=True)  # a folder that is not there shall not be told after the training
         if self.val_dir is None:
             train, val = self.choose(targets)
             val_files, val_targets = [files[i] for i in val.tolist()], targets[val]
         else:
             train = keep_first(stratified_order(targets, self.split_seed), self.train_size)
             key = "data.val_dir"
-            val_files, val_targets = self._kept(*list_images(self.root / self.val_dir, self.class_names, key, False))
+            val_files, val_targets = self._kept(
+                *list_images(self.root / self.val_dir, self.class_names, key, False), False
+            )
         train_files = [files[i] for i in train.tolist()]
         content = digest_files([*train_files, *val_files], self.root, f"{len(train_files)} {self.labelled}")
         train_data = self._images(
@@ -138,7 +148,7 @@ class ImageFolderData(DistillationDataModule):
 
     def build_test(self) -> ImageData:
         """The test images."""
-        return self._images(*self._kept(*self._pool(test=True)), self.eval_crop)
+        return self._images(*self._kept(*self._pool(test=True), False), self.eval_crop)
 
     def train_dataset(self) -> ImageData:
         """What the training loader reads: pixels with ``normalize_on_device``, otherwise the normalised images."""
@@ -146,7 +156,9 @@ class ImageFolderData(DistillationDataModule):
         if not self.normalize_on_device:
             return data
         crop, scaled = data.crop, data.scaled_decode
-        return ImagePixels(data.files, data.targets, crop, self.mean, self.std, scaled, True, self.max_pixels)
+        return ImagePixels(
+            data.files, data.targets, crop, self.mean, self.std, scaled, True, self.max_pixels, self.grey_white
+        )
 
     def teardown(self, stage: str | None = None) -> None:
         """Say again how many images were skipped."""
@@ -157,6 +169,8 @@ class ImageFolderData(DistillationDataModule):
         """Everything but the samples that a model's training input depends on."""
         crop = self.augment or self.eval_crop
         settings = {"mean": self.mean, "std": self.std, "crop": type(crop).__name__, "decode": self.decode}
+        if self.grey_white is not None:
+            settings["grey_white"] = self.grey_white
         return {**settings, **crop.settings(), "views": self.views}
 
     @property
@@ -179,22 +193,30 @@ class ImageFolderData(DistillationDataModule):
         chosen = order[:cut] if test else order[cut:].sort().values
         return [files[i] for i in chosen.tolist()], targets[chosen]
 
-    def _kept(self, files: list[str], targets: Tensor) -> tuple[list[str], Tensor]:
+    def _kept(self, files: list[str], targets: Tensor, all_needed: bool = True) -> tuple[list[str], Tensor]:
         """What can be read of some files, all of them unless they are to be skipped."""
         if self.on_bad_image == "error":
             return files, targets
-        bad = unreadable(files, self._loading["num_threads"], self.max_pixels, self.cache_dir)
+        bad = unreadable(files, self._loading["num_threads"], self.max_pixels, self.cache_dir, self.grey_white)
         if not bad.keys() <= self.skipped.keys():
             self.skipped |= bad
             _log.warning("skipping %d of %d images, the first: %s", len(bad), len(files), _first(bad))
         keep = [i for i, file in enumerate(files) if file not in bad]
+        lost = sorted(set(targets.tolist()) - set(targets[keep].tolist()))
         if not keep:
             raise UserError(f"data.root: none of the {len(files)} images can be read, the first: {_first(bad)}")
+        if lost and all_needed:
+            name = self.class_names[lost[0]]
+            first = next(bad[file] for file, target in zip(files, targets.tolist(), strict=True) if target == lost[0])
+            raise UserError(
+                f"data.root: none of the images of class {name!r} can be read, the first: {first.rsplit('; ', 1)[0]}; "
+                "mend them, or remove the folder"
+            )
         return [files[i] for i in keep], targets[keep]
 
     def _images(self, files: list[str], targets: Tensor, crop: RandomResizedCrop | CentreCrop) -> ImageData:
         scaled = self.decode == "scaled"
-        return ImageData(files, targets, crop, self.mean, self.std, scaled, max_pixels=self.max_pixels)
+        return ImageData(files, targets, crop, self.mean, self.std, scaled, False, self.max_pixels, self.grey_white)
 
 
 def _first(bad: Mapping[str, str]) -> str:

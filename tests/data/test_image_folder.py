@@ -245,3 +245,59 @@ def test_a_test_split_may_lack_a_class_without_shifting_the_numbers(root):
 def test_wrong_settings_are_told(root, settings, told):
     with pytest.raises(UserError, match=told):
         folder(root, **settings)
+
+
+def samples(module) -> list[int]:
+    return [len(dataset) for dataset in (module.train_views_dataset, module._val, module.build_test())]
+
+
+def test_links_are_followed_and_each_real_folder_is_read_once(root, tmp_path, caplog):
+    write_class(tmp_path / "elsewhere", COLOURS["red"], 5)
+    whole = samples(folder(root))
+    (root / "train" / "red" / "more").symlink_to(tmp_path / "elsewhere")
+    (root / "train" / "red" / "up").symlink_to(root / "train")
+    (root / "train" / "red" / "itself").symlink_to(root / "train" / "red")
+    (root / "train" / "blue" / "top").symlink_to(root)
+    assert samples(folder(root)) == [whole[0] + 5, *whole[1:]]
+    assert "was read already: left out" in caplog.text
+
+
+def test_a_folder_that_belongs_to_two_classes_is_refused(root):
+    (root / "train" / "red" / "more").symlink_to(root / "train" / "blue")
+    with pytest.raises(UserError, match="the same folder as one of class 'blue'"):
+        folder(root).setup()
+
+
+def test_names_that_are_not_utf_8_are_read_and_can_be_printed(root):
+    bad = os.fsencode(root / "train" / "red") + b"/caf\xe9.jpg"
+    os.rename(root / "train" / "red" / "000.jpg", bad)
+    for on_bad_image in ("error", "skip"):
+        assert samples(folder(root, on_bad_image=on_bad_image)) == [27, 9, 12]
+    with open(bad, "wb") as file:
+        file.write(b"no picture")
+    module = folder(root, on_bad_image="skip")
+    assert samples(module)[0] == 26
+    assert r"caf\xe9.jpg is not an image" in next(iter(module.skipped.values()))
+    os.rename(os.fsencode(root / "train" / "red"), os.fsencode(root / "train") + b"/r\xe9d")
+    with pytest.raises(UserError, match=r"r\\xe9d is not UTF-8: rename it") as caught:
+        folder(root).setup()
+    str(caught.value).encode()
+
+
+def test_a_link_to_nowhere_is_named_or_skipped(root):
+    (root / "train" / "red" / "gone.jpg").symlink_to(root / "nowhere.jpg")
+    with pytest.raises(UserError, match=r"gone\.jpg cannot be read .*a link to nowhere"):
+        folder(root).setup()
+    assert samples(folder(root, on_bad_image="skip")) == [27, 9, 12]
+
+
+def test_a_class_of_which_nothing_is_left_is_told(root):
+    for file in (root / "train" / "green").iterdir():
+        file.write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"none of the images of class 'green' can be read, the first: .*not an image"):
+        folder(root, on_bad_image="skip").setup()
+
+
+def test_a_missing_test_folder_is_told_before_the_training(root):
+    with pytest.raises(UserError, match=r"data\.test_dir: there is no directory .*prove"):
+        folder(root, test_dir="prove").setup("fit")

@@ -8,6 +8,7 @@ kind is told by its content, not by its name.
 from __future__ import annotations
 
 import io
+import os
 import re
 import struct
 from collections.abc import Callable
@@ -17,6 +18,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
+from kd_lightning.data.images.grey import GreyError, grey_bytes
 from kd_lightning.errors import UserError
 
 MAX_PIXELS = 89_478_485  # Pillow's limit too: a quarter of a GiB as RGB
@@ -46,6 +48,7 @@ def read_image(
     factor: Callable[[int, int], int] | None = None,
     max_pixels: int = MAX_PIXELS,
     rows: Callable[[int, int], int] | None = None,
+    grey_white: int | None = None,
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """The RGB pixels of an image file, uint8 of shape (H, W, 3), upright, and the picture's full (height, width).
 
@@ -60,6 +63,8 @@ def read_image(
         rows: called with the full (height, width); how many rows from the top will be looked at. Those below may hold
             anything: a JPEG is not decoded further than that where it need not be, nor is damage found there.
             None: all.
+        grey_white: which value of a grey picture of more than 8 bits is white. None: 255, 4095 or 65535, the first that
+            its largest value does not exceed (values up to 1.0 in files of floats: 1.0), told once.
 
     Raises:
         ImageError: the file is not there, empty, truncated, not an image, or too large.
@@ -68,8 +73,13 @@ def read_image(
         with open(path, "rb", buffering=0) as file:
             data = file.read()
     except OSError as error:
-        raise ImageError(f"{path} cannot be read: {error.strerror or error}; {_FIX}") from error
-    return decode_image(data, str(path), factor, max_pixels, rows)
+        raise ImageError(f"{shown(path)} cannot be read: {error.strerror or error}; {_FIX}") from error
+    return decode_image(data, shown(path), factor, max_pixels, rows, grey_white)
+
+
+def shown(path: str | Path) -> str:
+    """A path that can be printed and stored: bytes of a name that are not UTF-8 become ``\\xe9``."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def decode_image(
@@ -78,6 +88,7 @@ def decode_image(
     factor: Callable[[int, int], int] | None = None,
     max_pixels: int = MAX_PIXELS,
     rows: Callable[[int, int], int] | None = None,
+    grey_white: int | None = None,
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """:func:`read_image` for bytes that are in memory; ``name`` is for error messages."""
     if not data:
@@ -86,7 +97,7 @@ def decode_image(
         decoded = _decode_turbo(data, name, factor, max_pixels, rows)
         if decoded is not None:
             return decoded
-    pixels = _decode_pillow(data, name, max_pixels)
+    pixels = _decode_pillow(data, name, max_pixels, grey_white)
     return pixels, pixels.shape[:2]
 
 
@@ -116,7 +127,7 @@ def _decode_turbo(
             pixels = simplejpeg.decode_jpeg(data, min_height=height // by, min_width=width // by, min_factor=by)
     except ImageError:
         raise
-    except ValueError:
+    except (ValueError, KeyError):  # KeyError: a colour sampling that simplejpeg has no name for (4:4:1)
         return None
     return upright(pixels, orientation), full
 
@@ -157,7 +168,7 @@ def _frame(data: bytes) -> int | None:
     return None
 
 
-def _decode_pillow(data: bytes, name: str, max_pixels: int) -> np.ndarray:
+def _decode_pillow(data: bytes, name: str, max_pixels: int, grey_white: int | None) -> np.ndarray:
     if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) >= 24:  # before Pillow warns of it
         width, height = struct.unpack(">II", data[16:24])
         _check_size(height, width, name, max_pixels)
@@ -165,18 +176,23 @@ def _decode_pillow(data: bytes, name: str, max_pixels: int) -> np.ndarray:
         with Image.open(io.BytesIO(data)) as image:
             _check_size(image.height, image.width, name, max_pixels)
             orientation = image.getexif().get(_ORIENTATION, 1)
-            if image.mode.startswith("I"):  # 16 bits a pixel: Pillow's convert() would clip them at 255
-                pixels = np.repeat((np.asarray(image).astype(np.int64) >> 8).astype(np.uint8)[..., None], 3, axis=2)
+            if image.mode[0] in "IF":  # more than 8 bits a pixel: Pillow's convert() would clip them at 255
+                pixels = grey_bytes(np.asarray(image), name, grey_white)
             else:
+                if isinstance(image.info.get("transparency"), bytes):
+                    image = image.convert("RGBA")  # Pillow warns of the direct way; the colours are the same
                 pixels = np.array(image.convert("RGB"))  # a copy: torch wants to be able to write
     except UnidentifiedImageError as error:
         raise ImageError(f"{name} is not an image (or of an unknown format); {_FIX}") from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name} is too large: {error}; {_FIX}") from error
-    except (OSError, ValueError, SyntaxError, EOFError, struct.error) as error:
-        if isinstance(error, ImageError):
-            raise
-        raise ImageError(f"{name} is damaged: {' '.join(str(error).split())}; {_FIX}") from error
+    except (ImageError, MemoryError):
+        raise
+    except GreyError as error:
+        raise ImageError(f"{name} {error}; {_FIX}") from error
+    except Exception as error:  # decoders of damaged files raise whatever comes: RuntimeError, TypeError, KeyError, …
+        told = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"{name} is damaged: {told}; {_FIX}") from error
     return upright(pixels, orientation)
 
 

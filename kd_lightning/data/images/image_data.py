@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from kd_lightning.data.images.crops import CentreCrop, RandomResizedCrop
-from kd_lightning.data.images.decode import MAX_PIXELS, read_image
+from kd_lightning.data.images.decode import MAX_PIXELS, read_image, shown
 from kd_lightning.data.loader.batch_memory import BatchMemory
 
 
@@ -31,7 +31,10 @@ class ImageData(Dataset):
         as_bytes: inputs are the uint8 pixels, not normalised (:func:`normalise` does that on the device), and lie
             in memory with their channels last.
         max_pixels: larger images are refused.
+        grey_white: which value of a deep grey picture is white, see there.
     """
+
+    thread_safe = True
 
     def __init__(
         self,
@@ -43,11 +46,13 @@ class ImageData(Dataset):
         scaled_decode: bool = False,
         as_bytes: bool = False,
         max_pixels: int = MAX_PIXELS,
+        grey_white: int | None = None,
     ) -> None:
         if len(files) != len(targets):
             raise ValueError(f"{len(files)} files and {len(targets)} targets: their numbers must be equal")
         self.files, self.targets, self.crop, self.mean, self.std = list(files), targets, crop, list(mean), list(std)
         self.scaled_decode, self.as_bytes, self.max_pixels = scaled_decode, as_bytes, max_pixels
+        self.grey_white = grey_white
         self._memory = BatchMemory()
 
     def __len__(self) -> int:
@@ -63,7 +68,7 @@ class ImageData(Dataset):
 
     def describe(self, index: int) -> str:
         """The sample's file."""
-        return self.files[index]
+        return shown(self.files[index])
 
     def allocate(self, n: int) -> Tensor:
         """Memory for a batch: (n, 3, size, size)."""
@@ -82,7 +87,7 @@ class ImageData(Dataset):
                 return
             factor = partial(self.crop.factor, draw=draw) if self.scaled_decode else None
             rows = partial(self.crop.rows, draw=draw)
-            pixels, full = read_image(self.files[index], factor, self.max_pixels, rows)
+            pixels, full = read_image(self.files[index], factor, self.max_pixels, rows, self.grey_white)
             cut = self.crop.cut(pixels, full, draw)
             if self.as_bytes:
                 buffers[place].copy_(cut[0])

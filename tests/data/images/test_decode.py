@@ -6,6 +6,7 @@ import io
 import struct
 import zlib
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -244,3 +245,61 @@ def test_scaled_decoding_differs_as_little_as_documented(name, size, factor):
     error = np.abs(ours - wanted)
     assert 0 < error.mean() < 5.5
     assert np.quantile(error, 0.99) <= 38
+
+
+def test_a_jpeg_with_a_colour_sampling_that_the_fast_decoder_does_not_know_goes_to_pillow():
+    file = Path(__file__).with_name("sampling_4_4_1.jpg")
+    assert np.array_equal(read_image(file)[0], np.asarray(Image.open(file).convert("RGB")))
+
+
+@pytest.mark.parametrize("error", [RuntimeError, TypeError, KeyError, IndexError, ZeroDivisionError])
+def test_whatever_a_decoder_raises_at_a_damaged_file_is_one_line_that_names_it(monkeypatch, photo, error):
+    def damaged(self):
+        raise error("frame 0\nis not whole")
+
+    data = encoded(photo, "PNG")
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", damaged)
+    with pytest.raises(ImageError, match=r"^file is damaged: .*frame 0") as caught:
+        decode_image(data, "file")
+    assert "on_bad_image=skip" in str(caught.value)
+
+
+RAMP = np.tile(np.linspace(0, 255, 64).astype(np.uint8), (48, 1))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        RAMP.astype(np.uint16),
+        RAMP.astype(np.uint16) * 16 + 15,
+        RAMP.astype(np.uint16) * 257,
+        RAMP.astype(np.int32),
+        RAMP.astype(np.int32) * 257,
+        RAMP.astype(np.float32),
+        RAMP.astype(np.float32) / 255,
+    ],
+    ids=["8 of 16 bits", "12 of 16 bits", "16 bits", "8 of 32 bits", "16 of 32 bits", "floats to 255", "floats to 1"],
+)
+def test_greys_of_any_depth_look_the_same(values):
+    pixels = pixels_of(encoded(Image.fromarray(values), "TIFF"))
+    assert np.array_equal(pixels, np.repeat(RAMP[..., None], 3, axis=2))
+
+
+def test_which_grey_is_white_can_be_said_and_has_to_be_where_nobody_can_tell():
+    dark, huge = Image.fromarray(RAMP.astype(np.uint16)), Image.fromarray(RAMP.astype(np.int32) * 1000)
+    assert decode_image(encoded(dark, "TIFF"), "file", grey_white=65535)[0].max() == 0
+    assert np.ptp(decode_image(encoded(huge, "TIFF"), "file", grey_white=255000)[0]) == 255
+    with pytest.raises(ImageError, match=r"file has values up to 255000: set data\.grey_white"):
+        pixels_of(encoded(huge, "TIFF"))
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (RAMP.astype(np.int32) - 100, "negative values .-100 to 155."),
+        (np.full((4, 4), np.inf, np.float32), "not finite"),
+    ],
+)
+def test_values_that_are_no_grey_are_refused(values, told):
+    with pytest.raises(ImageError, match=told):
+        pixels_of(encoded(Image.fromarray(values), "TIFF"))
