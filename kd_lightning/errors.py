@@ -17,3 +17,7 @@ class RunInterrupted(Exception):
 
 class RunsFailed(Exception):
     """Some runs of a sweep failed; the others are finished and their results written. Exit code 1, no traceback."""
+
+
+class NothingRun(Exception):
+    """A start that was only to say what it would do has said it. Exit code 0, and nothing is left of it."""

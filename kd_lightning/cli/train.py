@@ -44,7 +44,7 @@ def train(cfg: DictConfig) -> float | None:
 
     from kd_lightning.config.build import instantiate
     from kd_lightning.config.hydra_files import hydra_files
-    from kd_lightning.errors import RunInterrupted, RunsFailed
+    from kd_lightning.errors import NothingRun, RunInterrupted, RunsFailed
     from kd_lightning.running.baselines import with_baselines
     from kd_lightning.running.execute import execute
     from kd_lightning.sweeps.from_hydra import spec_from_hydra
@@ -52,7 +52,13 @@ def train(cfg: DictConfig) -> float | None:
 
     spec = spec_from_hydra(cfg)
     spec = replace(spec, files=hydra_files(cfg, HydraConfig.instance().cfg))
-    *_, result = execute(with_baselines([spec]), instantiate(cfg.launcher, "launcher"))
+    executor = instantiate(cfg.launcher, "launcher")
+    if cfg.dry_run:
+        from kd_lightning.running.plan import say_plan
+
+        say_plan(with_baselines([spec]), executor.fuse)
+        raise NothingRun
+    *_, result = execute(with_baselines([spec]), executor)
     if result["status"] == "interrupted":
         raise RunInterrupted(f"interrupted; continue with the same command and run_dir={shown(spec.run_dir)}")
     if result["status"] != "finished":

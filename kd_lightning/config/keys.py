@@ -102,6 +102,9 @@ KEYS: dict[str, Key] = {
     "max_fused": Key(
         _COUNT_OR_NULL, "students in lockstep at once; null: as many as fit into memory", RUNNING, own=True
     ),
+    "failures.stop": Key(_FLAG, "end a sweep at the first run that fails or diverges", RUNNING, own=True),
+    "failures.retries": Key(Rule("integer", low=0), "start a failed run again so often", RUNNING, own=True),
+    "dry_run": Key(_FLAG, "say what would run instead of running it", RUNNING, own=True, of_start=True),
     "checkpoint.every_n_steps": Key(_COUNT_OR_NULL, "keep the state within an epoch too; null: at its end", RUNNING),
     "teacher.cache": Key(_TEXT, "stored teacher outputs: auto, off, or a directory", RUNNING),
     "teacher.cache_limit_gb": Key(Rule("number", null=True, above=0), "largest size of one cache", RUNNING),

@@ -12,13 +12,15 @@ from kd_lightning.running.baselines import link_baselines
 from kd_lightning.running.executors.local import LocalExecutor
 from kd_lightning.running.grouping import grouped
 from kd_lightning.running.missing_result import failed_result, without_result
-from kd_lightning.running.present_state import finished_result, refuse_other_run
+from kd_lightning.running.present_state import finished_result, refuse_other_run, stored_result
 from kd_lightning.running.run_group import tell_failure
 from kd_lightning.runs.interrupt import stoppable
 from kd_lightning.runs.result_file import Result
 from kd_lightning.runs.spec import RunSpec
 
 log = logging.getLogger(__name__)
+
+FAILED = ("failed", "diverged")
 
 
 def execute(
@@ -52,6 +54,27 @@ def execute(
             log.info("%s is finished already: %s", spec.name, spec.run_dir)
             results[spec.run_dir] = done
     link_baselines(specs, results)
+    wanted = specs[0].config.get("failures") or {}
+    retries, stop = int(wanted.get("retries") or 0), bool(wanted.get("stop"))
+    for attempt in range(retries + 1):
+        went_on = _attempt(specs, todo, executor, results, tell, stop and attempt == retries)
+        todo = [spec for spec in todo if results.get(spec.run_dir, {}).get("status") == "failed"]
+        if not todo or not went_on:
+            break
+        if attempt < retries:
+            log.warning("%s: start again (%d of %d)", ", ".join(s.name for s in todo), attempt + 1, retries)
+    return [results.get(s.run_dir) or finished_result(s) or without_result(s, "interrupted") for s in specs]
+
+
+def _attempt(
+    specs: Sequence[RunSpec],
+    todo: Sequence[RunSpec],
+    executor: Executor,
+    results: dict[Path, Result],
+    tell: Callable[[Result], None] | None,
+    stop: bool,
+) -> bool:
+    """Have ``todo`` computed and fill in ``results``; False if it was stopped before its end."""
     groups = grouped(todo, executor.fuse)
     handles = executor.submit(groups)
     refused: list[tuple[list[RunSpec], UserError]] = []  # before anything was written: to be raised, or told
@@ -61,19 +84,25 @@ def execute(
                 for spec, result in _group_results(group, handle, refused):
                     results |= _failures(refused)
                     results[spec.run_dir] = result
-                    link_baselines(
-                        [s for s in specs if spec.run_dir in (s.run_dir, s.baseline and s.baseline.run_dir)], results
-                    )
+                    related = [s for s in specs if spec.run_dir in (s.run_dir, s.baseline and s.baseline.run_dir)]
+                    link_baselines(related, results)
                     if tell is not None:
                         tell(result)
+                    if stop and result["status"] in FAILED:
+                        raise RunInterrupted(f"stopped, as {spec.name} {result['status']} (failures.stop)")
     except (RunInterrupted, KeyboardInterrupt) as error:
         for handle in handles:
             handle.cancel()
         log.warning("%s", error if isinstance(error, RunInterrupted) else "stopped")
+        results |= _failures(refused)
+        if stop:  # within a group: who failed has told so in its directory
+            ended = {spec.run_dir: stored_result(spec) for spec in todo if spec.run_dir not in results}
+            results |= {path: found for path, found in ended.items() if found and found["status"] in FAILED}
+        return False
     if refused and sum(len(group) for group, _ in refused) == len(todo):
         raise refused[0][1]
     results |= _failures(refused)
-    return [results.get(s.run_dir) or finished_result(s) or without_result(s, "interrupted") for s in specs]
+    return True
 
 
 def _group_results(

@@ -61,6 +61,7 @@ class Group:
         self.members: list[Member | None] = []
         self.recorders: list[RunRecorder] = []
         self._train_loader: Any = None
+        self._distiller: Distiller | None = None
 
     def run(self) -> list[dict[str, Any]]:
         """Train, test, write every ``result.json``; returns the results in the order of ``specs``.
@@ -134,8 +135,17 @@ class Group:
             task=task,
             loader_state=lambda: self._train_loader.state_dict(),
             draw=Pictures(task, self.datamodule, **spec.config["pictures"], temperature=shown_at, name=spec.name),
-            report=self.shown.update if self.shown else None,
+            report=self._report,
         )
+
+    def _report(self, name: str, **what: Any) -> None:
+        """Show how a run stands; the others stop with one that failed, if ``failures`` wants that."""
+        if self.shown is not None:
+            self.shown.update(name, **what)
+        failures = self.config.get("failures") or {}
+        stopping = failures.get("stop") and not failures.get("retries")
+        if stopping and what.get("status") in ("failed", "diverged") and self._distiller is not None:
+            self._distiller.interrupted = True
 
     # -- training and testing ------------------------------------------------------------------------------------
     def _fit_and_test(self, indices: Sequence[int], place: Progress) -> None:
@@ -143,6 +153,7 @@ class Group:
         members = [self.members[i] for i in indices]
         steps = int(self.config["log_every_n_steps"])
         distiller = Distiller(self.teacher, members, recorders, log_every_n_steps=steps)
+        self._distiller = distiller
         callbacks = list((instantiate(self.config["callbacks"], "callbacks") or {}).values())
         arguments = trainer_arguments(self.config)
         arguments["callbacks"] = [FastForward(place), *([self.shown] if self.shown else []), *callbacks]

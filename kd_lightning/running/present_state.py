@@ -10,10 +10,14 @@ from kd_lightning.runs.spec import RunSpec
 
 def finished_result(spec: RunSpec) -> Result | None:
     """The stored result, if it is of this very configuration and complete."""
+    result = stored_result(spec)
+    return result if result is not None and result.get("status") == "finished" else None
+
+
+def stored_result(spec: RunSpec) -> Result | None:
+    """The stored result, however the run ended, if it is of this very configuration."""
     result = read_result(spec.result_path, strict=False)
-    if result is None or result.get("fingerprint") != spec.fingerprint or result.get("status") != "finished":
-        return None
-    return result
+    return result if result is not None and result.get("fingerprint") == spec.fingerprint else None
 
 
 def holds_other_run(spec: RunSpec) -> bool:

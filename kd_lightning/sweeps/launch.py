@@ -16,9 +16,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from kd_lightning.config.build import instantiate
 from kd_lightning.config.hydra_files import hydra_files
-from kd_lightning.errors import RunInterrupted, RunsFailed
+from kd_lightning.errors import NothingRun, RunInterrupted, RunsFailed
 from kd_lightning.running.baselines import with_baselines
 from kd_lightning.running.execute import execute
+from kd_lightning.running.plan import say_plan
 from kd_lightning.running.present_state import holds_other_run
 from kd_lightning.runs.result_file import Result
 from kd_lightning.runs.spec import RunSpec
@@ -55,11 +56,19 @@ def launch(
         jobs.append((spec, job))
     specs = with_baselines(once([spec for spec, _ in jobs]))
     executor = instantiate(config.launcher, "launcher")
+    if config.dry_run:
+        say_plan(specs, executor.fuse)
+        raise NothingRun
     write_sweep_file(sweep_dir, config, specs)
     log.info("%d runs in %s", len(specs), sweep_dir)
     results = execute(specs, executor, tell=lambda _: refresh_report(sweep_dir))
     refresh_report(sweep_dir, final=True)
     say_sweep(sweep_dir, specs, results)
+    failed = [result for result in results if result["status"] in ("failed", "diverged")]
+    if failed and config.failures.stop:
+        raise RunsFailed(
+            f"stopped at {failed[0]['name']}: {failed[0]['error']}; the same command goes on with what is left"
+        )
     if any(result["status"] == "interrupted" for result in results):
         raise RunInterrupted(f"interrupted; continue with the same command and sweep_dir={shown(sweep_dir)}")
     left = [result["name"] for result in results if result["status"] != "finished"]

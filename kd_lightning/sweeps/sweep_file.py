@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from kd_lightning.config.names import swept_keys
 from kd_lightning.config.replicates import seeds_of
-from kd_lightning.errors import UserError
+from kd_lightning.errors import NothingRun, UserError
 from kd_lightning.runs.atomic import write_atomically
 from kd_lightning.runs.directory import held
 from kd_lightning.runs.spec import RunSpec
@@ -61,7 +61,7 @@ def held_sweep(sweep_dir: Path) -> Iterator[None]:
         files = {sweep_dir / name: (sweep_dir / name).read_bytes() for name in before & {*SWEEP_FILES}}
         try:
             yield
-        except UserError:
+        except (UserError, NothingRun):
             if {path.name for path in sweep_dir.iterdir()} <= before | {*SWEEP_FILES}:
                 for path in (sweep_dir / name for name in SWEEP_FILES):
                     if path in files:

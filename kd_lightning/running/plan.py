@@ -1,0 +1,126 @@
+"""``dry_run=true``: what would run, what is there already, and about how long the rest would take. Nothing is written."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from kd_lightning.config.build import build_datamodule, build_member
+from kd_lightning.running.dry_pass import (
+    CLOCK,
+    moved,
+    repeated,
+    teachers_training,
+    training_device,
+    try_students,
+    untouched_randomness,
+)
+from kd_lightning.running.grouping import grouped
+from kd_lightning.running.present_state import finished_result, refuse_other_run
+from kd_lightning.running.shared import require_one_device
+from kd_lightning.runs.spec import RunSpec
+from kd_lightning.schedules.learning_rate import RunLength
+
+TIMED = 3
+"""Steps that are timed, after one that is not."""
+
+
+class Training(NamedTuple):
+    """One training that is to be done: of a run, or of a teacher."""
+
+    name: str
+    steps: int
+    seconds_per_step: float
+
+    @property
+    def seconds(self) -> float:
+        return self.steps * self.seconds_per_step
+
+
+def say_plan(specs: Sequence[RunSpec], fuse: bool) -> None:
+    """Print the groups, their runs, and an estimate of the steps' time on this machine.
+
+    Raises:
+        UserError: for what the dry pass finds.
+    """
+    todo = [spec for spec in specs if finished_result(spec) is None]
+    for spec in todo:
+        refuse_other_run(spec)
+    print(f"{len(specs)} runs, {len(specs) - len(todo)} of them finished already")
+    total = 0.0
+    for number, group in enumerate(grouped(todo, fuse), 1):
+        trainings = _trainings(group)
+        seconds = sum(training.seconds for training in trainings)
+        total += seconds
+        together = "in lockstep" if len(group) > 1 else "by itself"
+        print(f"group {number}: {len(group)} run{'s' * (len(group) > 1)} {together}, about {duration(seconds)}")
+        for training in trainings:
+            each = f"{training.steps} steps of {1000 * training.seconds_per_step:.1f} ms"
+            print(f"  {training.name}: {each}, about {duration(training.seconds)}")
+    print(
+        f"about {duration(total)} of training steps, without loading, validation and the teacher's answers; nothing was run"
+    )
+
+
+def _trainings(group: Sequence[RunSpec]) -> list[Training]:
+    config = group[0].config
+    require_one_device(config)
+    datamodule = build_datamodule(config)
+    training = teachers_training(config)
+    network = training.config["student"] if training is not None else None
+    for problem in (try_students(group, datamodule, network=network) if network is not None else {}).values():
+        raise problem
+    with untouched_randomness():
+        found = []
+        if training is not None:
+            steps = _steps({**config["trainer"], "max_epochs": config["teacher"]["train"]["max_epochs"]}, datamodule)
+            found.append(
+                Training(f"teacher {training.name} (unless it is stored)", steps, _seconds(training, datamodule))
+            )
+        return found + [
+            Training(s.name, _steps(s.config["trainer"], datamodule), _seconds(s, datamodule)) for s in group
+        ]
+
+
+def _steps(trainer: Any, datamodule: Any) -> int:
+    """Optimizer steps of a run, if nothing ends it early."""
+    if trainer.get("fast_dev_run"):
+        return int(trainer["fast_dev_run"])
+    batches = datamodule.steps_per_epoch
+    limit = trainer.get("limit_train_batches")
+    if limit is not None:
+        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    steps = math.ceil(batches / int(trainer.get("accumulate_grad_batches") or 1)) * int(trainer.get("max_epochs") or 1)
+    most = trainer.get("max_steps")
+    return min(steps, most) if most is not None and most >= 0 else steps
+
+
+def _seconds(spec: RunSpec, datamodule: Any) -> float:
+    """Seconds of one training step of the student on a batch of the real size, against the labels alone."""
+    config = {**spec.config, "compile": False}
+    config["method"] = {"_target_": "kd_lightning.method.Method", "terms": {}, "weights": {"task": 1.0}}
+    device = training_device(config)
+    example = datamodule.example_batch()
+    batch = moved(repeated(example, int(config["data"].get("batch_size") or example.size)), device)
+    member = build_member(config, datamodule, example, None, spec.name).to(device).train()
+    member.configure(RunLength(total_steps=100, steps_per_epoch=10), device=device)
+    began = 0.0
+    with torch.enable_grad():
+        for step in range(TIMED + 1):
+            if step == 1:
+                began = time.perf_counter()
+            loss, *_ = member.training_step(batch, None, stepping=True, backward=Tensor.backward, clock=CLOCK)
+            float(loss)  # waits for the device
+    return (time.perf_counter() - began) / TIMED
+
+
+def duration(seconds: float) -> str:
+    """ "45 s", "12 min" or "3.5 h"."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
