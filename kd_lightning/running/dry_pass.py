@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -36,9 +37,11 @@ from kd_lightning.taps import Taps
 from kd_lightning.teachers.alone import ALONE_METHOD
 from kd_lightning.trainer_facts import teacher_module
 
+log = logging.getLogger(__name__)
+
 SAMPLES = 16
 """Samples in the batch: the data's example over and over, at most so many and no more than a training batch has."""
-CLOCK = Clock(epoch=0, step=0, total_steps=100, steps_per_epoch=10)
+CLOCK = Clock(epoch=5, step=50, total_steps=100, steps_per_epoch=10)  # half way: what is raised slowly counts by then
 NOT_TRIED = ("seed", "name", "paths", "logger", "pictures")
 """Keys in which runs may differ without a difference to what is tried here."""
 
@@ -165,13 +168,38 @@ def _train_step(member: Member, batch: Batch, answer: ModelOutput | None, device
     optimizer = member.configure(RunLength(total_steps=100, steps_per_epoch=10), device=device)
     batch = batch._replace(also=batch.also or (batch,))
     views = [answer for _ in batch.also] if member.method.wants_views else None
+    values: dict[str, Tensor] = {}
+    hooks = [
+        term.register_forward_hook(lambda _, __, value, name=name: values.__setitem__(name, value))
+        for name, term in member.method.terms.items()
+    ]
     total, _ = member.loss(batch, answer, CLOCK, views)
+    for hook in hooks:
+        hook.remove()
     if not total.requires_grad:
         raise UserError(f"{student}: the loss has no gradient: no trained parameter has a part in it")
+    for name in without_gradient(values, member.trained_parameters()):
+        log.warning("WARNING: method.terms.%s gives the student no gradient%s", name, _why(answer))
     total.backward()
     optimizer.zero_grad()
     with torch.no_grad():
         member.method.after_step(member.student, CLOCK)
+
+
+def without_gradient(values: Mapping[str, Tensor], parameters: Sequence[Tensor]) -> list[str]:
+    """Names of the terms whose values do not change, to first order, whatever parameter moves."""
+    dead = []
+    for name, value in values.items():
+        known = value.requires_grad and torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
+        if not known or not any(gradient is not None and bool(gradient.any()) for gradient in known):
+            dead.append(name)
+    return dead
+
+
+def _why(answer: ModelOutput | None) -> str:
+    if answer is not None and answer.logits.dim() > 1 and answer.logits.shape[1] == 1:
+        return ": the softmax of one number is always 1; choose a method for such outputs (method=logits_mse) or method=none"
+    return " on one batch: it may teach nothing"
 
 
 def _evaluate(member: Member, batch: Batch, answer: ModelOutput | None) -> None:

@@ -25,6 +25,7 @@ def quiet() -> None:
         ".*The number of training batches .* is smaller than the logging interval.*",
         ".*`lr_scheduler.step\\(\\)` before `optimizer.step\\(\\)`.*",
         ".*treespec, LeafSpec.*",
+        ".*`srun` command is available on your system but is not used.*",
     ):
         warnings.filterwarnings("ignore", message=text)
 

@@ -10,9 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from kd_lightning.batch import Batch
 from kd_lightning.cli.train import main
-from kd_lightning.running.dry_pass import untouched_randomness
+from kd_lightning.losses.logits_mse import LogitsMSELoss
+from kd_lightning.losses.soft_target import SoftTargetLoss
+from kd_lightning.member import Member
+from kd_lightning.method import Method
+from kd_lightning.metrics.metric import Metric
+from kd_lightning.outputs import ModelOutput
+from kd_lightning.running.dry_pass import _train_step, untouched_randomness
 
 TINY = (
     "data.num_threads=1", "data.train_size=64", "data.labelled=null", "data.batch_size=32",
@@ -186,3 +194,18 @@ def test_no_generator_moves():
     assert torch.equal(expected[0], torch.rand(3))
     assert np.array_equal(expected[1], np.random.rand(3))
     assert expected[2] == random.random()
+
+
+def test_a_term_that_cannot_teach_is_told(caplog):
+    class Squared:
+        name, monitor, metrics = "regression", "mse", (Metric("mse", False),)
+
+        def loss(self, output, target):
+            return (output.logits[:, 0] - target).square().mean()
+
+    method = Method({"kd": SoftTargetLoss(4.0), "mse": LogitsMSELoss()}, {"task": 0.5, "kd": 0.5, "mse": 1.0})
+    member = Member(nn.Linear(4, 1), method, Squared(), optimizer=lambda p: torch.optim.SGD(p, lr=0.1))
+    batch = Batch(torch.randn(8, 4), torch.randn(8), torch.arange(8))
+    _train_step(member, batch, ModelOutput(torch.randn(8, 1)), torch.device("cpu"), "student")
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith("WARNING: method.terms.kd gives the student no gradient: the softmax of one")
