@@ -38,6 +38,11 @@ class Batch(NamedTuple):
         return batch_size(self.inputs)
 
 
+def unnamed(batch: Batch) -> Batch:
+    """The batch without its split: no store knows what was answered to it, a teacher is asked live and in full."""
+    return batch._replace(split="")
+
+
 def batch_size(inputs: Any) -> int:
     """Number of samples in a structure of tensors: the first dimension of its first tensor."""
     if isinstance(inputs, Tensor):

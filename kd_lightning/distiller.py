@@ -16,7 +16,7 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 
-from kd_lightning.batch import Batch, as_batch
+from kd_lightning.batch import Batch, as_batch, unnamed
 from kd_lightning.errors import RunInterrupted, UserError
 from kd_lightning.joints import Clock, Evaluator, Step
 from kd_lightning.lockstep import Lockstep
@@ -24,7 +24,7 @@ from kd_lightning.loss_block import LossBlock, first_not_finite
 from kd_lightning.member import Member
 from kd_lightning.outputs import ModelOutput
 from kd_lightning.recorder import LightningRecorder, Recorder
-from kd_lightning.trainer_facts import example_batch, refuse_settings, run_length, teacher_module
+from kd_lightning.trainer_facts import answers_evaluation, example_batch, refuse_settings, run_length, teacher_module
 
 
 class Distiller(pl.LightningModule):
@@ -107,7 +107,7 @@ class Distiller(pl.LightningModule):
         waiting = [member for member in self.members if member.method.needs_preparing]
         if waiting:
             batch = self._prepared(example_batch(self.trainer))
-            answer = None if self.teacher is None else self.teacher(batch)
+            answer = None if self.teacher is None else self.teacher(unnamed(batch))
             for member in waiting:
                 member.prepare(batch, answer)
         for member in self.members:
@@ -270,7 +270,7 @@ class Distiller(pl.LightningModule):
 
     def _evaluate(self, batch: Any, batch_idx: int) -> None:
         batch = self._prepared(batch)
-        teacher = self.teacher(batch) if self.teacher is not None else None
+        teacher = self.teacher(batch) if self.teacher is not None and answers_evaluation(self.teacher) else None
         for i in list(self._evaluators):
             member = self.members[i]
             try:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
+from kd_lightning.layout import channels_first, split_layout
 from kd_lightning.outputs import ModelOutput, as_model_output
 
 INPUT = ":input"
@@ -24,7 +25,9 @@ class Taps:
     calls nothing is held: no feature, and so no autograd graph, outlives the step.
 
     ``"classifier:input"`` captures what goes into a layer instead of what comes out. A layer that runs several times in
-    one forward gives its last output; one that returns a tuple gives the tuple's first tensor.
+    one forward gives its last output; one that returns a tuple gives the tuple's first tensor. Maps with their channels
+    behind (N, H, W, C) are turned to (N, C, H, W); ``"features.3:nhwc"`` and ``":nchw"`` say what a layer gives where
+    its parts do not tell (:mod:`kd_lightning.layout`).
 
     Make the taps before ``torch.compile`` or DistributedDataParallel wraps the model, then call them with the wrapped
     one: ``taps(compiled, inputs)``.
@@ -47,10 +50,11 @@ class Taps:
         modules = dict(unwrapped(model).named_modules())
         self._handles = []
         for tap, layer in self.layers.items():
-            name = str(layer).removesuffix(INPUT)
+            plain, layout = split_layout(str(layer))
+            name = plain.removesuffix(INPUT)
             if not name or name not in modules:
                 raise UserError(f"method.taps.{role}.{tap}: {_no_such_layer(name, list(modules))}")
-            hook = self._hook(tap, of_input=str(layer).endswith(INPUT))
+            hook = self._hook(tap, of_input=plain.endswith(INPUT), layout=layout)
             self._handles.append(modules[name].register_forward_hook(hook))
 
     def __call__(self, forward: Callable[[Any], Any], inputs: Any) -> ModelOutput:
@@ -77,7 +81,7 @@ class Taps:
             handle.remove()
         self._handles.clear()
 
-    def _hook(self, tap: str, of_input: bool) -> Callable[..., None]:
+    def _hook(self, tap: str, of_input: bool, layout: str | None) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
             # Outside of a call (activation checkpointing runs layers again during backward) nothing may be kept.
             if not self._recording:
@@ -86,6 +90,9 @@ class Taps:
             if isinstance(value, (tuple, list)):
                 value = next((item for item in value if isinstance(item, Tensor)), None)
             if isinstance(value, Tensor):
+                where = f"method.taps.{self._role}.{tap}: layer {self.layers[tap]!r}"
+                if not of_input or layout is not None:
+                    value = channels_first(value, module, layout, where)
                 self._captured[tap] = value
                 if not torch.compiler.is_compiling() and not value.is_inference():
                     self._versions[tap] = value._version

@@ -13,7 +13,7 @@ from torch.utils.data import IterableDataset
 
 from kd_lightning.batch import Batch, as_batch
 from kd_lightning.errors import UserError
-from kd_lightning.joints import ModuleTeacher
+from kd_lightning.joints import FEATURES, LOGITS, ModuleTeacher
 from kd_lightning.rng import RngStream
 from kd_lightning.schedules.learning_rate import RunLength
 
@@ -66,6 +66,12 @@ def example_batch(trainer: pl.Trainer) -> Batch:
 def teacher_module(teacher: Callable[[Batch], Any] | None) -> nn.Module | None:
     """The network inside a teacher, for terms that look at its layers; None where it is none."""
     return teacher.module if isinstance(teacher, ModuleTeacher) else None
+
+
+def answers_evaluation(teacher: Callable[[Batch], Any]) -> bool:
+    """Whether there is something to compare a student's answers with: logits, for samples of any split."""
+    provides: frozenset[str] = getattr(teacher, "provides", frozenset({LOGITS}))
+    return bool(provides - {FEATURES}) and bool(getattr(teacher, "labels_new_inputs", True))
 
 
 def refuse_settings(trainer: pl.Trainer) -> None:

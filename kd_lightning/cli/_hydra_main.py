@@ -32,6 +32,7 @@ from kd_lightning.cli._rerun import register, saved_run, taken_out
 from kd_lightning.config.explain import leaf_keys, unknown_option
 from kd_lightning.errors import UserError
 from kd_lightning.runs.latest import LATEST, latest
+from kd_lightning.teachers.node import outer_key
 
 
 def config_directory() -> Path:
@@ -67,7 +68,7 @@ def run_hydra(
     try:
         parser = get_args_parser()
         args = parser.parse_intermixed_args(arguments)  # overrides before and after -m
-        args.overrides = [_named(override, args.overrides) for override in args.overrides]
+        args.overrides = [_opened(_named(override, args.overrides)) for override in args.overrides]
         saved, args.overrides = taken_out(args.overrides)
         if saved is None and (saved := saved_run(args.config_path)) is not None:
             args.config_path = None
@@ -92,6 +93,12 @@ def _named(override: str, overrides: Sequence[str]) -> str:
         return override
     where = next((o.partition("=")[2] for o in overrides if o.startswith("paths.output_dir=")), None)
     return f"{key}={latest('sweep' if key == 'sweep_dir' else 'run', where)}"
+
+
+def _opened(override: str) -> str:
+    """``teacher.data.KEY=…`` names an argument of the data, whichever they are: it may be set without a ``+``."""
+    key = override.partition("=")[0]
+    return f"++{override}" if outer_key(key).startswith("teacher.data.") else override
 
 
 def _create(config_name: str, args: argparse.Namespace) -> Hydra:

@@ -129,6 +129,6 @@ def _describe(branch: Any) -> str:
     if inspect.isclass(kind) and issubclass(kind, Mapping):
         return "a mapping"
     if inspect.isclass(kind) and (issubclass(kind, (list, tuple)) or kind.__module__ == "collections.abc"):
-        items = [_describe(a) for a in get_args(branch)[:1] if a in _SCALARS]
+        items = [_describe(a) for a in get_args(branch)[:1] if inspect.isclass(a) and a in _SCALARS]
         return f"a list of {items[0].split(' ', 1)[1]}s" if items and items[0] != "true or false" else "a list"
     return f"a {getattr(kind, '__name__', kind)}"

@@ -19,7 +19,6 @@ from kd_lightning.member import AUTOCAST, Member
 from kd_lightning.outputs import ModelOutput
 from kd_lightning.rng import RngStream
 from kd_lightning.runs.data_content import SIZES, sizes_of
-from kd_lightning.runs.weights import load_weights_file
 from kd_lightning.tasks.base import check_task
 
 MEMBER_KEYS = ("precision", "gradient_clip_val", "accumulate_grad_batches")
@@ -97,15 +96,6 @@ def with_train_samples(method: Mapping[str, Any], datamodule: Any) -> dict[str, 
         if term.get("train_samples") == "auto":
             term["train_samples"] = len(datamodule.train_views_dataset)
     return node
-
-
-def build_teacher_module(teacher: Mapping[str, Any], datamodule: Any) -> nn.Module:
-    """The teacher's network with the weights of its checkpoint, if it names one."""
-    with RngStream(0):
-        model = build_model(teacher["model"], datamodule, "teacher.model")
-    if teacher.get("checkpoint"):
-        load_weights_file(model, teacher["checkpoint"], "teacher.checkpoint", teacher.get("checkpoint_key"))
-    return model
 
 
 def build_optimizer(node: Mapping[str, Any], where: str = "optimizer") -> Any:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -21,8 +20,9 @@ from kd_lightning.config.keys import KEYS, TRAINER_ELSEWHERE, children, declared
 from kd_lightning.config.origin import Origin
 from kd_lightning.config.rules import Rule, kind_of, show
 from kd_lightning.config.suggestions import did_you_mean
-from kd_lightning.config.targets import TargetProblem, check_target
+from kd_lightning.config.targets import TargetProblem, check_target, import_target
 from kd_lightning.errors import UserError
+from kd_lightning.teachers.node import DEFAULT_KIND, outer_key
 
 _NEEDED = ("data", "task", "teacher", "student", "method", "optimizer", "trainer")
 
@@ -72,7 +72,7 @@ class _Checker:
                 self.fail(key, f"is missing{f': choose one with {key}=NAME' if find(key).group else ''}")
         self.plain("", self.config)
         self.method(self.config["method"])
-        self.checkpoint_exists()
+        self.teacher_suits_method()
 
     def fail(self, key: str, text: str) -> None:
         override = self.origin.override_of(key)
@@ -96,8 +96,6 @@ class _Checker:
                 self.targets_by_name(name, value)
             elif kind == "arguments":
                 self.trainer(value)
-            elif kind == "overlay":
-                self.teacher_data(value)
             elif kind == "mapping":
                 self.plain(f"{name}.", self.mapping(name, value))
             elif entry is not None:
@@ -124,6 +122,9 @@ class _Checker:
     def target(self, name: str, value: Any) -> None:
         """A node with a ``_target_``, and those below it."""
         node = self.mapping(name, value)
+        place = outer_key(name)
+        if place == "teacher":
+            node = {"_target_": DEFAULT_KIND, **node}
         if "_target_" not in node:
             near = did_you_mean(next((k for k in node if "target" in str(k)), ""), ["_target_"], show=0)
             self.fail(name, f"needs a _target_: the class or function to call{near}")
@@ -131,8 +132,11 @@ class _Checker:
         for key in sorted(beside):
             self.rule(f"{name}.{key}", node[key], find(f"{name}.{key}").rule)
         try:
-            from_data = find(name).sizes or name.startswith("method.terms.")
+            from_data = find(name).sizes or name.startswith(("method.terms.", "teacher."))
             check_target(node, frozenset(beside), from_data=from_data)
+            own_check = getattr(import_target(node["_target_"]), "check", None) if place == "teacher" else None
+            if own_check is not None:
+                own_check(node, self.config)
         except TargetProblem as problem:
             self.fail(f"{name}.{problem.key}", problem.text)
         self.values(name, {key: value for key, value in node.items() if key not in beside})
@@ -142,7 +146,7 @@ class _Checker:
         items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
         for key, item in items:
             below = f"{name}.{key}"
-            if isinstance(item, Mapping) and "_target_" in item:
+            if isinstance(item, Mapping) and ("_target_" in item or outer_key(below) == "teacher"):
                 self.target(below, item)
             elif isinstance(item, (Mapping, list)):
                 self.values(below, item)
@@ -185,15 +189,6 @@ class _Checker:
         if devices == 0 or (isinstance(devices, str) and not re.fullmatch(r"auto|-1|\d+(,\d+)*,?", devices)):
             self.fail("trainer.devices", f"must be a number, a list of device numbers or auto, got {show(devices)}")
         self.values("trainer", node)
-
-    def teacher_data(self, value: Any) -> None:
-        """What differs in the data of the teacher's training: arguments of the student's data module."""
-        overlay = self.mapping("teacher.data", value if value is not None else {})
-        try:
-            check_target({**self.config["data"], **overlay})
-        except TargetProblem as problem:
-            self.fail(f"teacher.data.{problem.key}", problem.text)
-        self.values("teacher.data", overlay)
 
     def method(self, node: Mapping[str, Any]) -> None:
         """Weights and terms belong together; weights are explicit."""
@@ -240,10 +235,13 @@ class _Checker:
                     raise UserError(f"{self.origin.of(name)}: {error}") from error
                 self.fail(name, str(error))
 
-    def checkpoint_exists(self) -> None:
-        path = self.config["teacher"].get("checkpoint")
-        if path is not None and not Path(path).is_file():
-            self.fail("teacher.checkpoint", f"no such file: {path}")
+    def teacher_suits_method(self) -> None:
+        """What the method reads of the teacher must be what it provides; its stored answers must do for the method."""
+        from kd_lightning.teachers.suits import mismatch
+
+        problem = mismatch(self.config["teacher"], self.config["method"])
+        if problem is not None:
+            self.fail(*problem)
 
 
 def without_auto(method: Mapping[str, Any]) -> dict[str, Any]:

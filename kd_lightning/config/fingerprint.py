@@ -8,6 +8,7 @@ the machine, the order of keys, or on settings that only say where files go or w
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,8 +19,6 @@ from kd_lightning.config.keys import find
 from kd_lightning.config.replicates import deciding, digest, setting_of
 from kd_lightning.config.source import source_fingerprint, targets_of
 from kd_lightning.config.typed import typed
-
-_TEACHER_KEYS = frozenset({"model", "train", "checkpoint", "checkpoint_key"})
 
 
 class Identity(NamedTuple):
@@ -61,37 +60,23 @@ def config_fingerprint(config: DictConfig | Mapping[str, Any]) -> str:
     return digest(_lasting(config))
 
 
-def teacher_fingerprint(config: DictConfig | Mapping[str, Any], data_fingerprint: str) -> str:
+def teacher_fingerprint(own: DictConfig | Mapping[str, Any], data_fingerprint: str) -> str:
     """Return 64 hexadecimal digits that stand for a trained teacher: the same teacher is trained once.
 
-    What counts: its architecture, its training (optimizer, schedule, epochs, seed), its checkpoint's content, the data
-    with batch size, order and augmentation, the task, and how the arithmetic is done. Not the student, nor the method,
-    nor what only concerns the teacher's use (its cache, its precision as a teacher).
+    What counts: its architecture, its training (optimizer, schedule, epochs, seed, a teacher and a method of its own),
+    the data with batch size, order and augmentation, the task, and how the arithmetic is done. Not the student that
+    learns from it, nor what only concerns the teacher's use.
 
     Args:
-        config: of a job whose section ``teacher`` says how the teacher is made; or of the teacher's training as a run
-            of its own (``teacher: null``), all of which counts.
+        own: the teacher's training as a run of its own.
         data_fingerprint: of the data's content and views (``DistillationDataModule.data_fingerprint()``).
     """
-    plain = _plain(config)
-    teacher = plain.get("teacher")
-    if isinstance(teacher, Mapping):
-        trainer = dict(plain.get("trainer") or {})
-        if teacher.get("train"):
-            trainer.pop("max_epochs", None)  # the student's: the teacher's own is in teacher.train
-        plain = {
-            "teacher": {key: value for key, value in teacher.items() if key in _TEACHER_KEYS},
-            "data": {**plain["data"], **(teacher.get("data") or {})},
-            "task": plain.get("task"),
-            "trainer": trainer,
-        }
-    return digest({"config": _lasting(plain), "content": data_fingerprint})
+    return digest({"config": _lasting(own), "content": data_fingerprint})
 
 
 def _lasting(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a configuration that decides the result; a checkpoint counts by what is in it."""
-    values = deciding(typed(_plain(config)))
-    return {key: _content(value) if key.endswith(".checkpoint") else value for key, value in values.items()}
+    """The part of a configuration that decides the result; a file (a checkpoint, a table) counts by what is in it."""
+    return {key: _content(value) for key, value in deciding(typed(_plain(config))).items()}
 
 
 def _plain(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
@@ -106,7 +91,7 @@ def _plain(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
 
 def _content(path: Any) -> Any:
     """What is in a file, as hexadecimal digits; another value than a file's path as it is."""
-    if not isinstance(path, str) or not Path(path).is_file():
+    if not isinstance(path, str) or not re.search(r"[./\\]", path) or not Path(path).is_file():
         return path
     content = hashlib.sha256()
     with open(path, "rb") as file:

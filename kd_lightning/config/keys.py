@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from kd_lightning.config.rules import Rule
+from kd_lightning.teachers.node import outer_key
 
 RESULT, SEED, RUNNING, PLACE, SHOWN = "result", "seed", "running", "place", "shown"
 """What a key is for: it decides the result; it decides it as a seed does; how fast and beside whom a run runs; where
@@ -61,7 +62,7 @@ KEYS: dict[str, Key] = {
     # what is computed
     "data": Key(_TARGET, "data set, splits, subset, missing labels, augmentation, batch size, loader", group=True),
     "task": Key(_TARGET, "the loss against the labels, the metrics", group=True),
-    "teacher": Key(Rule("mapping"), "the model, its recipe or checkpoint, how it runs, its cache", group=True),
+    "teacher": Key(_TARGET, "the model, its recipe or checkpoint, how it runs, its cache", group=True),
     "student": Key(_TARGET, "the model that is trained", own=True, group=True, sizes=True),
     "method": Key(_TARGET, "loss terms, their weights, temperature, taps", own=True, group=True),
     "optimizer": Key(_TARGET, "of the student", own=True, group=True),
@@ -82,6 +83,14 @@ KEYS: dict[str, Key] = {
     "teacher.checkpoint": Key(Rule("text", null=True), "weights from a file instead of training; its content counts"),
     "teacher.checkpoint_key": Key(Rule("text", null=True), "which weights of a file that holds several"),
     "teacher.train": Key(Rule("mapping", null=True), "its recipe; null: taken as it is"),
+    "teacher.init": Key(
+        Rule("text", null=True), "weights from a file from which its training starts; its content counts"
+    ),
+    "teacher.classes": Key(
+        Rule("list", null=True), "which of its classes are the data's, in their order; null: its own"
+    ),
+    "teacher.outputs": Key(Rule("text", choices=("logits", "probabilities")), "what its network returns"),
+    "teacher.image_size": Key(_COUNT_OR_NULL, "pixels of a side of the images that it takes; null: the data's"),
     "teacher.train.max_epochs": Key(_COUNT, "epochs of its training"),
     "teacher.train.seed": Key(_SEED, "of the teacher: initial weights, dropout", SEED),
     "teacher.train.optimizer": Key(_TARGET, "of the teacher"),
@@ -95,8 +104,10 @@ KEYS: dict[str, Key] = {
     "teacher.precision": Key(Rule("text", choices=("32", "bf16", "fp16")), "of the frozen teacher's forward pass"),
     "teacher.channels_last": Key(_FLAG, "memory format of the teacher's images and convolutions"),
     "teacher.compile": Key(_FLAG, "`torch.compile` the teacher"),
-    "teacher.cache_precision": Key(Rule("text", choices=("fp16", "bf16", "fp32")), "of stored teacher outputs"),
-    "teacher.cache_top_k": Key(_COUNT_OR_NULL, "keep only so many logits of each sample; null: all"),
+    "teacher.cache_precision": Key(
+        Rule("text", choices=("fp16", "bf16", "fp32")), "of stored teacher outputs", beside=True
+    ),
+    "teacher.cache_top_k": Key(_COUNT_OR_NULL, "keep only so many logits of each sample; null: all", beside=True),
     # how a run runs
     "baseline": Key(_FLAG, "train the student alone too, to compare with", RUNNING, own=True),
     "max_fused": Key(
@@ -106,8 +117,10 @@ KEYS: dict[str, Key] = {
     "failures.retries": Key(Rule("integer", low=0), "start a failed run again so often", RUNNING, own=True),
     "dry_run": Key(_FLAG, "say what would run instead of running it", RUNNING, own=True, of_start=True),
     "checkpoint.every_n_steps": Key(_COUNT_OR_NULL, "keep the state within an epoch too; null: at its end", RUNNING),
-    "teacher.cache": Key(_TEXT, "stored teacher outputs: auto, off, or a directory", RUNNING),
-    "teacher.cache_limit_gb": Key(Rule("number", null=True, above=0), "largest size of one cache", RUNNING),
+    "teacher.cache": Key(_TEXT, "stored teacher outputs: auto, off, or a directory", RUNNING, beside=True),
+    "teacher.cache_limit_gb": Key(
+        Rule("number", null=True, above=0), "largest size of one cache", RUNNING, beside=True
+    ),
     "data.num_threads": Key(Rule("integer", null=True, low=0), "of the loader; null: chosen from the machine", RUNNING),
     "data.prefetch": Key(_COUNT_OR_NULL, "batches made ahead", RUNNING),
     "data.timeout": Key(Rule("number", null=True, above=0), "seconds that a batch may take", RUNNING),
@@ -141,7 +154,7 @@ KEYS: dict[str, Key] = {
     "pictures.every_n_epochs": Key(Rule("integer", low=0), "student beside teacher; 0: none", SHOWN, own=True),
     "pictures.samples": Key(_COUNT, "samples in a picture", SHOWN, own=True),
     "log_every_n_steps": Key(_COUNT, "losses are logged as means over so many steps", SHOWN),
-    "teacher.name": Key(_TEXT, "what the teacher is called", SHOWN),
+    "teacher.name": Key(_TEXT, "what the teacher is called", SHOWN, beside=True),
     # groups that are no keys of a configuration
     "preset": Key(_CHOICE, "a method's weights and temperature for a kind of network", own=True, group=True),
     "experiment": Key(_CHOICE, "whole set-ups", group=True),
@@ -190,7 +203,11 @@ _ANY = Key(Rule("mapping"))
 
 
 def declared(key: str) -> Key | None:
-    """The entry of just this key, if it has one; that of ``data.x`` for ``teacher.data.x``, and so on."""
+    """The entry of just this key, if it has one; that of ``data.x`` for ``teacher.data.x``, and so on.
+
+    A teacher within a teacher (``teacher.members.a.name``, ``teacher.train.teacher.name``) has the outer one's keys.
+    """
+    key = outer_key(key)
     if key in KEYS:
         return KEYS[key]
     parts = key.split(".")

@@ -40,6 +40,8 @@ class ActivationBoundaryLoss(nn.Module):
         adapter: map the student's channels by a 1x1 convolution with BatchNorm.
     """
 
+    requires = frozenset({"features"})
+
     def __init__(self, taps: Sequence[str], margin: float = 1.0, adapter: bool = True) -> None:
         super().__init__()
         if not taps:

@@ -34,6 +34,8 @@ class AttentionLoss(nn.Module):
         form: "authors_code", or "paper": ``sum_k mean_i |q_k,i(student) - q_k,i(teacher)|``.
     """
 
+    requires = frozenset({"features"})
+
     def __init__(self, taps: Sequence[str], power: float = 2.0, form: str = "authors_code") -> None:
         super().__init__()
         if not taps:

@@ -85,6 +85,8 @@ class NormalisedMapLoss(nn.Module):
         q: norm that is made 1.
     """
 
+    requires = frozenset({"features"})
+
     def __init__(self, tap: str = "hint", p: int = 1, q: float = 2.0) -> None:
         super().__init__()
         if p not in (1, 2) or not q > 0:

@@ -30,6 +30,8 @@ class CorrelationCongruenceLoss(nn.Module):
             ``mean_i sum_d |e_id e_(i+1)d|`` of the differences ``e = f(student) - f(teacher)`` of equal lengths.
     """
 
+    requires = frozenset({"features"})
+
     def __init__(self, tap: str = "embedding", gamma: float = 0.4, order: int = 2, kernel: str = "gaussian") -> None:
         super().__init__()
         if kernel not in KERNELS:

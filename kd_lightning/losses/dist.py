@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from kd_lightning.losses.inputs import checked_temperature, paired_logits
+from kd_lightning.losses.inputs import checked_temperature, paired_logits, require_several_classes
 from kd_lightning.outputs import ModelOutput
 
 EPSILON = 1e-8  # added to the product of the norms, as the authors do
@@ -38,7 +38,8 @@ class InterClassLoss(nn.Module):
         self.temperature = checked_temperature(temperature)
 
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
-        """Logits of shape (N, C) or (N, C, ...), whose positions count as samples; returns a scalar."""
+        """Logits of shape (N, C) or (N, C, ...), C >= 3, whose positions count as samples; returns a scalar."""
+        require_several_classes(student.logits, 3, "dist's term between classes")
         student_rows, teacher_rows = _probabilities(student, teacher, self.temperature)
         return (1 - correlation(student_rows, teacher_rows).mean()) * self.temperature**2
 

@@ -15,6 +15,8 @@ from kd_lightning.outputs import ModelOutput
 
 
 class _MapCorrelation(nn.Module):
+    requires = frozenset({"features"})
+
     def __init__(self, tap: str = "hint") -> None:
         super().__init__()
         self.tap = tap

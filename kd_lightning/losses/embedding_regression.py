@@ -81,6 +81,8 @@ class TokenSimilarityLoss(nn.Module):
         normalise: False if the tokens have unit length already.
     """
 
+    requires = frozenset({"features"})
+
     def __init__(self, tap: str = "tokens", temperature: float = 0.07, normalise: bool = True) -> None:
         super().__init__()
         self.normalise = normalise

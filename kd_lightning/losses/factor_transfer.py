@@ -61,6 +61,8 @@ class FactorTransferLoss(nn.Module):
         average_channels: exponent of the channel mean, or None for the paper's form.
     """
 
+    requires = frozenset({"features"})
+
     def __init__(
         self,
         tap: str = "hint",

@@ -34,6 +34,8 @@ class FlowLoss(nn.Module):
         taps: names from shallow to deep, at least 2, the same for both models; layers that give maps.
     """
 
+    requires = frozenset({"features"})
+
     def __init__(self, taps: Sequence[str]) -> None:
         super().__init__()
         if len(taps) < 2:

@@ -32,6 +32,8 @@ class HintLoss(nn.Module):
         distance: "squared", or "absolute": ``mean |adapter(f_s) - f_t|``.
     """
 
+    requires = frozenset({"features"})
+
     def __init__(
         self,
         tap: str = "hint",

@@ -16,6 +16,8 @@ from kd_lightning.outputs import ModelOutput
 class _Embedded(nn.Module):
     """A linear map of the student's vectors to the teacher's width."""
 
+    requires = frozenset({"features"})
+
     def __init__(self, tap: str) -> None:
         super().__init__()
         self.tap = tap

@@ -13,6 +13,9 @@ from kd_lightning.joints import Weight
 from kd_lightning.outputs import ModelOutput
 from kd_lightning.schedules.values import as_schedule
 
+MASKED = -1e4
+"""What a teacher's logit of -inf becomes: as improbable at every temperature, and 0 * MASKED is 0."""
+
 
 def full_precision(tensor: Tensor) -> Tensor:
     """The tensor in float32, or as it is if it is float64 (gradient checks and reference values need that)."""
@@ -67,6 +70,25 @@ def paired_logits(student: ModelOutput, teacher: ModelOutput, standardise: bool 
         if standardise
         else (student_logits, teacher_logits)
     )
+
+
+def require_several_classes(logits: Tensor, least: int, loss: str) -> None:
+    """Raise a UserError where logits (N, C, ...) have so few classes that the loss has no gradient."""
+    classes = logits.shape[1] if logits.ndim > 1 else 1
+    if classes < least:
+        raise UserError(
+            f"{loss} teaches nothing with {classes} class{'es' * (classes != 1)}: what it compares is then the same for "
+            f"every answer; choose a method that compares probabilities, as method=kd"
+        )
+
+
+def require_no_masked_classes(teacher: ModelOutput, loss: str) -> None:
+    """Raise a UserError where the teacher masks classes (logits of -inf), which only probabilities can express."""
+    if teacher.logits.is_floating_point() and float(teacher.logits.min()) <= MASKED:
+        raise UserError(
+            f"{loss} compares logits, and the teacher masks classes (logits of -inf): choose a method that compares "
+            "probabilities, as method=kd"
+        )
 
 
 def paired_features(student: ModelOutput, teacher: ModelOutput, tap: str) -> tuple[Tensor, Tensor]:

@@ -26,6 +26,8 @@ class LogarithmicFeatureLoss(nn.Module):
             paper (the teacher's BatchNorm has no weights).
     """
 
+    requires = frozenset({"features"})
+
     def __init__(self, tap: str = "hint", exponent: float = 4.0, adapter: bool = True) -> None:
         super().__init__()
         if not exponent > 0:

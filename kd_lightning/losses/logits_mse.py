@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kd_lightning.losses.inputs import paired_logits
+from kd_lightning.losses.inputs import paired_logits, require_no_masked_classes
 from kd_lightning.outputs import ModelOutput
 
 
@@ -16,6 +16,10 @@ class LogitsMSELoss(nn.Module):
     for a large temperature, but it also matches the logits' mean, which a softmax does not see; Kim et al. find it at
     least as good as soft targets when the labels are clean.
     """
+
+    def prepare(self, student: ModelOutput, teacher: ModelOutput) -> None:
+        """Refuse a teacher whose logits are no numbers to be matched."""
+        require_no_masked_classes(teacher, "logits_mse")
 
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
         """Logits of shape (N, C) or (N, C, ...), the same for both; returns a scalar >= 0."""

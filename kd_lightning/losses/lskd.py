@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from kd_lightning.losses.inputs import checked_temperature, paired_logits, standardised
+from kd_lightning.losses.inputs import (
+    checked_temperature,
+    paired_logits,
+    require_no_masked_classes,
+    require_several_classes,
+    standardised,
+)
 from kd_lightning.losses.soft_target import softened_divergence
 from kd_lightning.outputs import ModelOutput
 
@@ -27,8 +33,13 @@ class StandardisedSoftTargetLoss(nn.Module):
         super().__init__()
         self.temperature = checked_temperature(temperature)
 
+    def prepare(self, student: ModelOutput, teacher: ModelOutput) -> None:
+        """Refuse a teacher whose logits cannot be standardised."""
+        require_no_masked_classes(teacher, "lskd")
+
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
-        """Logits of shape (N, C) or (N, C, ...), C >= 2; returns a scalar >= 0."""
+        """Logits of shape (N, C) or (N, C, ...), C >= 3 (of two, only the order is left); returns a scalar >= 0."""
         student_logits, teacher_logits = paired_logits(student, teacher)
+        require_several_classes(student_logits, 3, "lskd")
         losses = softened_divergence(standardised(student_logits), standardised(teacher_logits), self.temperature)
         return losses.mean()

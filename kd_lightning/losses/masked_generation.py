@@ -24,6 +24,8 @@ class MaskedGenerationLoss(nn.Module):
         over: "channels" or "positions".
     """
 
+    requires = frozenset({"features"})
+
     def __init__(self, tap: str = "hint", masked: float = 0.15, over: str = "channels") -> None:
         super().__init__()
         if not 0 <= masked < 1:

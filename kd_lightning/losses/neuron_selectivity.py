@@ -25,6 +25,8 @@ class NeuronSelectivityLoss(nn.Module):
         taps: names of the taps to compare, the same for both models; their layers give maps.
     """
 
+    requires = frozenset({"features"})
+
     def __init__(self, taps: Sequence[str]) -> None:
         super().__init__()
         if not taps:

@@ -22,6 +22,8 @@ class OrthogonalFeatureLoss(nn.Module):
         tap: for both models; tokens (N, L, D), maps (N, C, H, W) or vectors (N, D).
     """
 
+    requires = frozenset({"features"})
+
     def __init__(self, tap: str = "hint") -> None:
         super().__init__()
         self.tap = tap

@@ -51,6 +51,8 @@ class OverhaulLoss(nn.Module):
         adapter: False compares the maps as they are.
     """
 
+    requires = frozenset({"features"})
+
     def __init__(self, taps: Sequence[str], adapter: bool = True) -> None:
         super().__init__()
         if not taps:

@@ -35,6 +35,8 @@ class NeighbourhoodLoss(nn.Module):
         epsilon: eps, > 0; also added to the features' lengths.
     """
 
+    requires = frozenset({"features"})
+
     def __init__(self, tap: str = "embedding", epsilon: float = EPSILON) -> None:
         super().__init__()
         if not epsilon > 0:

@@ -36,6 +36,8 @@ class KernelNeighbourhoodLoss(nn.Module):
         sigma: width of cauchy and rbf, > 0.
     """
 
+    requires = frozenset({"features"})
+
     def __init__(self, tap: str = "hint", kernel: str = "combined", loss: str = "jeffreys", sigma: float = 1.0) -> None:
         super().__init__()
         if kernel not in KERNELS:

@@ -44,6 +44,8 @@ class DistanceLoss(nn.Module):
         normalise: give each feature the length 1 first.
     """
 
+    requires = frozenset({"features"})
+
     def __init__(self, tap: str = "embedding", normalise: bool = False) -> None:
         super().__init__()
         self.tap, self.normalise = tap, normalise
@@ -61,6 +63,8 @@ class AngleLoss(nn.Module):
         tap: name of the tap, for both models; usually the vector before the classifier.
         normalise: give each feature the length 1 first.
     """
+
+    requires = frozenset({"features"})
 
     def __init__(self, tap: str = "embedding", normalise: bool = False) -> None:
         super().__init__()

@@ -33,6 +33,8 @@ class SimilarityLoss(nn.Module):
         taps: names of the taps to compare, the same for both models.
     """
 
+    requires = frozenset({"features"})
+
     def __init__(self, taps: Sequence[str]) -> None:
         super().__init__()
         if not taps:

@@ -28,6 +28,8 @@ class PearsonMapLoss(nn.Module):
         adapter: map the student's channels to the teacher's where they differ.
     """
 
+    requires = frozenset({"features"})
+
     def __init__(self, tap: str = "hint", adapter: bool = True) -> None:
         super().__init__()
         self.tap, self._adapt = tap, adapter

@@ -33,6 +33,8 @@ class VariationalInformationLoss(nn.Module):
         initial_variance: of every channel, > 1e-5.
     """
 
+    requires = frozenset({"features"})
+
     def __init__(self, tap: str = "maps", initial_variance: float = 5.0) -> None:
         super().__init__()
         if not initial_variance > SMALLEST_VARIANCE:

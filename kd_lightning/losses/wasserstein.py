@@ -107,6 +107,8 @@ class WassersteinFeatureLoss(nn.Module):
         adapter: map the student's channels to the teacher's by a 1x1 convolution, BatchNorm and ReLU.
     """
 
+    requires = frozenset({"features"})
+
     def __init__(
         self, tap: str = "hint", grid: int = 1, ratio: float = 2.0, epsilon: float = 1e-5, adapter: bool = True
     ) -> None:

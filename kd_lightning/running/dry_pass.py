@@ -13,7 +13,6 @@ import json
 import logging
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -23,19 +22,17 @@ import torch
 from torch import Tensor, nn
 
 from kd_lightning.batch import Batch
-from kd_lightning.config.build import build_member, build_model
+from kd_lightning.config.build import build_member
 from kd_lightning.errors import UserError
-from kd_lightning.joints import Clock
+from kd_lightning.joints import Clock, Teacher
 from kd_lightning.member import Member
 from kd_lightning.outputs import ModelOutput
 from kd_lightning.rng import RngStream
-from kd_lightning.running.shared import teacher_layers
 from kd_lightning.runs.spec import TEACHER, RunSpec
 from kd_lightning.schedules.learning_rate import RunLength
 from kd_lightning.structure import mapped
-from kd_lightning.taps import Taps
-from kd_lightning.teachers.alone import ALONE_METHOD
-from kd_lightning.trainer_facts import teacher_module
+from kd_lightning.teachers.example import example_answer
+from kd_lightning.trainer_facts import answers_evaluation, teacher_module
 
 log = logging.getLogger(__name__)
 
@@ -46,16 +43,13 @@ NOT_TRIED = ("seed", "name", "paths", "logger", "pictures")
 """Keys in which runs may differ without a difference to what is tried here."""
 
 
-def try_students(
-    specs: Sequence[RunSpec], datamodule: Any, teacher: Any = None, network: Mapping[str, Any] | None = None
-) -> dict[Path, UserError]:
+def try_students(specs: Sequence[RunSpec], datamodule: Any, teacher: Teacher | None = None) -> dict[Path, UserError]:
     """Try each run's student.
 
     Args:
         specs: runs of one group.
         datamodule: their data, ready.
-        teacher: the live teacher; None: there is none, or none yet.
-        network: node of the network that is to be trained as the teacher, whose answers stand in for it.
+        teacher: the live teacher, or one with fresh weights that stands for what is to be trained; None: there is none.
 
     Returns:
         What is wrong, by run directory.
@@ -64,7 +58,7 @@ def try_students(
         example = datamodule.example_batch()
         many = repeated(example, min(SAMPLES, int(specs[0].config["data"].get("batch_size") or SAMPLES)))
         try:
-            answers = _teacher_answers(specs, datamodule, teacher, network, example, many)
+            answers = _teacher_answers(teacher, example, many)
         except UserError as error:
             return dict.fromkeys((spec.run_dir for spec in specs), error)
         tried: dict[str, UserError | None] = {}
@@ -77,17 +71,6 @@ def try_students(
             if problem is not None:
                 problems[spec.run_dir] = problem
         return problems
-
-
-def teachers_training(config: Mapping[str, Any]) -> RunSpec | None:
-    """The training of a configuration's teacher as a run to be tried; None if it is not to be trained."""
-    teacher = config["teacher"] or {}
-    recipe, network = teacher.get("train"), teacher.get("model")
-    if not recipe or not network or teacher.get("checkpoint"):
-        return None
-    own = {**config, "student": network, "teacher": None, "method": ALONE_METHOD, "scheduler": None}
-    own |= {"optimizer": recipe["optimizer"], "channels_last": bool(teacher.get("channels_last"))}
-    return RunSpec(str(teacher.get("name")), Path("teacher"), own, "", role=TEACHER)
 
 
 def training_device(config: Mapping[str, Any]) -> torch.device:
@@ -113,36 +96,24 @@ def untouched_randomness() -> Iterator[None]:
 
 
 class TeacherAnswers(NamedTuple):
-    """What stands for the teacher: its answers for the example and for the batch, and its network; None without one."""
+    """What stands for the teacher: its answers for the example and for the batch, and its network; None without one.
+
+    ``compared``: whether evaluation compares a student's answers with the teacher's.
+    """
 
     example: ModelOutput | None = None
     many: ModelOutput | None = None
     module: nn.Module | None = None
+    compared: bool = False
 
 
-def _teacher_answers(
-    specs: Sequence[RunSpec],
-    datamodule: Any,
-    teacher: Any,
-    network: Mapping[str, Any] | None,
-    example: Batch,
-    many: Batch,
-) -> TeacherAnswers:
-    if network is None:
-        return (
-            TeacherAnswers()
-            if teacher is None
-            else TeacherAnswers(teacher(example), teacher(many), teacher_module(teacher))
+def _teacher_answers(teacher: Teacher | None, example: Batch, many: Batch) -> TeacherAnswers:
+    if teacher is None:
+        return TeacherAnswers()
+    with _told("teacher: its forward pass", example):
+        return TeacherAnswers(
+            example_answer(teacher, example), teacher(many), teacher_module(teacher), answers_evaluation(teacher)
         )
-    module = build_model(network, datamodule, "teacher.model").eval()
-    layers = {layer: layer for layer in teacher_layers(specs)}
-    with torch.no_grad(), _told("teacher.model: its forward pass", example):
-        ask = Taps(module, layers, role="teacher")
-        answers = [ask(module, batch.inputs) for batch in (example, many)]
-    classes = specs[0].config["teacher"].get("classes")
-    if classes is not None:
-        answers = [replace(answer, logits=answer.logits[:, list(classes)]) for answer in answers]
-    return TeacherAnswers(answers[0], answers[1], module)
 
 
 def _problem(spec: RunSpec, datamodule: Any, example: Batch, many: Batch, teacher: TeacherAnswers) -> UserError | None:
@@ -158,7 +129,7 @@ def _problem(spec: RunSpec, datamodule: Any, example: Batch, many: Batch, teache
         with _told(f"{student}: a training step", batch, student), torch.enable_grad():
             _train_step(member, batch, answer, device, student)
         with _told("task: its evaluator", batch, student):
-            _evaluate(member, batch, answer)
+            _evaluate(member, batch, answer if teacher.compared else None)
     except UserError as error:
         return error
     return None

@@ -52,7 +52,9 @@ def evaluate_run(run_dir: Path, overrides: Sequence[str] = ()) -> tuple[Metrics,
     """
     from kd_lightning.running.shared import teacher_layers
     from kd_lightning.runs.result_content import spec_of_result
-    from kd_lightning.teachers.registry import obtain_teacher
+    from kd_lightning.teachers.example import example_answer
+    from kd_lightning.teachers.registry import obtain_teacher, trained_in
+    from kd_lightning.teachers.suits import reads_logits
 
     result = read_result(run_dir / "result.json")
     if result is None:
@@ -61,17 +63,21 @@ def evaluate_run(run_dir: Path, overrides: Sequence[str] = ()) -> tuple[Metrics,
         raise UserError(f"{run_dir}: the run {result['status']}; only a finished one has figures to compare with")
     config = OmegaConf.merge(OmegaConf.create(result["config"]), OmegaConf.from_dotlist(list(overrides)))
     spec = spec_of_result({**result, "config": OmegaConf.to_container(config)}, run_dir)
-    trained = Path((result["teacher"] or {}).get("run_dir") or "") / "checkpoints" / "best.ckpt"
-    if trained.is_absolute() and trained.is_file():  # wherever this is called, and whatever the overrides are
-        spec.config["teacher"]["checkpoint"] = str(trained)
     datamodule = build_datamodule(spec.config)
 
     def never(_: Any) -> Any:
         raise UserError(f"{run_dir}: its teacher is no longer in paths.teacher_dir, start kd-train run_dir={run_dir}")
 
-    teacher, _ = obtain_teacher(spec.config, datamodule, teacher_layers([spec]), never)
+    teacher, _ = obtain_teacher(
+        spec.config,
+        datamodule,
+        teacher_layers([spec]),
+        never,
+        needs_logits=reads_logits([spec.config["method"]]),
+        found=trained_in(result["teacher"]),  # wherever this is called, and whatever the overrides are
+    )
     example = datamodule.example_batch()
-    output = None if teacher is None else teacher(example)
+    output = None if teacher is None else example_answer(teacher, example)
     member = build_member(spec.config, datamodule, example, output, spec.name, teacher_module(teacher))
     weights = load_checkpoint(spec.best_checkpoint, "run_dir")["state_dict"]
     load_weights(member, weights, f"run_dir={spec.best_checkpoint}")

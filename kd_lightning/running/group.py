@@ -25,6 +25,7 @@ from kd_lightning.runs.run_recorder import RunRecorder
 from kd_lightning.runs.spec import Progress, RunSpec
 from kd_lightning.tasks.pictures import Pictures
 from kd_lightning.teachers.evaluation_memo import EvaluationMemo
+from kd_lightning.teachers.example import example_answer
 from kd_lightning.terminal.progress import GroupProgress
 from kd_lightning.terminal.table import result_markdown
 from kd_lightning.trainer_facts import teacher_module
@@ -93,8 +94,7 @@ class Group:
         Interrupted runs may stand at different steps: those continue one after the other.
         """
         example = self.datamodule.example_batch()
-        # without its split, so that the live teacher answers: what is kept of its answers holds no features
-        teacher_output = self.teacher(example._replace(split="")) if self.teacher is not None else None
+        teacher_output = example_answer(self.teacher, example) if self.teacher is not None else None
         places: list[tuple[Progress, list[int]]] = []
         for i, spec in enumerate(self.specs):
             recorder = self._recorder(spec)
@@ -224,7 +224,7 @@ class Group:
     # -- results -------------------------------------------------------------------------------------------------
     def _results(self) -> list[dict[str, Any]]:
         info = self.teacher_info
-        if info is not None and "latency_ms" not in info:
+        if info is not None and "latency_ms" not in info and self.teacher.labels_new_inputs:
             info["latency_ms"] = teacher_latency_ms(self.teacher, self.datamodule.example_batch())
         results = []
         for recorder, member in zip(self.recorders, self.members, strict=True):

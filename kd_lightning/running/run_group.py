@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from kd_lightning.config.build import build_datamodule
 from kd_lightning.errors import RunInterrupted, UserError
-from kd_lightning.running.dry_pass import teachers_training, try_students
+from kd_lightning.joints import Teacher
+from kd_lightning.running.dry_pass import try_students
 from kd_lightning.running.group import Group
 from kd_lightning.running.memory import members_that_fit
 from kd_lightning.running.missing_result import failed_result, without_result
@@ -29,6 +30,7 @@ from kd_lightning.runs.directory import LOG_FILE, LogFiles, held
 from kd_lightning.runs.result_file import Result
 from kd_lightning.runs.spec import RunSpec
 from kd_lightning.teachers.registry import obtain_teacher
+from kd_lightning.teachers.suits import reads_logits
 
 log = logging.getLogger(__name__)
 
@@ -85,25 +87,33 @@ def _trained(specs: Sequence[RunSpec], files: LogFiles, display: Display | None)
     problems: dict[Path, UserError] = {}
     begun = False
 
-    def try_and_begin(teacher: Any = None, network: Mapping[str, Any] | None = None) -> None:
+    def try_and_begin(teacher: Teacher | None) -> None:
         nonlocal begun
         if not begun:
-            problems.update(try_students(specs, datamodule, teacher, network))
+            problems.update(try_students(specs, datamodule, teacher))
             if len(problems) == len(specs):
                 raise next(iter(problems.values()))
             begin(specs, files)
             begun = True
 
-    def train_teacher(spec: RunSpec) -> Result:
-        try_and_begin(network=spec.config["student"])
-        return train_alone(spec, display)
+    def attempt(spec: RunSpec) -> None:
+        if spec.config["teacher"] is None:  # a teacher that is distilled tries itself when its own teacher is there
+            for problem in try_students([spec], datamodule).values():
+                raise problem
+        try_and_begin(obtain(trial=True)[0])
 
-    training = teachers_training(config)
-    if training is not None:
-        for problem in try_students([training], datamodule).values():
-            raise problem
-        try_and_begin(network=training.config["student"])
-    teacher, teacher_info = obtain_teacher(config, datamodule, teacher_layers(specs), train_teacher)
+    def obtain(trial: bool = False) -> tuple[Teacher | None, dict[str, Any] | None]:
+        return obtain_teacher(
+            config,
+            datamodule,
+            teacher_layers(specs),
+            lambda spec: train_alone(spec, display),
+            attempt=attempt,
+            needs_logits=reads_logits([spec.config["method"] for spec in specs]),
+            trial=trial,
+        )
+
+    teacher, teacher_info = obtain()
     try_and_begin(teacher)
     for spec in specs:
         if spec.run_dir in problems:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kd_lightning.batch import Batch
+from kd_lightning.batch import Batch, unnamed
 
 
 def parameters_count(module: nn.Module) -> int:
@@ -49,9 +49,10 @@ def teacher_latency_ms(
     teacher: Callable[[Batch], Any], example: Batch, budget: float = 0.2, repeats: int = 50
 ) -> float:
     """Median time in milliseconds of a teacher's answer about one sample that no store knows, where the teacher is."""
-    answer = teacher(Batch(_first_sample(example.inputs, torch.device("cpu")), None))
-    device = answer.logits.device
-    batch = Batch(_first_sample(example.inputs, device), None)
+    first = unnamed(example)._replace(inputs=_first_sample(example.inputs, torch.device("cpu")), target=None)
+    first = first._replace(index=None if example.index is None else example.index[:1])
+    device = teacher(first).logits.device
+    batch = first._replace(inputs=_first_sample(example.inputs, device))
     return _median_ms(lambda: teacher(batch), device, budget, repeats)
 
 

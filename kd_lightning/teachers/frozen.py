@@ -8,9 +8,7 @@ construction.
 from __future__ import annotations
 
 import functools
-import hashlib
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,12 +17,15 @@ from torch import Tensor, nn
 from kd_lightning.batch import Batch
 from kd_lightning.errors import UserError
 from kd_lightning.joints import FEATURES, LOGITS
+from kd_lightning.losses.inputs import MASKED
 from kd_lightning.outputs import ModelOutput
 from kd_lightning.runs.latency import state_bytes
 from kd_lightning.taps import Taps
+from kd_lightning.teachers.inputs import Normalization, per_channel, renormalization, resized
+from kd_lightning.teachers.weights import architecture_digest, combined, state_tensors, tensor_digests
 
-Normalization = Mapping[str, Sequence[float]]
-PRECISIONS = ("32", "bf16")
+PRECISIONS: dict[str, torch.dtype | None] = {"32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+OUTPUTS = ("logits", "probabilities")
 
 
 class TeacherChanged(RuntimeError):
@@ -51,9 +52,14 @@ class FrozenTeacher:
         data_normalization: what the loader applied, in the same form; None: nothing. Where the two differ, the inputs
             are mapped from one to the other by one multiply-add.
         taps: feature taps, ``{tap: layer name}``; None: logits only.
-        precision: ``"32"``, or ``"bf16"``: autocast to bfloat16.
+        precision: ``"32"``, or ``"bf16"`` or ``"fp16"``: autocast to half precision.
         channels_last: run 4-d inputs and weights in channels-last memory format (faster convolutions).
         compile: run through ``torch.compile`` (worth it for long runs only).
+        classes: which of the model's classes are the data's, in their order; None: its classes are the data's.
+        outputs: what the model returns, ``"logits"`` or ``"probabilities"``, of which the logarithm is taken.
+        image_size: pixels of a side to which images are scaled; None: as they come.
+        provides: what its output is good for.
+        origin: what :meth:`describe` says beside its own: where the weights come from.
         name: for messages and tables.
     """
 
@@ -67,13 +73,26 @@ class FrozenTeacher:
         precision: str = "32",
         channels_last: bool = False,
         compile: bool = False,
+        classes: Sequence[int] | None = None,
+        outputs: str = "logits",
+        image_size: int | None = None,
+        provides: frozenset[str] = frozenset({LOGITS, FEATURES}),
+        origin: Mapping[str, Any] | None = None,
         name: str = "teacher",
     ) -> None:
         if not isinstance(model, nn.Module):
             raise UserError(f"teacher {name!r}: expected a torch module, got {type(model).__name__}")
         if str(precision) not in PRECISIONS:
             raise UserError(f"teacher.precision: got {precision!r}, choose one of {', '.join(PRECISIONS)}")
+        if outputs not in OUTPUTS:
+            raise UserError(f"teacher.outputs: got {outputs!r}, choose one of {', '.join(OUTPUTS)}")
         self.name = name
+        self.provides = provides
+        self.labels_new_inputs = True
+        self.outputs = outputs
+        self.image_size = image_size
+        self.classes = None if classes is None else torch.tensor(list(classes), dtype=torch.long)
+        self._origin = dict(origin or {})
         self.precision = str(precision)
         self.channels_last = channels_last
         self.module = freeze(model)
@@ -84,8 +103,6 @@ class FrozenTeacher:
         self._scale_shift = renormalization(normalization, data_normalization, name)
         if compile:
             self.module.compile()  # in place: layer names stay as they are
-        self.provides = frozenset({LOGITS, FEATURES})
-        self.labels_new_inputs = True
         self._digests = tensor_digests(self.module)
         self._fingerprint = combined(self._digests)
 
@@ -97,10 +114,19 @@ class FrozenTeacher:
                 part.training = False
         inputs = self.prepare(batch.inputs)
         device = batch_device(inputs)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
+        dtype = PRECISIONS[self.precision]
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
             output = self._taps(self.module, inputs)
         spread = None if output.spread is None else widened(output.spread)
-        return ModelOutput(widened(output.logits), output.features, spread)
+        return ModelOutput(self._logits(output.logits), output.features, spread)
+
+    def _logits(self, answer: Tensor) -> Tensor:
+        logits = widened(answer)
+        if self.outputs == "probabilities":
+            logits = logits.clamp_min(torch.finfo(logits.dtype).tiny).log()
+        if self.classes is not None:
+            logits = logits.index_select(1, self.classes.to(logits.device))
+        return torch.where(torch.isneginf(logits), MASKED, logits) if logits.is_floating_point() else logits
 
     def prepare(self, inputs: Any) -> Any:
         """The inputs in the teacher's own normalisation and memory format; structures of tensors pass unchanged."""
@@ -114,6 +140,7 @@ class FrozenTeacher:
         if self._scale_shift is not None:
             scale, shift = (per_channel(v, inputs) for v in self._scale_shift)
             inputs = torch.addcmul(shift, inputs, scale)
+        inputs = resized(inputs, self.image_size)
         if self.channels_last and inputs.dim() == 4:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         return inputs
@@ -135,20 +162,23 @@ class FrozenTeacher:
 
     def cache_parts(self) -> dict[str, Any]:
         """Everything but the inputs that the outputs depend on: part of the key under which outputs are cached."""
-        described = re.sub(r"0x[0-9a-f]+", "", repr(self.module))  # memory addresses differ from process to process
         scale_shift = self._scale_shift and [[float(f"{v:.6g}") for v in part.tolist()] for part in self._scale_shift]
         return {
             "weights": self._fingerprint,
-            "architecture": hashlib.sha256(described.encode()).hexdigest()[:16],
+            "architecture": architecture_digest(self.module),
             "precision": self.precision,
             "input_scale_shift": scale_shift,
+            "image_size": self.image_size,
+            "classes": None if self.classes is None else self.classes.tolist(),
+            "outputs": self.outputs,
         }
 
     def to(self, device: torch.device | str) -> FrozenTeacher:
         """Move weights, buffers and normalisation to a device, in place."""
         self.module.to(device)
         if self._scale_shift is not None:
-            self._scale_shift = tuple(v.to(device) for v in self._scale_shift)
+            scale, shift = self._scale_shift
+            self._scale_shift = scale.to(device), shift.to(device)
         return self
 
     @property
@@ -168,6 +198,7 @@ class FrozenTeacher:
             "fingerprint": self._fingerprint,
             "parameters": self.parameters_count,
             "bytes": state_bytes(self.module),
+            **self._origin,
         }
 
     def __repr__(self) -> str:
@@ -180,48 +211,12 @@ def freeze(model: nn.Module) -> nn.Module:
     model.requires_grad_(False)
     for part in model.modules():
         # A partial, not a closure: it copies and pickles along with the module it belongs to.
-        part.train = functools.partial(_stay_in_eval, part)
+        setattr(part, "train", functools.partial(_stay_in_eval, part))  # noqa: B010  (a type checker forbids the other)
     return model
 
 
 def _stay_in_eval(module: nn.Module, mode: bool = True) -> nn.Module:
     return module
-
-
-def renormalization(
-    teacher: Normalization | None, data: Normalization | None, name: str
-) -> tuple[Tensor, Tensor] | None:
-    """(scale, shift), each of shape (C,), taking loader-normalised inputs to the teacher's; None where they agree."""
-    if teacher is None:
-        return None
-    mean, std = _mean_std(teacher, f"teacher {name!r}: normalization")
-    data_mean, data_std = _mean_std(data or {"mean": [0.0], "std": [1.0]}, "data normalization")
-    try:
-        scale, shift = torch.broadcast_tensors(data_std / std, (data_mean - mean) / std)
-    except RuntimeError:
-        raise UserError(
-            f"teacher {name!r}: normalization has {len(mean)} channels, the data's has {len(data_mean)}; "
-            "give the teacher's mean and std for the data's channels"
-        ) from None
-    if torch.allclose(scale, torch.ones_like(scale), 0, 1e-6) and torch.allclose(
-        shift, torch.zeros_like(shift), 0, 1e-6
-    ):
-        return None
-    return scale.float(), shift.float()
-
-
-def _mean_std(normalization: Normalization, where: str) -> tuple[Tensor, Tensor]:
-    if set(normalization) != {"mean", "std"}:
-        raise UserError(f"{where}: expected the keys mean and std, got {', '.join(map(str, normalization)) or 'none'}")
-    mean, std = (torch.as_tensor([float(v) for v in normalization[k]], dtype=torch.float64) for k in ("mean", "std"))
-    if len(mean) != len(std) or not len(std) or not bool((std > 0).all()):
-        raise UserError(f"{where}: mean and std need one number a channel each, std > 0, got {dict(normalization)}")
-    return mean, std
-
-
-def per_channel(values: Tensor, inputs: Tensor) -> Tensor:
-    """Values of shape (C,) shaped to broadcast along dimension 1 of ``inputs``, in its dtype and on its device."""
-    return values.to(inputs).view(1, -1, *[1] * (inputs.dim() - 2))
 
 
 def widened(tensor: Tensor) -> Tensor:
@@ -235,25 +230,3 @@ def batch_device(inputs: Any) -> torch.device:
         return inputs.device
     values = inputs.values() if isinstance(inputs, Mapping) else inputs if isinstance(inputs, (list, tuple)) else ()
     return next((batch_device(v) for v in values), torch.device("cpu"))
-
-
-def state_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """All parameters and buffers by name, tied ones and non-persistent buffers included."""
-    yield from module.named_parameters(remove_duplicate=False)
-    yield from module.named_buffers(remove_duplicate=False)
-
-
-def tensor_digests(module: nn.Module) -> dict[str, str]:
-    """A digest of each weight and buffer: shape, dtype and bytes, whatever the device and memory format."""
-    digests = {}
-    for name, tensor in state_tensors(module):
-        values = tensor.detach().cpu().contiguous()
-        digest = hashlib.sha256(f"{tuple(values.shape)} {values.dtype} ".encode())
-        digest.update(values.reshape(-1).view(torch.uint8).numpy())
-        digests[name] = digest.hexdigest()
-    return digests
-
-
-def combined(digests: Mapping[str, str]) -> str:
-    """One hex digest of a module's named tensor digests."""
-    return hashlib.sha256("\n".join(f"{n} {d}" for n, d in sorted(digests.items())).encode()).hexdigest()

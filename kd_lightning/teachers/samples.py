@@ -26,21 +26,7 @@ def sample_digest(inputs: Any, position: int = 0) -> str:
     """Digest of one sample's values; tensors of shape (N, ...), other parts of the structure are left out."""
     digest = hashlib.blake2b(digest_size=16)
     for tensor in tensors_of(inputs):
-        values = tensor[position : position + 1].detach().cpu().contiguous()
+        values = (tensor[position : position + 1] if tensor.dim() else tensor).detach().cpu().contiguous()
         digest.update(f"{tuple(values.shape)} {values.dtype} ".encode())
-        digest.update(values.reshape(-1).view(torch.uint8).numpy())
+        digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def rows(inputs: Any, count: int) -> Any:
-    """The structure with the first ``count`` samples only."""
-    if isinstance(inputs, Tensor):
-        return inputs[:count]
-    if isinstance(inputs, Mapping):
-        return {key: rows(value, count) for key, value in inputs.items()}
-    if isinstance(inputs, (list, tuple)):
-        if inputs and not isinstance(inputs[0], (Tensor, Mapping, list, tuple)):
-            return inputs[:count]  # a list of N texts or numbers
-        parts = [rows(value, count) for value in inputs]
-        return type(inputs)(*parts) if hasattr(inputs, "_fields") else type(inputs)(parts)
-    return inputs

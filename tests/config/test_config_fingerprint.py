@@ -11,6 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from kd_lightning.config.fingerprint import config_fingerprint, teacher_fingerprint
+from kd_lightning.teachers.recipe import own_run
 
 CONFIG = {
     "name": "digits",
@@ -122,6 +123,10 @@ def test_a_composed_config_and_its_plain_form_agree():
     assert config_fingerprint(OmegaConf.create(plain)) == config_fingerprint(CONFIG)
 
 
+def of_teacher(config: dict, data: str = "abc") -> str:
+    return teacher_fingerprint(own_run(config, {}), data)
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
@@ -133,7 +138,7 @@ def test_a_composed_config_and_its_plain_form_agree():
     ],
 )
 def test_a_teacher_does_not_depend_on_its_student(key, value):
-    assert teacher_fingerprint(changed(key, value), "abc") == teacher_fingerprint(CONFIG, "abc")
+    assert of_teacher(changed(key, value)) == of_teacher(CONFIG)
 
 
 @pytest.mark.parametrize(
@@ -147,20 +152,42 @@ def test_a_teacher_does_not_depend_on_its_student(key, value):
     ],
 )
 def test_a_teacher_depends_on_all_that_made_it(key, value):
-    assert teacher_fingerprint(changed(key, value), "abc") != teacher_fingerprint(CONFIG, "abc")
+    assert of_teacher(changed(key, value)) != of_teacher(CONFIG)
 
 
 def test_other_data_make_another_teacher():
-    assert teacher_fingerprint(CONFIG, "abc") != teacher_fingerprint(CONFIG, "abd")
+    assert of_teacher(CONFIG, "abc") != of_teacher(CONFIG, "abd")
 
 
-def test_a_checkpoint_counts_by_content_not_by_place(tmp_path):
+@pytest.mark.parametrize("key", ["teacher.checkpoint", "teacher.init", "teacher.file"])
+def test_a_file_that_a_teacher_is_made_of_counts_by_content_not_by_place(tmp_path, key):
     for name, content in (("a.ckpt", b"1"), ("b.ckpt", b"1"), ("c.ckpt", b"2")):
         (tmp_path / name).write_bytes(content)
-    a, b, c = (teacher_fingerprint(changed("teacher.checkpoint", str(tmp_path / f"{n}.ckpt")), "abc") for n in "abc")
+    a, b, c = (config_fingerprint(changed(key, str(tmp_path / f"{n}.ckpt"))) for n in "abc")
     assert a == b != c
 
 
-def test_the_teachers_own_run_counts_as_a_whole():
-    own = changed("teacher", None)
-    assert teacher_fingerprint(own, "abc") != teacher_fingerprint({**own, "seed": 1}, "abc")
+def nested(where: str, key: str, value) -> dict:
+    """The configuration with a teacher within the teacher, in which one key is changed."""
+    inner = copy.deepcopy(CONFIG["teacher"])
+    inner[key] = value
+    config = copy.deepcopy(CONFIG)
+    if where == "members":
+        config["teacher"] = {"_target_": "x.Ensemble", "name": "both", "members": {"a": inner}}
+    else:
+        config["teacher"]["train"] |= {"teacher": inner, "method": {"_target_": "x.Method"}}
+    return config
+
+
+@pytest.mark.parametrize("where", ["members", "train"])
+@pytest.mark.parametrize(
+    ("key", "value", "same"), [("name", "net", True), ("cache", "off", True), ("precision", 2, False)]
+)
+def test_what_a_teacher_within_a_teacher_is_called_decides_nothing(where, key, value, same):
+    before = nested(where, key, CONFIG["teacher"][key])
+    assert (config_fingerprint(nested(where, key, value)) == config_fingerprint(before)) is same
+
+
+def test_an_argument_of_a_model_may_be_called_like_a_key_of_every_teacher():
+    one, other = (changed("teacher.model", {"_target_": "x.Net", "name": name}) for name in ("small", "large"))
+    assert config_fingerprint(one) != config_fingerprint(other)

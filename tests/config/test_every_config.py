@@ -19,6 +19,7 @@ OPTIONS = sorted(
 )
 NEEDED_BESIDE = {
     "student=custom": ["student._target_=kd_lightning.models.mlp.MLP", "+student.hidden=[8]"],
+    "teacher=none": ["method=none"],
     "data=dataset": ["data.train._target_=torchvision.datasets.FakeData"],
 }
 

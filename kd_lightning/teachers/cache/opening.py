@@ -65,6 +65,8 @@ def open_or_write_cache(
     announce = announce or log.info
     if mode in ("off", False, None):
         return teacher
+    if not teacher.labels_new_inputs:
+        return teacher  # its answers are stored already
     explicit = mode not in ("auto", True)
 
     def off(reason: str) -> Teacher:
@@ -83,7 +85,7 @@ def open_or_write_cache(
     teacher.to(device)
     codec = RowCodec(teacher(move_data_to_device(datamodule.example_batch(), device)), precision, top_k)
     parts = cache_parts(teacher, datamodule, codec)
-    path = Path(mode if explicit else directory)
+    path = Path(str(mode) if explicit else directory)
     if not (path / "meta.json").exists():  # the directory of the caches, not one cache that was named itself
         path = path / cache_key(parts)
     size = (sum(column.nbytes for column in codec.columns) * len(dataset) + 4096) * len(views)

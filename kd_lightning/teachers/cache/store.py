@@ -116,7 +116,7 @@ class CacheStore:
 
     def paths(self, view: int) -> tuple[Path, Path]:
         """The data file and the seal file of a view."""
-        return tuple(self.directory / f"view_{view:05d}.{ending}" for ending in ("npy", "json"))
+        return self.directory / f"view_{view:05d}.npy", self.directory / f"view_{view:05d}.json"
 
     def rows(self, view: int) -> np.ndarray:
         """The rows of a view as bytes, uint8 of shape (samples, row_bytes): a memory map, verified when first opened.

@@ -79,7 +79,9 @@ def _write_view(
     device: torch.device,
 ) -> None:
     """Ask the teacher about every sample of one view, and store the answers."""
-    loader = ThreadedLoader(dataset, as_batch=True, views=0, rank=0, num_replicas=1, pad_shards=False, **loading)
+    loader = ThreadedLoader(
+        dataset, as_batch=True, split="train", views=0, rank=0, num_replicas=1, pad_shards=False, **loading
+    )
     loader.set_epoch(view)
     expected = 0
     with loader, ViewWriter(store, view) as writer:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import os
 import pickle
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from kd_lightning.teachers.cache.cached import CachedTeacher
 from kd_lightning.teachers.cache.opening import cache_parts, planned_views
 from kd_lightning.teachers.cache.store import CacheError, ViewWriter
 from kd_lightning.teachers.frozen import FrozenTeacher
+from kd_lightning.teachers.weights import architecture_digest
 
 
 def batches(data: TinyImages, epoch: int):
@@ -312,12 +315,50 @@ def test_rows_in_another_order_are_noticed_although_every_checksum_is_right(tmp_
         opened(tmp_path)
 
 
-def test_a_teacher_whose_code_changed_but_not_its_weights_is_noticed(tmp_path):
-    opened(tmp_path)
+class Leaky(nn.Module):
+    """A perceptron with a slope that is neither weight nor buffer, and no part of its text."""
+
+    def __init__(self, slope=0.1, activation=torch.relu, **options):
+        super().__init__()
+        self._slope, self.activation, self.options = slope, activation, options
+        self.layer = nn.Linear(64, CLASSES)
+
+    def forward(self, x):
+        return self.activation(self.layer(x.flatten(1))) * self._slope
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"slope": 0.2}, {"activation": torch.tanh}, {"activation": lambda x: x * 3}, {"options": {"deep": [1, {"a": 2}]}}],
+)
+def test_a_model_whose_python_attributes_differ_is_another_teacher(settings):
+    def parts(**settings):
+        torch.manual_seed(0)
+        return FrozenTeacher(Leaky(**settings)).cache_parts()
+
+    assert parts() == parts()
+    assert parts() != parts(**settings)
+
+
+def test_a_teacher_whose_code_was_replaced_is_another_one(tmp_path):
+    first = opened(tmp_path)
     changed = make_teacher()
     changed.module[3].forward = lambda x: x.clamp(max=0)
-    with pytest.raises(CacheError, match="rows are not what the teacher says"):
-        opened(tmp_path, changed)
+    assert opened(tmp_path, changed).store.directory != first.store.directory
+
+
+def test_the_source_of_a_users_model_is_part_of_the_key(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    code = "from torch import nn\n\nclass Net(nn.Linear):\n    def forward(self, x):\n        return x.{}()\n"
+    digests = []
+    for method in ("relu", "tanh"):
+        (tmp_path / "net_of_mine.py").write_text(code.format(method))
+        os.utime(tmp_path / "net_of_mine.py", ns=(len(digests), len(digests)))
+        sys.modules.pop("net_of_mine", None)
+        importlib.invalidate_caches()
+        module = importlib.import_module("net_of_mine").Net(2, 2)
+        digests.append(architecture_digest(module))
+    assert digests[0] != digests[1]
 
 
 def test_parts_list_everything_by_name(tmp_path):

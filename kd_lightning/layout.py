@@ -1,0 +1,72 @@
+"""Maps with the channels in front (N, C, H, W) and behind (N, H, W, C): told apart by the layers that made them.
+
+Losses on maps read dimension 1 as channels. Swin and other transformers keep them last, and a row of pixels taken for
+channels is a loss that looks like any other.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from kd_lightning.errors import UserError
+
+CHANNELS_FIRST, CHANNELS_LAST = ":nchw", ":nhwc"
+"""Words behind a layer's name in a method's taps that say its layout."""
+
+_FIRST = (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d)
+
+
+def split_layout(layer: str) -> tuple[str, str | None]:
+    """A tap's layer without its word on layout, and that word, if there is one."""
+    for word in (CHANNELS_FIRST, CHANNELS_LAST):
+        if layer.endswith(word):
+            return layer.removesuffix(word), word
+    return layer, None
+
+
+def channels_first(feature: Tensor, module: nn.Module, declared: str | None, where: str) -> Tensor:
+    """A map with its channels in dimension 1; features of other than four dimensions as they are.
+
+    Args:
+        feature: what a layer gave.
+        module: the layer.
+        declared: :data:`CHANNELS_FIRST`, :data:`CHANNELS_LAST`, or None: the layer's own convolutions and norms tell.
+        where: the tap, for messages.
+
+    Raises:
+        UserError: the layout cannot be told, and the shape speaks for channels behind.
+    """
+    if feature.dim() != 4 or declared == CHANNELS_FIRST:
+        return feature
+    if declared == CHANNELS_LAST or _ends_channels_last(module, feature):
+        return feature.permute(0, 3, 1, 2)
+    square_in_front = feature.shape[1] == feature.shape[2] != feature.shape[3]
+    if square_in_front and not _has_channels(module, feature.shape[1]):
+        raise UserError(
+            f"{where} gives {tuple(feature.shape)}, which looks like (N, H, W, channels): write {CHANNELS_LAST} behind the "
+            f"layer's name if it is, {CHANNELS_FIRST} if its channels are in front"
+        )
+    return feature
+
+
+def _ends_channels_last(module: nn.Module, feature: Tensor) -> bool:
+    """Whether the layer's parts are made for as many values as its last dimension has, and none for its first."""
+    if _has_channels(module, feature.shape[1]):
+        return False
+    last = feature.shape[-1]
+    for part in module.modules():
+        if isinstance(part, nn.LayerNorm) and tuple(part.normalized_shape) == (last,):
+            return True
+        if isinstance(part, nn.Linear) and last in (part.out_features, part.in_features):
+            return True
+    return False
+
+
+def _has_channels(module: nn.Module, channels: int) -> bool:
+    """Whether a convolution or a norm over channels in the layer gives so many of them."""
+    for part in module.modules():
+        if isinstance(part, _FIRST):
+            given = getattr(part, "out_channels", getattr(part, "num_features", getattr(part, "num_channels", None)))
+            if given == channels:
+                return True
+    return False

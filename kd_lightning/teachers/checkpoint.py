@@ -1,0 +1,46 @@
+"""A teacher with weights from a file: a run's checkpoint, or any dictionary of tensors by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from kd_lightning.config.targets import TargetProblem
+from kd_lightning.runs.weights import load_weights_file
+from kd_lightning.teachers.kind import TeacherContext
+from kd_lightning.teachers.network import NetworkTeacher
+
+
+class CheckpointTeacher(NetworkTeacher):
+    """A network with the weights of a file, which is read with ``weights_only=True``.
+
+    Args:
+        model, settings: see :class:`~kd_lightning.teachers.network.NetworkTeacher`.
+        checkpoint: the file.
+        checkpoint_key: which weights of the file, where it has several.
+    """
+
+    def __init__(
+        self, model: Mapping[str, Any] | None, checkpoint: str, checkpoint_key: str | None = None, **settings: Any
+    ) -> None:
+        super().__init__(model, **settings)
+        self.checkpoint, self.checkpoint_key = checkpoint, checkpoint_key
+
+    @staticmethod
+    def check(node: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+        """What can be wrong with the node beyond its signature."""
+        require_file(node, "checkpoint")
+
+    def fill(self, module: nn.Module, context: TeacherContext) -> dict[str, Any]:
+        load_weights_file(module, self.checkpoint, f"{context.where}.checkpoint", self.checkpoint_key)
+        return {"checkpoint": str(self.checkpoint)}
+
+
+def require_file(node: Mapping[str, Any], key: str) -> None:
+    """Raise TargetProblem where an argument names a file that is not there."""
+    path = node.get(key)
+    if path is not None and not Path(str(path)).is_file():
+        raise TargetProblem(key, f"no such file: {path}")

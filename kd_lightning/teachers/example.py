@@ -1,0 +1,13 @@
+"""What a teacher says to example samples: shapes, for terms that build what depends on them."""
+
+from __future__ import annotations
+
+from kd_lightning.batch import Batch, unnamed
+from kd_lightning.joints import Teacher
+from kd_lightning.outputs import ModelOutput
+
+
+def example_answer(teacher: Teacher, example: Batch) -> ModelOutput:
+    """The live teacher's output for an example; of one that knows its training samples only, that for as many of these."""
+    known = unnamed(example) if teacher.labels_new_inputs else example._replace(split="train", view=0)
+    return teacher(known)

@@ -1,0 +1,91 @@
+"""Does a teacher suit a method? Asked of the configuration, before data are read or anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kd_lightning.config.build import instantiate
+from kd_lightning.config.check import without_auto
+from kd_lightning.joints import FEATURES, LOGITS, PROBABILITIES
+from kd_lightning.rng import RngStream
+from kd_lightning.teachers.kind import build_kind
+
+Problem = tuple[str, str]  # a key, and what is wrong with it
+
+
+def mismatch(teacher: Mapping[str, Any] | None, method: Mapping[str, Any]) -> Problem | None:
+    """What of a teacher's node does not suit a method's; None if nothing is known to.
+
+    Raises:
+        UserError: one of them cannot be made.
+    """
+    wanted = required(method)
+    if not wanted:
+        return None
+    kind = build_kind(teacher) if teacher else None
+    provided = frozenset() if kind is None else kind.provides
+    if teacher is None or kind is None or not provided:
+        return "method", "needs a teacher, teacher=none gives none: use method=none, or choose a teacher"
+    if PROBABILITIES in provided:
+        provided |= {LOGITS}  # their logarithm
+    lacking = sorted(wanted - provided)
+    if lacking:
+        name = teacher.get("name") or teacher.get("_target_")
+        return (
+            "teacher",
+            f"{name} provides {', '.join(sorted(kind.provides))}, the method reads its {' and '.join(lacking)}: choose "
+            "another teacher or another method",
+        )
+    return top_k_problem(teacher, method)
+
+
+def required(method: Mapping[str, Any]) -> frozenset[str]:
+    """What the terms in use of a method's node read of the teacher; empty where they need none.
+
+    Raises:
+        UserError: the method cannot be made.
+    """
+    with RngStream(0):
+        made = instantiate(without_auto(method), "method")
+    if not getattr(made, "needs_teacher", True):
+        return frozenset()
+    taps = getattr(made, "taps", {}).get("teacher")
+    features = frozenset({FEATURES}) if taps else frozenset()
+    terms, active = getattr(made, "terms", {}), getattr(made, "active", [])
+    read: frozenset[str] = frozenset()
+    for name in active:
+        if getattr(terms[name], "needs_teacher", True):
+            read |= frozenset(getattr(terms[name], "requires", {LOGITS}))
+    return read | features
+
+
+def reads_logits(methods: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether some of the methods' nodes read the teacher's logits."""
+    return any(LOGITS in required(method) for method in methods)
+
+
+def top_k_problem(teacher: Mapping[str, Any], method: Mapping[str, Any]) -> Problem | None:
+    """Stored answers that keep the largest logits only do not do for a method that softens them.
+
+    What is left of the other classes is their mass at temperature 1; spread evenly over hundreds of classes, a higher
+    temperature makes it most of the answer: worse than no teacher.
+    """
+    top_k = teacher.get("cache_top_k")
+    if top_k is None or str(teacher.get("cache", "auto")).lower() in ("off", "false", "none"):
+        return None
+    nodes = {"method": method} | {f"method.terms.{k}": v for k, v in (method.get("terms") or {}).items()}
+    for key, node in nodes.items():
+        temperature = node.get("temperature") if isinstance(node, Mapping) else None
+        if temperature is None or (isinstance(temperature, (int, float)) and temperature <= 1):
+            continue
+        return (
+            "teacher.cache_top_k",
+            f"{top_k} of the logits do not do for {key}.temperature={_shown(temperature)}: above 1 the classes that are "
+            "left out would get most of the answer: set teacher.cache_top_k=null, teacher.cache=off or a temperature of 1",
+        )
+    return None
+
+
+def _shown(temperature: Any) -> str:
+    return f"{temperature:g}" if isinstance(temperature, (int, float)) else "a schedule"

@@ -1,0 +1,99 @@
+"""Train a teacher once: it is named by the fingerprint of what made it, stored under that name and found there again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from kd_lightning.config.build import build_datamodule
+from kd_lightning.config.fingerprint import source_of, teacher_fingerprint, with_source
+from kd_lightning.errors import RunInterrupted, UserError
+from kd_lightning.joints import DataModule
+from kd_lightning.runs.result_file import read_result
+from kd_lightning.runs.spec import TEACHER, RunSpec
+from kd_lightning.teachers.kind import TeacherContext, sizes_at
+from kd_lightning.teachers.recipe import own_data, own_run
+
+log = logging.getLogger(__name__)
+
+
+def trained_once(context: TeacherContext) -> tuple[Mapping[str, Any], Path]:
+    """The result and directory of the teacher's own run; trains it unless the store has it.
+
+    Processes that want the same teacher at the same time take turns at a lock; the operating system frees the lock of
+    a process that was killed, and its successor continues from the last checkpoint.
+
+    Raises:
+        UserError: its training failed.
+        RunInterrupted: a signal asked to stop.
+    """
+    known = context.found.get(context.where)
+    if known is not None:
+        result = read_result(known / "result.json")
+        if result is not None:
+            return result, known
+    spec = teacher_spec(context)
+    stored = _stored(spec, context.name)
+    if stored is not None:
+        return stored, spec.run_dir
+    context.attempt(spec)
+    spec.run_dir.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(f"{spec.run_dir}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.info("teacher %s is being trained by another process: waiting for it", spec.name)
+        lock.acquire()
+    try:
+        stored = _stored(spec, context.name)
+        if stored is not None:
+            return stored, spec.run_dir
+        log.info("training the teacher %s in %s", context.name, spec.run_dir)
+        trained = context.train(spec)
+    finally:
+        lock.release()
+    if trained["status"] == "interrupted":
+        raise RunInterrupted("stopped while the teacher was trained")
+    if trained["status"] != "finished":
+        raise UserError(f"teacher {context.name}: its training {trained['status']}: {trained['error']}")
+    return trained, spec.run_dir
+
+
+def _stored(spec: RunSpec, name: str) -> Mapping[str, Any] | None:
+    """The result of a training that has ended well; None where it has not."""
+    result = read_result(spec.result_path)
+    if result is None or result["status"] != "finished" or not spec.best_checkpoint.is_file():
+        return None
+    log.info("teacher %s found in %s: not trained again", name, spec.run_dir)
+    return result
+
+
+def teacher_spec(context: TeacherContext) -> RunSpec:
+    """The teacher's training as a run of its own: its model as a student, without a teacher or with one of its own."""
+    config = context.config
+    teacher, data_node = config["teacher"], own_data(config)
+    data = context.datamodule
+    if data_node != config["data"]:
+        data = _other_data({**config, "data": data_node}, context.where)
+    own = own_run(config, sizes_at(data, teacher.get("image_size")), context.where)
+    source = source_of(own)
+    fingerprint = with_source(teacher_fingerprint(own, data.data_fingerprint() + data.view_fingerprint()), source)
+    name = f"{context.name}-{fingerprint[:12]}".replace("/", "-")
+    run_dir = Path(config["paths"]["teacher_dir"]) / name
+    return RunSpec(name, run_dir, own, fingerprint, role=TEACHER, source=source)
+
+
+def _other_data(config: Mapping[str, Any], where: str) -> DataModule:
+    """The data of a teacher's training that differ from the student's; what is wrong with them is its ``data``'s."""
+    try:
+        made: DataModule = build_datamodule(config)
+    except UserError as error:
+        raise UserError(
+            f"{where}.data: {error}; the teacher changes these arguments of the data: choose one that suits them "
+            f"(teacher=small_cnn changes none)"
+        ) from error
+    return made

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from kd_lightning.batch import Batch
+from kd_lightning.errors import UserError
+from kd_lightning.joints import Teacher
+from kd_lightning.teachers.ensemble import Ensemble, EnsembleTeacher, draws
+from kd_lightning.teachers.frozen import FrozenTeacher
+
+
+def members(count: int = 3) -> dict[str, FrozenTeacher]:
+    made = {}
+    for number in range(count):
+        torch.manual_seed(number)
+        made[f"m{number}"] = FrozenTeacher(nn.Linear(4, 5), name=f"m{number}")
+    return made
+
+
+def ensemble(combine: str = "logits", weights=(0.5, 0.25, 0.25), seed: int = 0) -> Ensemble:
+    teachers = members()
+    return Ensemble(teachers, combine, dict(zip(teachers, weights, strict=True)), "m0", seed)
+
+
+def batch(index: torch.Tensor, view: int = 0, split: str = "train") -> Batch:
+    inputs = torch.stack([torch.full((4,), float(i)) for i in index.tolist()])
+    return Batch(inputs, None, index, view, split)
+
+
+def test_it_is_a_teacher():
+    assert isinstance(ensemble(), Teacher)
+
+
+@pytest.mark.parametrize("combine", ["logits", "probabilities"])
+def test_the_mean_is_weighted(combine):
+    asked = batch(torch.arange(6))
+    answers = [member(asked).logits for member in members().values()]
+    weights = (0.5, 0.25, 0.25)
+    if combine == "logits":
+        expected = sum(w * z for w, z in zip(weights, answers, strict=True))
+    else:
+        expected = sum(w * z.softmax(1) for w, z in zip(weights, answers, strict=True)).log()
+    torch.testing.assert_close(ensemble(combine)(asked).logits, expected)
+
+
+def test_a_draw_is_a_function_of_seed_view_and_position_whatever_batch_a_sample_is_in():
+    teacher = ensemble("draw")
+    whole = teacher(batch(torch.arange(64))).logits
+    shuffled = torch.randperm(64)
+    assert torch.equal(teacher(batch(shuffled)).logits, whole[shuffled])
+    assert torch.equal(ensemble("draw")(batch(torch.arange(64))).logits, whole)
+    assert not torch.equal(ensemble("draw", seed=1)(batch(torch.arange(64))).logits, whole)
+    assert not torch.equal(teacher(batch(torch.arange(64), view=1)).logits, whole)
+
+
+def test_each_training_sample_is_answered_by_one_member_as_often_as_its_weight_says():
+    asked = batch(torch.arange(2000))
+    answer = ensemble("draw")(asked).logits
+    shares = [float((member(asked).logits == answer).all(1).float().mean()) for member in members().values()]
+    assert sum(shares) == pytest.approx(1)
+    assert shares == pytest.approx([0.5, 0.25, 0.25], abs=0.03)
+
+
+def test_draws_are_even_and_differ_between_views_and_seeds():
+    numbers = draws(torch.arange(20000), 0, 0)
+    counts = torch.histc(numbers.float(), 10, 0, 1)
+    assert float(counts.min()) > 1800
+    assert float(counts.max()) < 2200
+    for view, seed in ((1, 0), (0, 1)):
+        other = draws(torch.arange(20000), view, seed)
+        assert abs(float(torch.corrcoef(torch.stack([numbers, other]))[0, 1])) < 0.03
+
+
+def test_evaluation_gets_the_mean_of_probabilities_also_where_training_draws():
+    asked = batch(torch.arange(6), split="val")
+    torch.testing.assert_close(ensemble("draw")(asked).logits, ensemble("probabilities")(asked).logits)
+
+
+def test_a_draw_without_positions_is_one_line():
+    with pytest.raises(UserError, match="index"):
+        ensemble("draw")(batch(torch.arange(3))._replace(index=None))
+
+
+def test_everything_that_its_answers_depend_on_is_part_of_its_key():
+    keys = [ensemble().cache_parts(), ensemble("probabilities").cache_parts(), ensemble("draw").cache_parts()]
+    keys += [ensemble("draw", seed=1).cache_parts(), ensemble(weights=(0.25, 0.5, 0.25)).cache_parts()]
+    assert len({str(key) for key in keys}) == len(keys)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"members": {}}, "at least one member"),
+        ({"features": "c"}, "no member 'c'"),
+        ({"weights": {"c": 1}}, "teacher.weights.c"),
+        ({"weights": {"a": 0, "b": 0}}, "above 0"),
+        ({"weights": {"a": -1, "b": 2}}, ">= 0"),
+    ],
+)
+def test_what_cannot_be_meant_of_an_ensemble_names_the_key(settings, words):
+    node = {"model": {"_target_": "torch.nn.Linear"}}
+    with pytest.raises(UserError, match=words):
+        EnsembleTeacher(**{"members": {"a": node, "b": node}, **settings})
