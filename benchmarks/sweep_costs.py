@@ -10,6 +10,7 @@ import torch
 
 from kd_lightning.config.build import build_datamodule, build_member
 from kd_lightning.running.execute import execute
+from kd_lightning.schedules.learning_rate import RunLength
 from kd_lightning.teachers.registry import obtain_teacher
 
 
@@ -58,7 +59,7 @@ def costs(config: Mapping[str, Any], batches: int = 20) -> Costs:
         teacher(batch)
     shown = start.passed().cpu / len(found)
     member = build_member(config, datamodule, datamodule.example_batch(), answers[0], "member")
-    member.configure(epochs=2, steps_per_epoch=len(found), device=torch.device("cpu"))
+    member.configure(RunLength(2 * len(found), len(found)), device=torch.device("cpu"))
     for number, (batch, answer) in enumerate(zip(found, answers, strict=True)):
         if number == 2:
             start = Seconds.now()

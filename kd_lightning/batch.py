@@ -64,3 +64,12 @@ def as_batch(batch: Any) -> Batch:
         index = batch[2] if len(batch) == 3 else None
         return Batch(batch[0], batch[1], torch.as_tensor(index) if index is not None else None)
     raise ValueError(f"a batch must be (inputs, target) or (inputs, target, index), got {type(batch).__name__}")
+
+
+def channels_last(batch: Batch) -> Batch:
+    """The batch with its images, of shape (N, C, H, W), in channels-last memory."""
+    if isinstance(batch.inputs, Tensor) and batch.inputs.dim() == 4:
+        batch = batch._replace(inputs=batch.inputs.contiguous(memory_format=torch.channels_last))
+    if batch.also:
+        batch = batch._replace(also=tuple(channels_last(view) for view in batch.also))
+    return batch

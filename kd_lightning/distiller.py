@@ -11,20 +11,28 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 
-from kd_lightning.batch import Batch, as_batch, unnamed
+from kd_lightning.batch import Batch, as_batch, channels_last
+from kd_lightning.beside import Beside
 from kd_lightning.errors import RunInterrupted, UserError
-from kd_lightning.joints import Clock, Evaluator, Step
+from kd_lightning.evaluation import Evaluation
+from kd_lightning.joints import Clock
 from kd_lightning.lockstep import Lockstep
 from kd_lightning.loss_block import LossBlock, first_not_finite
 from kd_lightning.member import Member
 from kd_lightning.outputs import ModelOutput
-from kd_lightning.recorder import LightningRecorder, Recorder
-from kd_lightning.trainer_facts import answers_evaluation, example_batch, refuse_settings, run_length, teacher_module
+from kd_lightning.recorder import LightningRecorder, Recorder, prefixes
+from kd_lightning.trainer_facts import (
+    answers_evaluation,
+    at_end,
+    averages_weights,
+    complete_methods,
+    refuse_settings,
+    run_length,
+)
 
 
 class Distiller(pl.LightningModule):
@@ -55,18 +63,23 @@ class Distiller(pl.LightningModule):
     ) -> None:
         super().__init__()
         group = [members] if isinstance(members, Member) else list(members)
+        if isinstance(teacher, nn.Module):
+            raise UserError(
+                f"teacher is a {type(teacher).__name__}, which could still learn: give FrozenTeacher(module) "
+                "(kd_lightning.teachers.frozen)"
+            )
         self.members = cast("Sequence[Member]", nn.ModuleList(group))  # its items would be any Modules to a checker
         if not group:
             raise ValueError("a Distiller needs at least one member")
-        self._teacher = (teacher,)  # a tuple hides modules from nn.Module's registration
-        self.recorders = (
-            list(recorders) if recorders else [LightningRecorder(self, prefix) for prefix in _prefixes(group)]
-        )
+        self._teacher = Beside([teacher])
+        if not recorders:
+            recorders = [LightningRecorder(self, prefix) for prefix in prefixes([member.name for member in group])]
+        self.recorders: Sequence[Recorder] = Beside(recorders)
         self.failures: dict[int, Exception] = {}
         self.interrupted = False
         self._log_every = max(1, log_every_n_steps)
         self._blocks = [LossBlock() for _ in self.members]
-        self._evaluators: dict[int, Evaluator] = {}
+        self._evaluation = Evaluation({})
         self._monitored: dict[int, float] = {}  # by member, of the newest validation that no scheduler has seen
         self._steps_per_epoch = self._total_steps = 1
         self._channels_last = any(member.channels_last for member in self.members)
@@ -100,18 +113,7 @@ class Distiller(pl.LightningModule):
         if self.trainer.world_size > 1 and len(self.members) > 1:
             raise ValueError("several members train on one device; use one member a run for data-parallel training")
         if stage == "fit":
-            self._complete_methods()
-
-    def _complete_methods(self) -> None:
-        """Prepare and bind the methods where nobody has done it yet: on the first validation (or training) batch."""
-        waiting = [member for member in self.members if member.method.needs_preparing]
-        if waiting:
-            batch = self._prepared(example_batch(self.trainer))
-            answer = None if self.teacher is None else self.teacher(unnamed(batch))
-            for member in waiting:
-                member.prepare(batch, answer)
-        for member in self.members:
-            member.method.bind(member.student, teacher_module(self.teacher))
+            complete_methods(self.trainer, self.members, self.teacher)
 
     def configure_optimizers(self) -> Lockstep:
         accumulate = self.members[0].accumulate
@@ -185,6 +187,8 @@ class Distiller(pl.LightningModule):
             self.trainer.should_stop = True
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if 0 <= self.trainer.max_steps <= self.global_step:
+            self.trainer.should_stop = True  # ends within an epoch: Lightning then validates what was reached
         if self.trainer.is_last_batch or (batch_idx + 1) % self.members[0].accumulate:
             return  # the end of the epoch saves; a gradient that is half accumulated could not be saved
         every = self.recorders[0].checkpoint_every_n_steps
@@ -199,14 +203,8 @@ class Distiller(pl.LightningModule):
         self._save_all(0)
         if not self.active:
             self.trainer.should_stop = True
-        if self.interrupted and not self._at_end():
+        if self.interrupted and not at_end(self.trainer):
             raise RunInterrupted(f"stopped after epoch {self.current_epoch}")
-
-    def _at_end(self) -> bool:
-        """At the end of an epoch: whether it was the last one."""
-        epochs, steps = self.trainer.max_epochs, self.trainer.max_steps
-        over = (epochs is not None and 0 <= epochs <= self.current_epoch + 1) or 0 <= steps <= self.global_step
-        return over or self.trainer.should_stop
 
     def _save_all(self, batch: int) -> None:
         """Let every recorder keep the state between two steps; ``batch`` 0 is the end of an epoch."""
@@ -240,19 +238,21 @@ class Distiller(pl.LightningModule):
     # -- evaluation ----------------------------------------------------------------------------------------------
     def on_validation_epoch_start(self) -> None:
         self._start_evaluation(self.active)
+        if averages_weights(self.trainer):  # the averaged weights are in place now, and no longer when the epoch ends
+            for i in self.active:
+                self.members[i].measured = self.members[i].weights()
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         self._evaluate(batch, batch_idx)
 
     def on_validation_epoch_end(self) -> None:
-        for i, metrics in self._finish_evaluation():
-            if self.trainer.sanity_checking:
-                continue
-            if self.members[i].follows_metric:
-                self._monitored[i] = metrics[self.members[i].task.monitor]
-            self._guarded(
-                i, self.recorders[i].validated, self.members[i], self.global_step, self.current_epoch, metrics
-            )
+        metrics = self._evaluation.metrics(self._reduce())
+        for i, found in metrics.items() if not self.trainer.sanity_checking else ():
+            member = self.members[i]
+            if member.follows_metric:
+                self._monitored[i] = found[member.task.monitor]
+            self._guarded(i, self.recorders[i].validated, member, self.global_step, self.current_epoch, found)
+            member.measured = None
 
     def on_test_epoch_start(self) -> None:
         self._start_evaluation([i for i in range(len(self.members)) if i not in self.failures])
@@ -261,36 +261,29 @@ class Distiller(pl.LightningModule):
         self._evaluate(batch, batch_idx)
 
     def on_test_epoch_end(self) -> None:
-        for i, metrics in self._finish_evaluation():
-            self._guarded(i, self.recorders[i].tested, metrics)
+        for i, found in self._evaluation.metrics(self._reduce()).items():
+            self._guarded(i, self.recorders[i].tested, found)
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """The first student's logits; a batch is a training batch, whose inputs are meant, or the inputs alone."""
+        if isinstance(batch, (tuple, list)):
+            batch = self._prepared(batch).inputs if len(batch) > 1 else batch[0]
+        return self(batch)
 
     def _start_evaluation(self, members: Sequence[int]) -> None:
         self._teacher_to_device()
-        self._evaluators = {i: self.members[i].task.evaluator() for i in members}
+        self._evaluation = Evaluation({i: self.members[i] for i in members})
 
     def _evaluate(self, batch: Any, batch_idx: int) -> None:
         batch = self._prepared(batch)
         teacher = self.teacher(batch) if self.teacher is not None and answers_evaluation(self.teacher) else None
-        for i in list(self._evaluators):
-            member = self.members[i]
-            try:
-                with member.autocast(batch.target.device):
-                    output = member.answer(batch.inputs)
-                self._evaluators[i].update(output, teacher, batch)
-                if batch_idx == 0:
-                    self.recorders[i].look(Step(batch, output, teacher, self.clock))
-            except Exception as error:
-                del self._evaluators[i]
-                self._fail(i, error)
+        look = (lambda i, step: self.recorders[i].look(step)) if batch_idx == 0 else None
+        self._evaluation.update(batch, teacher, self.clock, look, self._fail)
 
-    def _finish_evaluation(self) -> list[tuple[int, dict[str, float]]]:
-        finished = []
-        for i, evaluator in self._evaluators.items():
-            if self.trainer.world_size > 1:
-                evaluator.sync(lambda sums: self.trainer.strategy.reduce(sums.to(self.device), reduce_op="sum"))
-            finished.append((i, evaluator.compute()))
-        self._evaluators = {}
-        return finished
+    def _reduce(self) -> Callable[[Tensor], Tensor] | None:
+        if self.trainer.world_size == 1:
+            return None
+        return lambda sums: self.trainer.strategy.reduce(sums.to(self.device), reduce_op="sum")
 
     # -- Lightning's own checkpoints -----------------------------------------------------------------------------
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -303,11 +296,7 @@ class Distiller(pl.LightningModule):
     # -- helpers -------------------------------------------------------------------------------------------------
     def _prepared(self, batch: Any) -> Batch:
         batch = as_batch(batch)
-        if self._channels_last and isinstance(batch.inputs, Tensor) and batch.inputs.dim() == 4:
-            batch = batch._replace(inputs=batch.inputs.contiguous(memory_format=torch.channels_last))
-        if self._channels_last and batch.also:
-            batch = batch._replace(also=tuple(self._prepared(view) for view in batch.also))
-        return batch
+        return channels_last(batch) if self._channels_last else batch
 
     def _teacher_to_device(self) -> None:
         move = getattr(self.teacher, "to", None)
@@ -325,11 +314,3 @@ class Distiller(pl.LightningModule):
             call(*args)
         except Exception as error:
             self._fail(i, error)
-
-
-def _prefixes(members: Sequence[Member]) -> list[str]:
-    """What stands before each member's metrics: nothing for one; its name, numbered where names are alike."""
-    if len(members) == 1:
-        return [""]
-    names = [member.name for member in members]
-    return [f"{name}/" if names.count(name) == 1 else f"{name}{i}/" for i, name in enumerate(names)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from kd_lightning.joints import Clock, Task, View
 from kd_lightning.method import Method
 from kd_lightning.metrics.declared import Declared
 from kd_lightning.outputs import ModelOutput
+from kd_lightning.parameter_groups import Layers, check_settings, freeze_layers, parameter_groups
 from kd_lightning.rng import RngStream
 from kd_lightning.schedules.learning_rate import RunLength, make_scheduler, wants_metric
 from kd_lightning.taps import Taps
@@ -35,6 +37,8 @@ class Member(nn.Module):
         method: weighted terms; its adapters, if any, are trained with the student.
         task: hard loss and metrics.
         optimizer: called with the parameters, returns an optimizer (a partial of one of torch's classes).
+        layers: of the student by name: frozen, or with settings of their own in the optimizer, see
+            :mod:`kd_lightning.parameter_groups`.
         scheduler: called with the optimizer (and ``total_steps``, ``T_max``, ``epochs`` or ``steps_per_epoch`` where its
             signature has them and they aren't given); None keeps the learning rate constant.
         scheduler_interval: "step" or "epoch": when the scheduler steps; None is "step", but for one that follows a metric
@@ -55,6 +59,7 @@ class Member(nn.Module):
         task: Task,
         *,
         optimizer: Callable[..., Optimizer],
+        layers: Layers | None = None,
         scheduler: Callable[..., Any] | None = None,
         scheduler_interval: str | None = None,
         seed: int = 0,
@@ -66,6 +71,11 @@ class Member(nn.Module):
         name: str = "student",
     ) -> None:
         super().__init__()
+        if not callable(optimizer):
+            raise UserError(
+                f"optimizer is a {type(optimizer).__name__}, which knows some parameters already: give what makes it, "
+                "functools.partial(torch.optim.SGD, lr=...)"
+            )
         if precision not in AUTOCAST:
             raise UserError(f"trainer.precision={precision}: a student trains in one of {', '.join(AUTOCAST)}")
         if scheduler_interval not in (None, "step", "epoch"):
@@ -86,6 +96,8 @@ class Member(nn.Module):
         self._scheduler_interval = scheduler_interval
         self._clip = gradient_clip_val
         self._dtype = AUTOCAST[precision]
+        self._layers = dict(layers or {})
+        self._frozen = freeze_layers(student, self._layers)
         self._taps = Taps(student, method.taps["student"])
         if channels_last:
             self.student.to(memory_format=torch.channels_last)
@@ -94,6 +106,8 @@ class Member(nn.Module):
         self._optimizer: Optimizer | None = None
         self.scheduler: Any = None
         self.follows_metric = False
+        self.measured: dict[str, Tensor] | None = None
+        """The weights of the newest validation, where those were not the member's own (an average of them)."""
         self.loss_names: tuple[str, ...] = ()
         self.scaler: torch.amp.GradScaler | None = None
         self._pending: dict[str, Any] | None = None
@@ -142,10 +156,28 @@ class Member(nn.Module):
         taps = self.method.taps["teacher"]
         if teacher is None or not taps:
             return teacher
-        features = {tap: teacher.features[layer] for tap, layer in taps.items()}
-        return ModelOutput(teacher.logits, features, teacher.spread)
+        features = {}
+        for tap, layer in taps.items():
+            found = layer if layer in teacher.features else tap
+            if found not in teacher.features:
+                raise UserError(
+                    f"method.taps.teacher.{tap}: the teacher's output has no feature {layer!r}, it has "
+                    f"{', '.join(teacher.features) or 'none'}: give FrozenTeacher(..., taps={{{layer!r}: {layer!r}}})"
+                )
+            features[tap] = teacher.features[found]
+        return replace(teacher, features=features)
 
     # -- one training step ---------------------------------------------------------------------------------------
+    def train(self, mode: bool = True) -> Member:
+        """As any module's; frozen layers stay in eval mode."""
+        super().train(mode)
+        self._keep_frozen()
+        return self
+
+    def _keep_frozen(self) -> None:
+        for layer in self._frozen:
+            layer.eval()
+
     def training_step(
         self,
         batch: Batch,
@@ -224,6 +256,7 @@ class Member(nn.Module):
                 output = self.answer(example.inputs)
         finally:
             self.student.train(training)
+            self._keep_frozen()
             self.student._compiled_call_impl = compiled
         self.method.prepare(output, self.teacher_view(teacher) if self.method.needs_teacher else None)
         return output
@@ -233,7 +266,8 @@ class Member(nn.Module):
         parameters = self.trained_parameters()
         if not parameters:
             raise UserError(f"{self.name}: the student has no trainable parameter (check requires_grad)")
-        self._optimizer = self._make_optimizer(parameters)
+        self._optimizer = self._make_optimizer(parameter_groups(self.student, self._layers, parameters))
+        check_settings(self._layers, self._optimizer)
         interval = self._scheduler_interval or "step"
         mode = Declared(self.task.metrics, self.task.monitor).monitored.mode
         self.scheduler = make_scheduler(self._make_scheduler, self.optimizer, interval, length, mode)
@@ -263,6 +297,10 @@ class Member(nn.Module):
     def weights(self) -> dict[str, Tensor]:
         """Student's and adapters' weights and buffers by name, never the teacher's."""
         return {k: v.detach().cpu().clone() for k, v in self.state_dict().items()}
+
+    def measured_weights(self) -> dict[str, Tensor]:
+        """As :meth:`weights`: those that the newest validation measured."""
+        return self.weights() if self.measured is None else self.measured
 
     def training_state(self) -> dict[str, Any]:
         """Everything but the weights that the next step depends on."""

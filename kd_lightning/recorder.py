@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kd_lightning.joints import Step
@@ -71,3 +72,10 @@ class LightningRecorder(Recorder):
 
     def _named(self, metrics: dict[str, float], split: str = "") -> dict[str, float]:
         return {f"{self._prefix}{split}{name}": value for name, value in metrics.items()}
+
+
+def prefixes(names: Sequence[str]) -> list[str]:
+    """What stands before each member's metrics: nothing for one; its name, numbered where names are alike."""
+    if len(names) == 1:
+        return [""]
+    return [f"{name}/" if names.count(name) == 1 else f"{name}{i}/" for i, name in enumerate(names)]

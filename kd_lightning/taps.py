@@ -53,7 +53,7 @@ class Taps:
             plain, layout = split_layout(str(layer))
             name = plain.removesuffix(INPUT)
             if not name or name not in modules:
-                raise UserError(f"method.taps.{role}.{tap}: {_no_such_layer(name, list(modules))}")
+                raise UserError(f"method.taps.{role}.{tap}: {no_such_layer(name, list(modules))}")
             hook = self._hook(tap, of_input=plain.endswith(INPUT), layout=layout)
             self._handles.append(modules[name].register_forward_hook(hook))
 
@@ -122,7 +122,8 @@ def unwrapped(model: nn.Module) -> nn.Module:
         model = inner
 
 
-def _no_such_layer(name: str, layers: list[str]) -> str:
+def no_such_layer(name: str, layers: list[str]) -> str:
+    """Words for a layer that a model does not have: what was probably meant, or what there is."""
     known = [layer for layer in layers if layer]
     close = difflib.get_close_matches(name, known, n=3)
     if close:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import StochasticWeightAveraging
+from pytorch_lightning.callbacks import StochasticWeightAveraging, WeightAveraging
 from torch import nn
 from torch.utils.data import IterableDataset
 
-from kd_lightning.batch import Batch, as_batch
+from kd_lightning.batch import Batch, as_batch, unnamed
 from kd_lightning.errors import UserError
 from kd_lightning.joints import FEATURES, LOGITS, ModuleTeacher
+from kd_lightning.member import Member
+from kd_lightning.outputs import ModelOutput
 from kd_lightning.rng import RngStream
 from kd_lightning.schedules.learning_rate import RunLength
 
@@ -63,6 +65,36 @@ def example_batch(trainer: pl.Trainer) -> Batch:
     return as_batch(found)
 
 
+def complete_methods(
+    trainer: pl.Trainer, members: Sequence[Member], teacher: Callable[[Batch], ModelOutput] | None
+) -> None:
+    """Prepare and bind the members' methods where nobody has done it yet."""
+    waiting = [member for member in members if member.method.needs_preparing]
+    if waiting:
+        batch = example_batch(trainer)
+        answer = None if teacher is None else teacher(unnamed(batch))
+        for member in waiting:
+            member.prepare(batch, answer)
+    for member in members:
+        member.method.bind(member.student, teacher_module(teacher))
+
+
+def at_end(trainer: pl.Trainer) -> bool:
+    """At the end of an epoch: whether it was the last one."""
+    epochs, steps = trainer.max_epochs, trainer.max_steps
+    over = (epochs is not None and 0 <= epochs <= trainer.current_epoch + 1) or 0 <= steps <= trainer.global_step
+    return over or trainer.should_stop
+
+
+def averages_weights(trainer: pl.Trainer) -> bool:
+    """Whether a callback puts averaged weights in place for a validation."""
+    return any(isinstance(callback, WeightAveraging) for callback in _callbacks(trainer))
+
+
+def _callbacks(trainer: pl.Trainer) -> Sequence[pl.Callback]:
+    return trainer.callbacks  # type: ignore[attr-defined]  # set by a connector
+
+
 def teacher_module(teacher: Callable[[Batch], Any] | None) -> nn.Module | None:
     """The network inside a teacher, for terms that look at its layers; None where it is none."""
     return teacher.module if isinstance(teacher, ModuleTeacher) else None
@@ -90,7 +122,7 @@ def refuse_settings(trainer: pl.Trainer) -> None:
             raise UserError(
                 f"Trainer({name}={value!r}): each member has its own, give it there: Member(..., {name}={value!r})"
             )
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+    for callback in _callbacks(trainer):
         if isinstance(callback, StochasticWeightAveraging):
             raise UserError(
                 "StochasticWeightAveraging drives Lightning's own optimization, which a Distiller does not use: take "

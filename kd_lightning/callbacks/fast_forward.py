@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytorch_lightning as pl
 
 from kd_lightning.runs.spec import Progress
@@ -25,6 +27,7 @@ class FastForward(pl.Callback):
         steps = loop.epoch_loop.manual_optimization.optim_step_progress.total
         steps.ready = steps.completed = place.step
         loop.epoch_loop._batches_that_stepped = place.step
+        counter: Any  # Lightning's trackers differ by loop in what they count
         for counter in (loop.epoch_progress.current, loop.epoch_progress.total):
             counter.ready = counter.started = counter.processed = counter.completed = place.epoch
             if place.batch:  # the epoch has begun and has not been processed

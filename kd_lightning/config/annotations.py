@@ -29,8 +29,9 @@ def misfit(value: Any, annotation: Any) -> str | None:
     texts = list(dict.fromkeys(str(choice) for choice in choices if choice is not None))
     if choices and isinstance(value, (str, int)):
         return f"must be one of {', '.join(texts)}, got {show(value)}{did_you_mean(str(value), texts, show=0)}"
-    plain = [branch for branch in branches if not getattr(branch, "__module__", "").startswith("torch")]
-    wanted = list(dict.fromkeys(_describe(branch) for branch in plain or branches))
+    described = [branch for branch in branches if get_origin(branch) is not Callable]  # a node with a _target_
+    plain = [branch for branch in described if not getattr(branch, "__module__", "").startswith("torch")]
+    wanted = list(dict.fromkeys(_describe(branch) for branch in plain or described or branches))
     return f"must be {' or '.join(wanted)}, got {show(value)}"
 
 
@@ -98,6 +99,8 @@ def _fits(value: Any, branch: Any) -> bool:
             return isinstance(value, (int, float)) and not isinstance(value, bool)
         return isinstance(value, branch) and (branch is bool or not isinstance(value, bool))
     kind = origin or branch
+    if kind is Callable:
+        return False  # no plain value can be called
     if kind is Collection or not inspect.isclass(kind):
         return True
     if issubclass(kind, Mapping):

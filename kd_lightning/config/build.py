@@ -8,17 +8,21 @@ from collections.abc import Mapping
 from typing import Any
 
 import hydra
+import pytorch_lightning as pl
 from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from kd_lightning.batch import Batch
 from kd_lightning.errors import UserError
 from kd_lightning.joints import Task
-from kd_lightning.member import AUTOCAST, Member
+from kd_lightning.member import Member
 from kd_lightning.outputs import ModelOutput
 from kd_lightning.rng import RngStream
 from kd_lightning.runs.data_content import SIZES, sizes_of
+from kd_lightning.runs.directory import checkpoint_in
+from kd_lightning.runs.weights import load_weights_file
 from kd_lightning.tasks.base import check_task
 
 MEMBER_KEYS = ("precision", "gradient_clip_val", "accumulate_grad_batches")
@@ -99,8 +103,8 @@ def with_train_samples(method: Mapping[str, Any], datamodule: Any) -> dict[str, 
 
 
 def build_optimizer(node: Mapping[str, Any], where: str = "optimizer") -> Any:
-    """A partial that takes parameters."""
-    return instantiate({"_partial_": True, **node}, where)
+    """A partial that takes parameters; which layers have settings of their own (``layers``) is the member's."""
+    return instantiate({"_partial_": True, **{key: value for key, value in node.items() if key != "layers"}}, where)
 
 
 def build_scheduler(node: Mapping[str, Any] | None, where: str = "scheduler") -> tuple[Any, str | None]:
@@ -135,18 +139,21 @@ def build_member(
     scheduler, interval = build_scheduler(config["scheduler"])
     with RngStream(int(config["seed"])):
         student = build_model(config["student"], datamodule, "student")
+        if config.get("init_from"):
+            load_weights_file(student, checkpoint_in(config["init_from"]), "init_from")
         method = instantiate(with_train_samples(config["method"], datamodule), "method")
         member = Member(
             student,
             method,
             build_task(config),
             optimizer=build_optimizer(config["optimizer"]),
+            layers=config["optimizer"].get("layers"),
             scheduler=scheduler,
             scheduler_interval=interval,
             seed=int(config["seed"]) + 0x5EED,  # dropout continues no stream that initialisation has used
             gradient_clip_val=trainer.get("gradient_clip_val"),
             accumulate_grad_batches=int(trainer.get("accumulate_grad_batches") or 1),
-            precision=precision if precision in AUTOCAST else "32-true",
+            precision=precision,
             channels_last=bool(config["channels_last"]),
             compile_student=bool(config["compile"]),
             name=name,
@@ -157,10 +164,20 @@ def build_member(
     return member
 
 
-def trainer_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of ``pytorch_lightning.Trainer`` without those that are each member's own."""
-    arguments = {k: v for k, v in config["trainer"].items() if k not in MEMBER_KEYS}
-    precision = str(config["trainer"].get("precision") or "32-true")
-    if precision not in AUTOCAST:  # bf16-true and the like concern the whole module
-        arguments["precision"] = precision
-    return arguments
+def build_trainer(config: Mapping[str, Any], **given: Any) -> pl.Trainer:
+    """Lightning's Trainer as the configuration has it.
+
+    Args:
+        config: of a run; of its ``trainer``, what is each member's own is left out.
+        given: what the configuration may replace: ``logger``, ``callbacks``, ``enable_progress_bar`` …
+
+    Raises:
+        UserError: Lightning refuses an argument, or a device is not there.
+    """
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
+    own = {k: v for k, v in config["trainer"].items() if k not in MEMBER_KEYS}
+    try:
+        return pl.Trainer(**{**quiet, **given, **own})
+    except (MisconfigurationException, ValueError, TypeError) as error:
+        text = " ".join(str(error).split())
+        raise UserError(f"trainer: {text[:300]}") from error

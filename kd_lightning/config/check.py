@@ -22,6 +22,7 @@ from kd_lightning.config.rules import Rule, kind_of, show
 from kd_lightning.config.suggestions import did_you_mean
 from kd_lightning.config.targets import TargetProblem, check_target, import_target
 from kd_lightning.errors import UserError
+from kd_lightning.runs.directory import checkpoint_in
 from kd_lightning.teachers.node import DEFAULT_KIND, outer_key
 
 _NEEDED = ("data", "task", "teacher", "student", "method", "optimizer", "trainer")
@@ -72,6 +73,8 @@ class _Checker:
                 self.fail(key, f"is missing{f': choose one with {key}=NAME' if find(key).group else ''}")
         self.plain("", self.config)
         self.method(self.config["method"])
+        self.layers(self.config["optimizer"])
+        self.start_exists()
         self.teacher_suits_method()
 
     def fail(self, key: str, text: str) -> None:
@@ -169,6 +172,8 @@ class _Checker:
         from pytorch_lightning import Trainer
         from pytorch_lightning.accelerators import AcceleratorRegistry
 
+        from kd_lightning.member import AUTOCAST
+
         node = self.mapping("trainer", value)
         parameters, _ = parameters_of(Trainer) or ({}, True)
         for key, item in node.items():
@@ -185,6 +190,8 @@ class _Checker:
         accelerators = ("auto", "gpu", *AcceleratorRegistry.available_accelerators())
         if isinstance(node.get("accelerator"), str):
             self.rule("trainer.accelerator", node["accelerator"], Rule("text", choices=accelerators))
+        if node.get("precision") is not None:
+            self.rule("trainer.precision", node["precision"], Rule("text", choices=tuple(AUTOCAST)))
         devices = node.get("devices")
         if devices == 0 or (isinstance(devices, str) and not re.fullmatch(r"auto|-1|\d+(,\d+)*,?", devices)):
             self.fail("trainer.devices", f"must be a number, a list of device numbers or auto, got {show(devices)}")
@@ -242,6 +249,22 @@ class _Checker:
         problem = mismatch(self.config["teacher"], self.config["method"])
         if problem is not None:
             self.fail(*problem)
+
+    def layers(self, optimizer: Mapping[str, Any]) -> None:
+        """Settings of single layers: arguments of the optimizer, or ``frozen``."""
+        known = parameters_of(import_target(optimizer["_target_"]))
+        for layer, settings in (optimizer.get("layers") or {}).items():
+            name = f"optimizer.layers.{layer}"
+            for key, value in self.mapping(name, settings).items():
+                if key != "frozen" and known is not None and not known[1] and key not in known[0]:
+                    near = did_you_mean(str(key), [*known[0], "frozen"])
+                    self.fail(f"{name}.{key}", f"{optimizer['_target_']} has no such argument{near}")
+                self.rule(f"{name}.{key}", value, Rule("flag") if key == "frozen" else find(f"optimizer.{key}").rule)
+
+    def start_exists(self) -> None:
+        start = self.config.get("init_from")
+        if start is not None and not checkpoint_in(start).is_file():
+            self.fail("init_from", f"no checkpoint there: {checkpoint_in(start)}")
 
 
 def without_auto(method: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from kd_lightning.config.keys import find
 from kd_lightning.config.replicates import deciding, digest, setting_of
 from kd_lightning.config.source import source_fingerprint, targets_of
 from kd_lightning.config.typed import typed
+from kd_lightning.runs.directory import checkpoint_in
 
 
 class Identity(NamedTuple):
@@ -76,7 +77,10 @@ def teacher_fingerprint(own: DictConfig | Mapping[str, Any], data_fingerprint: s
 
 def _lasting(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     """The part of a configuration that decides the result; a file (a checkpoint, a table) counts by what is in it."""
-    return {key: _content(value) for key, value in deciding(typed(_plain(config))).items()}
+    values = deciding(typed(_plain(config)))
+    if isinstance(values.get("init_from"), str):
+        values["init_from"] = str(checkpoint_in(values["init_from"]))
+    return {key: _content(value) for key, value in values.items()}
 
 
 def _plain(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:

@@ -70,6 +70,17 @@ KEYS: dict[str, Key] = {
     "trainer": Key(Rule("arguments"), "arguments of Lightning's Trainer", group=True),
     "callbacks": Key(Rule("targets", null=True), "Lightning callbacks by name; such a run trains alone", group=True),
     "seed": Key(_SEED, "of the student: initial weights, dropout", SEED, own=True),
+    "init_from": Key(
+        Rule("text", null=True),
+        "the student starts from these weights: a run's directory or a file; null: none",
+        own=True,
+    ),
+    "optimizer.layers": Key(
+        Rule("mapping"),
+        "layers by name with settings of their own: `{stem: {frozen: true}, head: {lr: 0.01}}`",
+        own=True,
+        beside=True,
+    ),
     "early_stopping.patience": Key(
         _COUNT_OR_NULL, "validations without an improvement until a run ends; null: never", own=True
     ),
@@ -129,6 +140,8 @@ KEYS: dict[str, Key] = {
     "trainer.devices": Key(Rule("text"), "which of them", RUNNING),
     "trainer.enable_progress_bar": Key(_FLAG, "", SHOWN),
     "trainer.enable_model_summary": Key(_FLAG, "", SHOWN),
+    "trainer.enable_checkpointing": Key(_FLAG, "", SHOWN),
+    "trainer.num_sanity_val_steps": Key(Rule("integer", null=True, low=-1), "", SHOWN),
     "trainer.profiler": Key(_TEXT, "", SHOWN),
     "trainer.barebones": Key(_FLAG, "", SHOWN),
     "launcher": Key(_TARGET, "how and where runs are computed", RUNNING, own=True, group=True, of_start=True),
@@ -187,6 +200,7 @@ ARGUMENTS: dict[str, Key] = {
     "max_steps": Key(Rule("integer", low=-1)),
     "accumulate_grad_batches": Key(_COUNT),
     "gradient_clip_val": Key(Rule("number", null=True, above=0)),
+    "limit_train_batches": Key(Rule("number", null=True, above=0)),
 }
 """Arguments that mean the same wherever they stand, by the last component of the key."""
 

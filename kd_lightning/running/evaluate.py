@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 from omegaconf import OmegaConf
 
-from kd_lightning.config.build import build_datamodule, build_member, trainer_arguments
+from kd_lightning.config.build import build_datamodule, build_member, build_trainer
 from kd_lightning.distiller import Distiller
 from kd_lightning.errors import UserError
 from kd_lightning.metrics.declared import Declared
@@ -19,12 +18,7 @@ from kd_lightning.runs.result_file import read_result
 from kd_lightning.trainer_facts import teacher_module
 
 Metrics = dict[str, float]
-TESTING = (
-    "accelerator",
-    "precision",
-    "limit_test_batches",
-    "fast_dev_run",
-)  # the Trainer's arguments that a test depends on
+TESTING = ("accelerator", "limit_test_batches", "fast_dev_run")  # the Trainer's arguments that a test depends on
 
 
 class Kept(Recorder):
@@ -82,13 +76,8 @@ def evaluate_run(run_dir: Path, overrides: Sequence[str] = ()) -> tuple[Metrics,
     weights = load_checkpoint(spec.best_checkpoint, "run_dir")["state_dict"]
     load_weights(member, weights, f"run_dir={spec.best_checkpoint}")
     kept = Kept()
-    trainer = pl.Trainer(
-        **{k: v for k, v in trainer_arguments(spec.config).items() if k in TESTING},
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    tests = {k: v for k, v in spec.config["trainer"].items() if k in TESTING}
+    trainer = build_trainer({"trainer": tests}, logger=False, enable_checkpointing=False)
     loader = datamodule.test_dataloader()
     try:
         trainer.test(Distiller(teacher, member, [kept]), loader, verbose=False)

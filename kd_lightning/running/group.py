@@ -10,7 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from kd_lightning.callbacks.fast_forward import FastForward
-from kd_lightning.config.build import build_member, build_task, instantiate, trainer_arguments
+from kd_lightning.config.build import build_member, build_task, build_trainer, instantiate
 from kd_lightning.distiller import Distiller
 from kd_lightning.errors import RunInterrupted
 from kd_lightning.joints import Teacher
@@ -155,16 +155,12 @@ class Group:
         distiller = Distiller(self.teacher, members, recorders, log_every_n_steps=steps)
         self._distiller = distiller
         callbacks = list((instantiate(self.config["callbacks"], "callbacks") or {}).values())
-        arguments = trainer_arguments(self.config)
-        arguments["callbacks"] = [FastForward(place), *([self.shown] if self.shown else []), *callbacks]
-        arguments["logger"] = recorders[0].loggers if callbacks and len(indices) == 1 else False
-        trainer = pl.Trainer(
-            **arguments,
+        trainer = build_trainer(
+            self.config,
+            callbacks=[FastForward(place), *([self.shown] if self.shown else []), *callbacks],
+            logger=recorders[0].loggers if callbacks and len(indices) == 1 else False,
             default_root_dir=str(self.specs[indices[0]].run_dir),
             enable_checkpointing=any(isinstance(c, pl.callbacks.Checkpoint) for c in callbacks),
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
         )
         if distiller.active:
             self._fit(trainer, distiller, place)

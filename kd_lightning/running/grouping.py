@@ -29,9 +29,4 @@ def grouped(specs: Sequence[RunSpec], fuse: bool) -> list[list[RunSpec]]:
 
 def why_alone(spec: RunSpec) -> str | None:
     """Why a run cannot share a group, or None."""
-    trainer = spec.config["trainer"]
-    if spec.config.get("callbacks"):
-        return "it has Lightning callbacks of its own (callbacks)"
-    if str(trainer.get("precision", "32-true")).endswith("-true") and trainer["precision"] != "32-true":
-        return f"its precision is the whole module's (trainer.precision={trainer['precision']})"
-    return None
+    return "it has Lightning callbacks of its own (callbacks)" if spec.config.get("callbacks") else None

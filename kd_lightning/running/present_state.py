@@ -44,5 +44,5 @@ def refuse_other_run(spec: RunSpec) -> None:
     if holds_other_run(spec):
         raise DirectoryTaken(
             f"run_dir={spec.run_dir}: holds a run with another configuration (see its .hydra/config.yaml); "
-            "choose another directory"
+            f"choose another directory (init_from={spec.run_dir} there starts from its weights)"
         )

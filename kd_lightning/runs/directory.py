@@ -95,3 +95,12 @@ def held(directory: Path, key: str = "run_dir") -> Iterator[None]:
         with contextlib.suppress(OSError):  # not empty: something was written
             for path in made:
                 path.rmdir()
+
+
+def checkpoint_in(path: str | os.PathLike[str]) -> Path:
+    """The checkpoint that a path means: a run's best one (its last, if there is no best) where it is a directory."""
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    best, last = (path / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
+    return last if last.is_file() and not best.is_file() else best

@@ -1,4 +1,8 @@
-"""Ctrl-C and SIGTERM: training saves first, everything else stops where it is; a second Ctrl-C always stops at once."""
+"""Signals that ask to stop: training saves first, everything else stops where it is; a second Ctrl-C stops at once.
+
+SIGINT and SIGTERM, and SIGUSR1 and SIGUSR2, by which a cluster says that the time is nearly over. Lightning takes SIGUSR1
+for itself where nobody else does, and writes a checkpoint that the next start would load over ours.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +16,15 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+"""All but the first two are missing on Windows."""
+
 Handler = Callable[[int, "FrameType | None"], Any]
 
 
 @contextlib.contextmanager
 def graceful(ask: Callable[[], None]) -> Iterator[None]:
-    """Call ``ask()`` at the first SIGINT or SIGTERM; a second SIGINT raises KeyboardInterrupt at once."""
+    """Call ``ask()`` at the first of :data:`SIGNALS`; a second SIGINT raises KeyboardInterrupt at once."""
     asked = False
 
     def handler(number: int, frame: FrameType | None) -> None:
@@ -35,7 +42,7 @@ def graceful(ask: Callable[[], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt, as SIGINT does."""
+    """The other signals raise KeyboardInterrupt, as SIGINT does."""
 
     def handler(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -57,11 +64,11 @@ def keyboard_interrupt_kept() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _handling(handler: Handler) -> Iterator[None]:
-    """Handle both signals; outside the main thread, where none can be handled, leave everything as it is."""
+    """Handle all of :data:`SIGNALS`; outside the main thread, where none can be handled, leave everything as it is."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, handler) for number in SIGNALS}
     try:
         yield
     finally:

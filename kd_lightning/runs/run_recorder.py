@@ -78,7 +78,7 @@ class RunRecorder(Recorder):
         self._since = time.monotonic()
 
     @property
-    def done(self) -> bool:
+    def done(self) -> bool:  # type: ignore[override]  # read only here: it follows from the status
         return self.status != "running"
 
     # -- continuing ----------------------------------------------------------------------------------------------
@@ -127,14 +127,14 @@ class RunRecorder(Recorder):
             # of equals the later: a small validation set saturates while training goes on
             self.best, self.best_epoch, self.best_step = value, epoch, step
             self.best_metrics = dict(metrics)
-            content = {"state_dict": member.weights(), "epoch": epoch, "global_step": step, "metrics": metrics}
+            content = {"state_dict": member.measured_weights(), "epoch": epoch, "global_step": step, "metrics": metrics}
             save_checkpoint(self.spec.best_checkpoint, content | {"fingerprint": self.spec.fingerprint})
         if self.mark is None or self._gain(value, self.mark) > self._min_delta:
             self.mark, self.stale = value, 0
         else:
             self.stale += 1
         self.epoch, self.step = epoch + 1, step
-        if self._patience is not None and self.stale >= self._patience:
+        if self._patience is not None and self.stale >= self._patience and self._may_stop(epoch + 1, step):
             self.status = "stopped"
             self.save(member, epoch + 1, 0, step)
         self._report(self.spec.name, epoch=epoch + 1, metric=self.declared.monitored, value=value, best=self.best)
@@ -187,10 +187,21 @@ class RunRecorder(Recorder):
 
     # -- the end -------------------------------------------------------------------------------------------------
     def finish(self) -> None:
-        """Training reached its end (or stopped early)."""
+        """Training reached its end (or stopped early). Without any validation, the last state is taken for the best."""
         self._clock()
-        if self.status in ("running", "stopped"):
-            self.status = "finished"
+        if self.status not in ("running", "stopped"):
+            return
+        self.status = "finished"
+        if self.best is not None:
+            return
+        if not self.spec.last_checkpoint.is_file():
+            self.failed(UserError("not one batch was trained: see trainer.limit_train_batches, trainer.max_epochs"))
+            return
+        last = load_checkpoint(self.spec.last_checkpoint, "run_dir")
+        kept = {key: last[key] for key in ("state_dict", "epoch", "global_step", "fingerprint")}
+        save_checkpoint(self.spec.best_checkpoint, {**kept, "metrics": {}})
+        self.best_epoch, self.best_step = last["epoch"] - 1, last["global_step"]
+        log.warning("%s: no validation was made, so the last state is tested", self.spec.name)
 
     def close(self, final: dict[str, Any] | None = None, table: str | None = None) -> None:
         """Close the files and loggers; ``final`` metrics and the ``table`` of the result are told to them first.
@@ -215,6 +226,11 @@ class RunRecorder(Recorder):
         now = time.monotonic()
         self.seconds += now - self._since
         self._since = now
+
+    def _may_stop(self, epochs: int, steps: int) -> bool:
+        """Early stopping leaves the smallest length alone: ``trainer.min_epochs``, ``trainer.min_steps``."""
+        trainer = self.spec.config.get("trainer") or {}
+        return epochs >= (trainer.get("min_epochs") or 0) and steps >= (trainer.get("min_steps") or 0)
 
     def _gain(self, value: float, over: float) -> float:
         return self.declared.monitored.sign * (value - over)

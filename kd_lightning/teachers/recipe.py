@@ -17,6 +17,8 @@ PLAIN = {
     "seed": Rule("integer", low=0),
     "scheduler_interval": Rule("text", choices=("step", "epoch")),
 }
+LENGTHS = frozenset({"max_epochs", "min_epochs", "max_steps", "min_steps", "max_time"})
+"""Of ``trainer``: how long the student's training is. The teacher's own is ``teacher.train.max_epochs``."""
 START = "kd_lightning.teachers.start"
 TARGETS = ("optimizer", "scheduler", "teacher", "method")
 """Parts with a ``_target_`` of their own, which is checked as such wherever it stands."""
@@ -75,14 +77,17 @@ def own_run(config: Mapping[str, Any], sizes: Mapping[str, int], where: str = "t
     own["method"] = copy.deepcopy(recipe.get("method") or ALONE_METHOD)
     own["optimizer"] = recipe["optimizer"]
     scheduler = recipe.get("scheduler")
-    own["scheduler"] = scheduler and {**scheduler, "interval": recipe.get("scheduler_interval", "step")}
-    own["trainer"] = {**config["trainer"], "max_epochs": recipe["max_epochs"], "accumulate_grad_batches": 1}
+    interval = recipe.get("scheduler_interval")
+    own["scheduler"] = {**scheduler, "interval": interval} if scheduler and interval else scheduler
+    shared = {key: value for key, value in config["trainer"].items() if key not in LENGTHS}  # those are the student's
+    own["trainer"] = {**shared, "max_epochs": recipe["max_epochs"], "accumulate_grad_batches": 1}
     own["seed"] = recipe.get("seed", 0)
     own["baseline"] = False
     own["early_stopping"] = {"patience": None, "min_delta": 0.0}
     own["pictures"] = {"every_n_epochs": 0, "samples": 0}
     own["channels_last"] = bool(teacher.get("channels_last"))
     own["compile"] = False
+    own["init_from"] = None
     return own
 
 

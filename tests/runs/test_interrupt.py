@@ -8,10 +8,10 @@ import threading
 
 import pytest
 
-from kd_lightning.runs.interrupt import graceful, stoppable
+from kd_lightning.runs.interrupt import SIGNALS, graceful, stoppable
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_the_first_signal_asks_and_the_handlers_are_put_back(number):
     before, asked = signal.getsignal(number), []
     with graceful(lambda: asked.append(1)):
@@ -36,8 +36,8 @@ def test_a_second_ctrl_c_raises_and_a_second_sigterm_does_not():
     assert asked == [1, 1, "still here"]
 
 
-def test_outside_of_training_sigterm_stops_as_ctrl_c_does():
-    for number in (signal.SIGINT, signal.SIGTERM):
+def test_outside_of_training_every_signal_stops_as_ctrl_c_does():
+    for number in SIGNALS:
         with pytest.raises(KeyboardInterrupt), stoppable():
             os.kill(os.getpid(), number)
 

@@ -14,6 +14,7 @@ from kd_lightning.member import Member
 from kd_lightning.method import Method
 from kd_lightning.runs.run_recorder import RunRecorder
 from kd_lightning.runs.spec import RunSpec
+from kd_lightning.schedules.learning_rate import RunLength
 from kd_lightning.tasks.classification import ClassificationTask
 
 CONFIG = {
@@ -34,7 +35,7 @@ def member() -> Member:
     made = Member(
         nn.Linear(4, 3), Method({}, {"task": 1.0}), ClassificationTask(), optimizer=lambda p: torch.optim.SGD(p, lr=0.1)
     )
-    made.configure(epochs=3, steps_per_epoch=2, device=torch.device("cpu"))
+    made.configure(RunLength(6, 2), device=torch.device("cpu"))
     return made
 
 
