@@ -6,6 +6,7 @@ kind of task, of teacher or of file: losses are the method's, metrics the task's
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -30,9 +31,12 @@ from kd_lightning.trainer_facts import (
     at_end,
     averages_weights,
     complete_methods,
+    ends_by_time,
     refuse_settings,
     run_length,
 )
+
+log = logging.getLogger(__name__)
 
 
 class Distiller(pl.LightningModule):
@@ -124,6 +128,10 @@ class Distiller(pl.LightningModule):
         optimizers = [member.configure(length, device=self.device) for member in self.members]
         if not self.trainer.enable_validation and any(member.follows_metric for member in self.members):
             raise UserError("scheduler follows the validation metric, and there is no validation: choose another one")
+        if ends_by_time(self.trainer) and any(member.scheduler is not None for member in self.members):
+            log.warning(
+                "max_time may end the run before its learning-rate schedule, which spans max_epochs or max_steps"
+            )
         return Lockstep(optimizers)
 
     def on_fit_start(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import StochasticWeightAveraging, WeightAveraging
+from pytorch_lightning.callbacks import StochasticWeightAveraging, Timer, WeightAveraging
 from torch import nn
 from torch.utils.data import IterableDataset
 
@@ -38,6 +38,13 @@ def run_length(trainer: pl.Trainer, accumulate: int) -> RunLength:
     total = max(1, min(ends)) if ends else None
     per_epoch = steps if steps is not None else total if total is not None else 1
     return RunLength(total, max(1, per_epoch if total is None else min(per_epoch, total)))
+
+
+def ends_by_time(trainer: pl.Trainer) -> bool:
+    """Whether ``max_time`` may end the run before its length in epochs or steps does."""
+    return any(
+        isinstance(callback, Timer) and callback.time_remaining() is not None for callback in _callbacks(trainer)
+    )
 
 
 def example_batch(trainer: pl.Trainer) -> Batch:

@@ -10,6 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from kd_lightning.callbacks.fast_forward import FastForward
+from kd_lightning.callbacks.states import CallbackStates
 from kd_lightning.config.build import build_member, build_task, build_trainer, instantiate
 from kd_lightning.distiller import Distiller
 from kd_lightning.errors import RunInterrupted
@@ -155,9 +156,12 @@ class Group:
         distiller = Distiller(self.teacher, members, recorders, log_every_n_steps=steps)
         self._distiller = distiller
         callbacks = list((instantiate(self.config["callbacks"], "callbacks") or {}).values())
+        states = CallbackStates(callbacks, place.callbacks)
+        if callbacks:
+            recorders[0].callback_states = states.collect
         trainer = build_trainer(
             self.config,
-            callbacks=[FastForward(place), *([self.shown] if self.shown else []), *callbacks],
+            callbacks=[FastForward(place), states, *([self.shown] if self.shown else []), *callbacks],
             logger=recorders[0].loggers if callbacks and len(indices) == 1 else False,
             default_root_dir=str(self.specs[indices[0]].run_dir),
             enable_checkpointing=any(isinstance(c, pl.callbacks.Checkpoint) for c in callbacks),

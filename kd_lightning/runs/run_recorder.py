@@ -69,6 +69,7 @@ class RunRecorder(Recorder):
         self.checkpoint_every_n_steps = config["checkpoint"]["every_n_steps"]
         self._patience = config["early_stopping"]["patience"]
         self._min_delta = float(config["early_stopping"]["min_delta"] or 0.0)
+        self.callback_states: Callable[[], dict[str, Any]] | None = None  # of a run with callbacks of its own
         self._loader_state = loader_state
         self._draw = draw
         self._report = report or (lambda name, **what: None)
@@ -101,7 +102,9 @@ class RunRecorder(Recorder):
             setattr(self, name, value)
         self._teacher_logged = self.best is not None
         self._metrics_file.rewind(content["global_step"])
-        return Progress(content["epoch"], content["batch"], content["global_step"], content["loader"])
+        return Progress(
+            content["epoch"], content["batch"], content["global_step"], content["loader"], content.get("callbacks")
+        )
 
     # -- from the Distiller --------------------------------------------------------------------------------------
     def started(self, member: Member) -> None:
@@ -153,6 +156,7 @@ class RunRecorder(Recorder):
             "training": member.training_state(),
             "recorder": {name: getattr(self, name) for name in KEPT},
             "loader": self._loader_state() if batch and self._loader_state else None,
+            "callbacks": self.callback_states() if self.callback_states is not None else None,
             "epoch": epoch,
             "batch": batch,
             "global_step": step,

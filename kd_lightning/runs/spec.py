@@ -74,6 +74,7 @@ class Progress:
     batch: int = 0
     step: int = 0
     loader: dict[str, Any] | None = field(default=None, compare=False)
+    callbacks: dict[str, Any] | None = field(default=None, compare=False)
 
 
 def shared_part(config: Mapping[str, Any]) -> dict[str, Any]:
