@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 UNLABELLED = -1
+TARGET_NAMES = ("target", "label", "labels", "y")
+"""How the target of a sample or batch by name is called."""
 
 
 class Batch(NamedTuple):
@@ -49,6 +52,8 @@ def batch_size(inputs: Any) -> int:
         return inputs.shape[0]
     if isinstance(inputs, dict):
         return batch_size(next(iter(inputs.values())))
+    if isinstance(inputs, list) and all(isinstance(value, str) for value in inputs):
+        return len(inputs)
     if isinstance(inputs, (list, tuple)) and inputs:
         return batch_size(inputs[0])
     raise ValueError(
@@ -57,9 +62,17 @@ def batch_size(inputs: Any) -> int:
 
 
 def as_batch(batch: Any) -> Batch:
-    """A user's own loader may yield ``(inputs, target)`` or ``(inputs, target, index)``; wrap it."""
+    """A user's own loader may yield ``(inputs, target)``, ``(inputs, target, index)``, a mapping with a target called as
+    in ``TARGET_NAMES``, or inputs alone, a tensor, which then have no label; wrap it."""
     if isinstance(batch, Batch):
         return batch
+    if isinstance(batch, Tensor):
+        return Batch(batch, torch.full((len(batch),), UNLABELLED, device=batch.device))
+    if isinstance(batch, Mapping):
+        target = next((name for name in TARGET_NAMES if name in batch), None)
+        if target is not None:
+            inputs = {name: value for name, value in batch.items() if name != target}
+            return Batch(next(iter(inputs.values())) if len(inputs) == 1 else inputs, batch[target])
     if isinstance(batch, (list, tuple)) and len(batch) in (2, 3):
         index = batch[2] if len(batch) == 3 else None
         return Batch(batch[0], batch[1], torch.as_tensor(index) if index is not None else None)

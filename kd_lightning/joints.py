@@ -175,6 +175,8 @@ class Task(Protocol):
         name: "classification", …
         metrics: every figure that its evaluator may return; written into ``result.json``, where all readers find them.
         monitor: the name of the student's metric that chooses the best checkpoint; it has a direction.
+
+    Optional: ``monitor_without_labels``, which takes its place where no validation sample has a label.
     """
 
     name: str
@@ -202,26 +204,44 @@ class Task(Protocol):
         ...
 
 
+@runtime_checkable
 class DataModule(Protocol):
     """Where batches come from: a LightningDataModule with fixed splits and reproducible views.
 
     Attributes:
         class_names: names of the classes, or None.
-        mean, std: per channel, by which the loader normalised the inputs; None where nobody knows.
+        mean, std: per channel, by which the inputs were normalised; None where nobody knows.
         views: how often a sample's augmented view changes: 1 never, K cycles, 0 a fresh one each epoch.
+        extra_views: how many further views of the same samples a training batch has (:attr:`Batch.also`).
     """
 
     class_names: Sequence[str] | None
     mean: Sequence[float] | None
     std: Sequence[float] | None
     views: int
+    extra_views: int
 
     def sizes(self) -> dict[str, int]:
-        """What a model's configuration may leave to the data (``num_classes``, ``in_channels``, …), by name."""
+        """What a model's configuration may leave to the data (``num_classes``, ``in_channels``, …), by name.
+
+        What the data does not have is absent.
+        """
         ...
 
     def example_batch(self) -> Batch:
         """Two samples, to infer shapes from."""
+        ...
+
+    def labelled_in(self, split: str) -> int:
+        """How many samples of ``split``, "train" or "val", have a label."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """What ``result.json`` says of the data: sizes, class names, normalisation, the form of the inputs."""
+        ...
+
+    def summary(self) -> str:
+        """One line to show before training: samples, labels, inputs, and what a user should know of them."""
         ...
 
     def train_dataloader(self) -> Any: ...

@@ -21,7 +21,7 @@ torch:
     ``SummaryWriter._get_file_writer``: a summary of our own, TensorBoard's HParams (``runs/hparams.py``).
     ``Module._compiled_call_impl``: one call of a compiled student without compiling it (``member.py``).
     ``Tensor._version``: whether a tapped feature was overwritten in place (``taps.py``).
-    ``_orig_mod``: the module within what ``torch.compile`` returned (``taps.py``, ``runs/latency.py``).
+    ``_orig_mod``: the module within what ``torch.compile`` returned (``calling.py``, ``runs/latency.py``).
 
 torchmetrics (if it is installed):
     ``Metric._reductions``: how each of a metric's states adds up over processes (``metrics/collection.py``).

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kd_lightning.calling import ask, unwrapped
 from kd_lightning.errors import UserError
 from kd_lightning.layout import channels_first, split_layout
 from kd_lightning.outputs import ModelOutput, as_model_output
@@ -53,7 +54,8 @@ class Taps:
             plain, layout = split_layout(str(layer))
             name = plain.removesuffix(INPUT)
             if not name or name not in modules:
-                raise UserError(f"method.taps.{role}.{tap}: {no_such_layer(name, list(modules))}")
+                key = f"method.taps.{role}" if tap == layer else f"method.taps.{role}.{tap}"
+                raise UserError(f"{key}: {no_such_layer(name, list(modules))}")
             hook = self._hook(tap, of_input=plain.endswith(INPUT), layout=layout)
             self._handles.append(modules[name].register_forward_hook(hook))
 
@@ -64,10 +66,10 @@ class Taps:
             UserError: a tapped layer did not run, gave no tensor, or was overwritten by a later in-place operation.
         """
         if not self.layers:
-            return as_model_output(forward(inputs))
+            return as_model_output(ask(forward, inputs))
         self._recording = True
         try:
-            output = as_model_output(forward(inputs))
+            output = as_model_output(ask(forward, inputs))
             self._check()
             return replace(output, features={**output.features, **self._captured})
         finally:
@@ -111,17 +113,6 @@ class Taps:
                 )
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The module inside torch.compile's and DistributedDataParallel's wrappers."""
-    while True:
-        inner = getattr(model, "_orig_mod", None)
-        if inner is None and isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-            inner = model.module
-        if inner is None:
-            return model
-        model = inner
-
-
 def no_such_layer(name: str, layers: list[str]) -> str:
     """Words for a layer that a model does not have: what was probably meant, or what there is."""
     known = [layer for layer in layers if layer]
@@ -129,4 +120,4 @@ def no_such_layer(name: str, layers: list[str]) -> str:
     if close:
         return f"the model has no layer {name!r}; did you mean {' or '.join(close)}?"
     listed = ", ".join(known[:40]) + (f", … ({len(known)} in all)" if len(known) > 40 else "")
-    return f"the model has no layer {name!r}; it has {listed}"
+    return f"the model has no layer {name!r}; it has {listed} (kd-layers shows them)"

@@ -25,6 +25,7 @@ ROOMS = (
     "metrics",
     "joints",  # what the parts may know of each other
     "schedules",
+    "calling",  # how a model is given inputs of any structure
     "taps",
     "losses",
     "models",

@@ -16,15 +16,16 @@ from torch import nn
 
 from kd_lightning.batch import Batch
 from kd_lightning.errors import UserError
-from kd_lightning.joints import Task
+from kd_lightning.joints import DataModule, Task
 from kd_lightning.member import Member
 from kd_lightning.outputs import ModelOutput
 from kd_lightning.rng import RngStream
-from kd_lightning.runs.data_content import SIZES, sizes_of
 from kd_lightning.runs.directory import checkpoint_in
 from kd_lightning.runs.weights import load_weights_file
 from kd_lightning.tasks.base import check_task
 
+SIZES = ("num_classes", "in_channels", "in_features", "image_size")
+"""What a model's configuration may leave to the data, by the word "auto" or by not giving it."""
 MEMBER_KEYS = ("precision", "gradient_clip_val", "accumulate_grad_batches")
 """Keys of ``trainer`` that are each student's own: Lightning's would act on the group as a whole."""
 
@@ -44,21 +45,32 @@ def instantiate(node: Mapping[str, Any], where: str, **given: Any) -> Any:
 def build_datamodule(config: Mapping[str, Any]) -> Any:
     """The data module, its splits ready."""
     datamodule = instantiate(config["data"], "data")
+    if not isinstance(datamodule, DataModule):
+        needed = (*DataModule.__annotations__, "sizes", "example_batch", "data_fingerprint")
+        missing = ", ".join(name for name in needed if not hasattr(datamodule, name))
+        raise UserError(
+            f"data: {config['data'].get('_target_')} has no {missing}: derive it from "
+            "kd_lightning.data.module.DistillationDataModule, or give its data sets to data=dataset"
+        )
     datamodule.prepare_data()
     datamodule.setup("fit")
     return datamodule
 
 
-def build_task(config: Mapping[str, Any]) -> Task:
-    """The task, known to be whole."""
+def build_task(config: Mapping[str, Any], data: DataModule | None = None) -> Task:
+    """The task, known to be whole; with ``data`` without labelled validation samples the metric that needs none chooses
+    the best checkpoint."""
     task: Task = instantiate(config["task"], "task")
     check_task(task)
+    without = getattr(task, "monitor_without_labels", None)
+    if data is not None and without is not None and config.get("teacher") and not data.labelled_in("val"):
+        task.monitor = without
     return task
 
 
-def build_model(node: Mapping[str, Any], datamodule: Any, where: str) -> nn.Module:
+def build_model(node: Mapping[str, Any], datamodule: DataModule, where: str) -> nn.Module:
     """A model from its node; sizes that are "auto", or required and not given, come from the data."""
-    return build_sized_model(node, sizes_of(datamodule), where)
+    return build_sized_model(node, datamodule.sizes(), where)
 
 
 def build_sized_model(node: Mapping[str, Any], sizes: Mapping[str, int], where: str) -> nn.Module:
@@ -88,7 +100,8 @@ def fill_auto(node: Mapping[str, Any], sizes: Mapping[str, int], where: str) -> 
     }
     for key in sorted(wanted):
         if key not in sizes:
-            raise UserError(f"{where}.{key}: the data do not say it; give a number")
+            known = ", ".join(f"{name}={size}" for name, size in sizes.items()) or "none"
+            raise UserError(f"{where}.{key}: the data does not say it (it says {known}): give a number")
         node[key] = sizes[key]
     return node
 

@@ -196,6 +196,7 @@ ARGUMENTS: dict[str, Key] = {
     "train_size": Key(_COUNT_OR_NULL),
     "labelled": Key(Rule("integer", null=True, low=0)),
     "views": Key(Rule("integer", null=True, low=0)),
+    "extra_views": Key(Rule("integer", low=0)),
     "max_epochs": Key(_COUNT),
     "max_steps": Key(Rule("integer", low=-1)),
     "accumulate_grad_batches": Key(_COUNT),

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from kd_lightning.data.augment import CropFlip
+from kd_lightning.data.augment import CropFlip, moved_along
 
 
 class ArrayData(Dataset):
@@ -69,11 +69,17 @@ class ArrayData(Dataset):
 
     def gather(self, indices: Tensor, view: int) -> tuple[Tensor, Tensor]:
         """One batch: inputs float32 of shape (N, ...) and their targets, for ``indices`` int64 of shape (N,)."""
-        if self.augment is not None:
-            values = self.augment.gather(self._storage, indices, self.seed, view)
-        else:
-            values = self._storage.index_select(0, indices)
-        return self._normalise(values), self.targets.index_select(0, indices)
+        target = self.targets.index_select(0, indices)
+        if self.augment is None:
+            return self._normalise(self._storage.index_select(0, indices)), target
+        values = self.augment.gather(self._storage, indices, self.seed, view)
+        places = torch.arange(len(indices))
+        target = moved_along(self.augment, target, values.shape[-2:], places, self.seed, view, indices)
+        return self._normalise(values), target
+
+    def read(self, indices: Tensor, view: int) -> tuple[Tensor, Tensor]:
+        """The same as :meth:`gather`."""
+        return self.gather(indices, view)
 
     def describe(self, index: int) -> str:
         """How an error message calls a sample."""

@@ -11,11 +11,14 @@ of values a sample instead of index arithmetic for each pixel.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kd_lightning.batch import UNLABELLED
 from kd_lightning.errors import UserError
 
 _MASK = (1 << 64) - 1
@@ -89,13 +92,16 @@ class CropFlip:
         """What the views depend on, for fingerprints."""
         return {"crop_padding": self.crop_padding, "flip": self.flip, "padding_mode": self.padding_mode}
 
-    def pad(self, images: Tensor) -> Tensor:
-        """Images (N, C, H, W) with the border that crops are taken from: (N, C, H + 2p, W + 2p), same dtype."""
+    def pad(self, images: Tensor, outside: int = 0) -> Tensor:
+        """Images (N, C, H, W) with the border that crops are taken from: (N, C, H + 2p, W + 2p), same dtype.
+
+        ``outside`` is what lies beyond the border with ``zeros``.
+        """
         p = self.crop_padding
         if p == 0:
             return images.contiguous()
         if self.padding_mode == "zeros":
-            return F.pad(images, (p, p, p, p))
+            return F.pad(images, (p, p, p, p), value=outside)
         if self.padding_mode == "reflect" and p >= min(images.shape[2:]):
             raise UserError(
                 f"data.augment.crop_padding={p} cannot be reflected on images of {images.shape[2]}x{images.shape[3]} "
@@ -136,6 +142,29 @@ class CropFlip:
         back = torch.empty_like(order)
         back[order] = torch.arange(len(order))
         return pixels.index_select(0, back)
+
+
+def is_dense(target: Tensor, size: Sequence[int]) -> bool:
+    """Whether targets (N, ..., H, W) have a value for each pixel of images of that ``size``, (H, W)."""
+    return target.dim() >= 3 and tuple(target.shape[-2:]) == tuple(size)
+
+
+def dense_as_images(target: Tensor) -> Tensor:
+    """Targets (N, ..., H, W) as images (N, C, H, W), to be cropped and flipped like them."""
+    return target.reshape(len(target), -1, *target.shape[-2:])
+
+
+def moved_along(
+    augment: CropFlip, target: Tensor, size: Sequence[int], indices: Tensor, seed: int, view: int, draws_of: Tensor
+) -> Tensor:
+    """Targets that belong to the pixels of images of that ``size`` are cropped and flipped as these are; others stay.
+
+    Arguments as of :meth:`CropFlip.gather`. What a crop takes from outside of the picture has no label.
+    """
+    if not is_dense(target, size):
+        return target
+    padded = augment.pad(dense_as_images(target), 0 if target.is_floating_point() else UNLABELLED)
+    return augment.gather(padded, indices, seed, view, draws_of).reshape(len(indices), *target.shape[1:])
 
 
 def _mix(x: np.ndarray) -> np.ndarray:

@@ -6,48 +6,72 @@ What is missing is split off: test from the training data, always the same sampl
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from kd_lightning.data.loader.foreign import draws, tell_once
-from kd_lightning.data.loader.wrappers import gathers, with_views
+from kd_lightning.batch import UNLABELLED
+from kd_lightning.data.content import items_digest, state_digest
+from kd_lightning.data.first_look import FirstLook
+from kd_lightning.data.items import ItemForm
+from kd_lightning.data.labels import Labels, read_labels
+from kd_lightning.data.loader.foreign import ForeignCode
 from kd_lightning.data.module import DistillationDataModule
-from kd_lightning.data.sample_data import GatheredSamples, SampleData, check_pair, read_item, read_targets
-from kd_lightning.data.split import count_of, keep_first, stratified_order
+from kd_lightning.data.sample_data import Items, SampleData, samples_of
+from kd_lightning.data.samples import Samples, SeveralViews
+from kd_lightning.data.split import count_of, hidden_labels, keep_first, masked, stratified_order
+from kd_lightning.data.targets import read_targets
 from kd_lightning.errors import UserError
 
 _TEST_SEED = 1013
-_HASHED_SAMPLES = 64
 
 
 class DatasetData(DistillationDataModule):
-    """Data sets whose items are ``(inputs, target)``: inputs a tensor as the models take it, target a class number.
+    """Data sets whose items are inputs and a target in any structure, see :mod:`kd_lightning.data.items`.
 
     Args:
         train: the training data set.
         val: validation; None: ``val_size`` is split off ``train``.
         test: test; None: ``test_size`` is split off ``train``, the same samples whatever the other settings.
+        eval: the samples of ``train`` in the same order as evaluation shall see them (without random augmentation): what
+            is split off is read from it. None: from ``train.for_evaluation()`` if there is such a method, else ``train``.
         test_size: number of samples, or their fraction if below 1.
+        target: the field or position of an item that is its target, "none": there is none; None: one called target,
+            label, labels or y, or the last element.
+        inputs: the fields or positions that are the models' inputs; None: all others.
+        target_type: "classes" or "values", where :mod:`kd_lightning.data.labels` cannot know.
+        input_type: "float32" or "int64": cast inputs to it; None: see :class:`~kd_lightning.data.inputs.Inputs`.
+        collate_fn: makes a batch of a list of items (for texts of different lengths); one batch at a time.
         num_classes: None: one more than the largest training target (for values: how many a sample has).
+        classes: the labels in the order of their class numbers, where they are no numbers from 0.
         class_names: their names, or None.
         mean, std: per channel, by which your data set normalised its inputs (of pixels in [0, 1]), for a teacher that
-            expects another normalisation; None: it did not normalise.
+            expects another normalisation; None: nobody knows.
         settings: those of :class:`~kd_lightning.data.module.DistillationDataModule`. ``augment`` crops and flips inputs
-            of shape (C, H, W), reproducibly. A data set that draws random numbers itself gets those of (seed, view,
-            sample) from torch's, numpy's and Python's own generators, and a new view each epoch (``views=0``).
+            of shape (C, H, W), reproducibly, and targets (H, W) with them. Where the data set draws random numbers
+            itself, from the generators of torch, numpy or Python, these are seeded for each sample and view; ``views``
+            None is then 0.
     """
+
+    scale = 1.0
 
     def __init__(
         self,
         train: Dataset,
         val: Dataset | None = None,
         test: Dataset | None = None,
+        eval: Dataset | None = None,
         test_size: float = 0.2,
+        target: str | int | None = None,
+        inputs: Sequence[str | int] | None = None,
+        target_type: Literal["classes", "values"] | None = None,
+        input_type: Literal["float32", "int64"] | None = None,
+        collate_fn: Callable[[list[Any]], Any] | None = None,
         num_classes: int | None = None,
+        classes: Sequence[Any] | None = None,
         class_names: Sequence[str] | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
@@ -56,102 +80,189 @@ class DatasetData(DistillationDataModule):
         super().__init__(**settings)
         if test_size <= 0:
             raise UserError(f"data.test_size must be > 0, got {test_size}")
-        inputs, _ = check_pair(train, "data.train")
+        self._state = state_digest(train)  # before anything is read: a data set may keep what it has read
+        self._items = Items(train, "data.train")
+        self.form = ItemForm(target, inputs, collate_fn)
+        look = self._look = FirstLook(self._items, self.form, input_type)
+        if self.augment is not None:
+            look.require_pictures()
+        self.sample_shape, self.draws, self.notes = look.shape, look.draws, [*look.notes]
+        if look.shape is not None and len(look.shape) >= 2:
+            self.in_channels = look.shape[0]
+        if look.shape is not None and len(look.shape) == 3 and look.shape[1] == look.shape[2]:
+            self.image_size = look.shape[2]
         if settings.get("views") is not None:
             self.views = settings["views"]  # the data set's own views may differ without an augmentation of ours
-        elif draws(train, 0):
+        elif self.draws:
             self.views = 0
-            tell_once(f"data: {type(train).__name__} draws random numbers: a new view each epoch, seeded by data.seed")
-        self.sample_shape = tuple(inputs.shape)
-        if self.augment is not None and len(self.sample_shape) != 3:
-            raise UserError(
-                f"data.augment crops images (C, H, W), the samples have shape {self.sample_shape}: set it false"
-            )
-        channels = self.sample_shape[0] if self.sample_shape else 1
-        self.mean, self.std = list(mean or [0.0] * channels), list(std or [1.0] * channels)
-        self.in_channels = channels
-        self.image_size = self.sample_shape[-1] if len(self.sample_shape) == 3 else 1
-        self._sets: dict[str, Any] = {"train": train, "val": val, "test": test}
-        self.test_size, self.class_names = test_size, list(class_names) if class_names is not None else None
+        self.mean, self.std = _numbers(mean), _numbers(std)
+        self._sets: dict[str, Any] = {"train": train, "val": val, "test": test, "eval": _for_evaluation(train, eval)}
+        self.test_size, self._given_names = test_size, class_names
+        self._given = {"num_classes": num_classes, "classes": classes, "target_type": target_type}
+        self._labels: Labels | None = None
         self._targets: Tensor | None = None
-        self._given_classes = num_classes
+        self._hidden: Tensor | None = None
 
     @property
-    def in_features(self) -> int:
-        """Values a sample."""
-        return torch.Size(self.sample_shape).numel()
+    def in_features(self) -> int | None:
+        """Values a sample; None where it is no single tensor."""
+        return None if self.sample_shape is None else torch.Size(self.sample_shape).numel()
 
     @property
-    def num_classes(self) -> int:
+    def num_classes(self) -> int | None:  # type: ignore[override]
         """As given, or counted in the training targets."""
-        if self._given_classes is not None:
-            return self._given_classes
-        targets = self._train_targets()
-        if targets.is_floating_point():
-            return targets[0].numel()
-        return int(targets.max()) + 1
+        return self.labels.num_classes
+
+    @property
+    def class_names(self) -> list[str] | None:  # type: ignore[override]
+        """As given, or the labels where they are texts."""
+        return self.labels.names
+
+    @property
+    def labels(self) -> Labels:
+        """What the training targets mean; reads them."""
+        if self._labels is None:
+            raw, complete = read_targets(self._sets["train"], self.form, self._items, self._items.rows)
+            self._labels = read_labels(raw, "data.train", class_names=self._given_names, **self._given)
+            self.notes += self._labels.notes
+            if complete and self._labels.kind != "none":
+                self._targets = self._labels.encode(raw, self._items.rows)
+        return self._labels
+
+    def labelled_in(self, split: str) -> int:
+        """How many samples of ``split``, "train" or "val", have a label, as far as it is known without reading them."""
+        if self.labels.kind == "none":
+            return 0
+        self.setup("fit")
+        if split == "train" and self._hidden is not None:
+            return int((~self._hidden).sum())
+        return super().labelled_in(split)
+
+    def several_views(self, dataset: Samples) -> SeveralViews:
+        """The training data set with the further views of each sample; one that draws gets numbers for each view."""
+        made = super().several_views(dataset)
+        if self.draws:
+            made = SeveralViews(dataset, self.extra_views, self._seeded)
+        return made
+
+    def _seeded(self, view: int, index: int, read: Callable[[], None]) -> None:
+        with ForeignCode(self._sets["train"], self.seed, view).turn() as turn:
+            turn.sample(index, read)
 
     def build_splits(self) -> tuple[SampleData, SampleData, str]:
-        """Training and validation samples, and the digest of targets, choice, and some of the inputs."""
-        train, val, targets = self._sets["train"], self._sets["val"], self._train_targets()
-        self._check_classes(targets)
-        pool = self._order()[0]
+        """Training and validation samples, and the digest of data set, targets, choice, and items."""
+        val, pool = self._sets["val"], self._order()[0]
         if val is None:
-            pool = pool[stratified_order(targets[pool], self.split_seed)]
-            val_size = count_of(self.val_size, len(pool), "data.val_size")
-            val_data = _samples(train, pool[:val_size], "the training data")
-            pool = pool[val_size:]
+            order = self._shuffled(pool, self.split_seed)
+            size = count_of(self.val_size, len(order), "data.val_size")
+            val_data = self._samples("eval", order[:size], "the training data")
+            chosen = torch.zeros(self._items.rows, dtype=torch.bool)
+            chosen[order[:size]] = True
+            whole = len(order) == len(pool)
+            pool = order[size:] if whole else self._stratified(pool[~chosen[pool]])
         else:
-            check_pair(val, "data.val")
-            val_data = _samples(val, torch.arange(len(val)), "the validation data")
-            pool = pool[stratified_order(targets[pool], self.split_seed)]
+            val_data = self._whole("val", "the validation data")
+            pool = self._stratified(pool)
         rows = keep_first(pool, self.train_size)
-        if self.labelled is not None and self.labelled > len(rows):
-            raise UserError(f"data.labelled={self.labelled} is more than the {len(rows)} training samples: lower it")
-        train_data = _samples(train, rows, "the training data", self.labelled, self.augment, self.seed)
-        digest = hashlib.blake2b(repr((len(train), self.labelled, self.sample_shape)).encode(), digest_size=16)
-        for part in (
-            rows,
-            targets,
-            *(torch.as_tensor(read_item(train, i, "data.train")[0]) for i in rows[:_HASHED_SAMPLES].tolist()),
-        ):
-            digest.update(part.contiguous().numpy().tobytes())
-        return train_data, val_data, digest.hexdigest()
+        known = None if self._targets is None else self._targets[rows]
+        self._hidden = hidden_labels(known, len(rows), self.labelled)
+        train_data = self._samples("train", rows, "the training data", hidden=self._hidden, augment=self.augment)
+        if self.draws and self._sets["eval"] is self._sets["train"] and (val is None or self._sets["test"] is None):
+            self.notes.append(
+                "the data set draws random numbers, also for what is split off for validation or test: data.eval gives "
+                "the same samples without"
+            )
+        return train_data, val_data, self._digest(rows)
 
     def build_test(self) -> SampleData:
         """The test samples."""
-        test = self._sets["test"]
-        if test is None:
-            return _samples(self._sets["train"], self._order()[1], "the training data")
-        check_pair(test, "data.test")
-        return _samples(test, torch.arange(len(test)), "the test data")
+        if self._sets["test"] is None:
+            return self._samples("eval", self._order()[1], "the training data")
+        return self._whole("test", "the test data")
 
     def view_settings(self) -> Mapping[str, Any]:
         """Everything but the samples that a model's training input depends on."""
-        return {**super().view_settings(), "dataset": type(self._sets["train"]).__qualname__}
+        varied = {"seed": self.seed, "views": self.views} if self.draws else {}
+        made = {"dataset": type(self._sets["train"]).__qualname__, "items": self.form.settings(), **varied}
+        return {**super().view_settings(), **made, "input_type": self._look.inputs.input_type}
+
+    def _digest(self, rows: Tensor) -> str:
+        digest = hashlib.blake2b(repr((self._items.rows, self.labelled, self.sample_shape)).encode(), digest_size=16)
+        digest.update(self._state.encode())
+        for part in (rows, self._targets):
+            if part is not None:
+                digest.update(part.contiguous().numpy().tobytes())
+        if self._look.repeats:
+            digest.update(items_digest(rows, self._items).encode())
+        return digest.hexdigest()
 
     def _order(self) -> tuple[Tensor, Tensor]:
         """Rows of the training data set that are not test, and those that are."""
-        total = len(self._sets["train"])
+        rows = torch.arange(self._items.rows)
         if self._sets["test"] is not None:
-            return torch.arange(total), torch.arange(0)
-        order = stratified_order(self._train_targets(), _TEST_SEED)
-        cut = count_of(self.test_size, total, "data.test_size")
-        return order[cut:], order[:cut]
+            return rows, rows[:0]
+        order = self._shuffled(rows, _TEST_SEED)
+        cut = count_of(self.test_size, len(order), "data.test_size")
+        if len(order) == len(rows):
+            return order[cut:], order[:cut]
+        chosen = torch.zeros(len(rows), dtype=torch.bool)
+        chosen[order[:cut]] = True
+        return rows[~chosen], order[:cut]
 
-    def _train_targets(self) -> Tensor:
-        if self._targets is None:
-            self._targets = read_targets(self._sets["train"], "data.train")
-        return self._targets
+    def _shuffled(self, rows: Tensor, seed: int) -> Tensor:
+        """Those of ``rows`` that can be tested, in stratified order: the labelled ones, if there are any."""
+        classes = self._classes(rows)
+        if not classes.is_floating_point() and classes.dim() == 1:
+            known = classes != UNLABELLED
+            if bool(known.any()):
+                rows, classes = rows[known], classes[known]
+        return rows[stratified_order(classes, seed)]
 
-    def _check_classes(self, targets: Tensor) -> None:
-        if targets.is_floating_point() or self._given_classes is None:
-            return
-        largest = int(targets.max())
-        if largest >= self._given_classes:
-            raise UserError(f"data.num_classes={self._given_classes}, but a target is {largest}: classes count from 0")
+    def _stratified(self, rows: Tensor) -> Tensor:
+        return rows[stratified_order(self._classes(rows), self.split_seed)]
+
+    def _classes(self, rows: Tensor) -> Tensor:
+        """Class numbers of some rows, or anything else as long, which is only shuffled."""
+        kind = self.labels.kind
+        return self._targets[rows] if self._targets is not None and kind == "classes" else torch.zeros(len(rows))
+
+    def _samples(self, split: str, rows: Tensor, name: str, **changes: Any) -> SampleData:
+        labels = self.labels
+        targets = None if self._targets is None else self._targets[rows]
+        if targets is not None and changes.get("hidden") is not None:
+            targets = masked(targets, changes["hidden"])
+        options = {"targets": targets, "seed": self.seed, "name": name, **changes}
+        return samples_of(self._sets[split], rows, self.form, self._look.inputs, labels, **options)
+
+    def _whole(self, split: str, name: str) -> SampleData:
+        """All samples of a validation or test data set; its first one has to be like the training samples."""
+        key, dataset = f"data.{split}", self._sets[split]
+        items = Items(dataset, key)
+        labels = self.labels.of(key)
+        made = samples_of(
+            dataset, torch.arange(items.rows), self.form, self._look.inputs, labels, seed=self.seed, name=name
+        )
+        inputs, _ = self.form.split(items(0))
+        mine, theirs = (
+            tuple(value.shape) if isinstance(value, Tensor) else None for value in (self._look.first, inputs)
+        )
+        if self.form.collate_fn is None and mine != theirs:
+            raise UserError(f"{key}: inputs have the shape {theirs}, those of data.train {mine}")
+        return made
 
 
-def _samples(dataset: Any, rows: Tensor, name: str, *changes: Any) -> SampleData:
-    kind = GatheredSamples if gathers(with_views(dataset)) else SampleData
-    return kind(dataset, rows, *changes, name=name)
+def _for_evaluation(train: Any, given: Any) -> Any:
+    """The training samples as evaluation shall see them."""
+    made = given
+    if given is None:
+        method = getattr(train, "for_evaluation", None)
+        made = method() if callable(method) else train
+    if len(made) != len(train):
+        raise UserError(
+            f"data.eval: has {len(made)} samples, data.train {len(train)}: it gives the same samples in the same order"
+        )
+    return made
+
+
+def _numbers(values: Sequence[float] | None) -> list[float] | None:
+    return None if values is None else [float(value) for value in values]

@@ -17,7 +17,7 @@ from torch import Tensor
 from kd_lightning.data.images.crops import CentreCrop, RandomResizedCrop
 from kd_lightning.data.images.decode import MAX_PIXELS
 from kd_lightning.data.images.image_data import ImageData, ImagePixels
-from kd_lightning.data.images.image_files import class_folders, digest_files, list_images, unreadable
+from kd_lightning.data.images.image_files import class_folders, digest_files, left_out, list_images, unreadable
 from kd_lightning.data.module import DistillationDataModule
 from kd_lightning.data.split import hide_labels, keep_first, stratified_order
 from kd_lightning.errors import UserError
@@ -130,6 +130,7 @@ class ImageFolderData(DistillationDataModule):
         files, targets = self._kept(*self._pool(test=False))
         if self.train_dir is not None:
             self._pool(test=True)  # a folder that is not there shall not be told after the training
+        self.notes += filter(None, [left_out(self._train_root, self.class_names)])
         if self.val_dir is None:
             train, val = self.choose(targets)
             val_files, val_targets = [files[i] for i in val.tolist()], targets[val]

@@ -14,14 +14,15 @@ from typing import Any
 import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from kd_lightning.batch import Batch
+from kd_lightning.batch import UNLABELLED, Batch
 from kd_lightning.data.array_data import ArrayData
 from kd_lightning.data.augment import CropFlip
-from kd_lightning.data.loader.readers import read_now
 from kd_lightning.data.loader.threaded_loader import ThreadedLoader
+from kd_lightning.data.loader.wrappers import gathers
+from kd_lightning.data.samples import Samples, SeveralGatheredViews, SeveralViews, labelled, view_number
 from kd_lightning.data.split import count_of, hide_labels, keep_first, stratified_order
+from kd_lightning.data.summary import described, summary_line
 from kd_lightning.errors import UserError
 
 
@@ -40,23 +41,26 @@ class DistillationDataModule(LightningDataModule):
         augment: ``False``, ``True`` (:attr:`default_augment`), or the settings as a mapping.
         views: how often a sample's augmented view changes: 1 never, K > 1 cycles through K views by epoch, 0 a fresh
             view each epoch. None: 0 with augmentation, 1 without.
+        extra_views: further views of the same samples in each training batch's ``also``, for methods that compare views:
+            each is a function of (seed, epoch, index, which of them). >= 0.
         num_threads, prefetch, timeout: of :class:`~kd_lightning.data.loader.threaded_loader.ThreadedLoader`.
         drop_last: leave out a last, smaller training batch.
 
     Attributes:
-        num_classes: C.
+        num_classes: C; None where the data has no classes, or nobody knows how many.
         class_names: their names, or None.
-        in_channels, image_size: of the inputs (N, in_channels, image_size, image_size).
-        in_features: values a sample.
-        mean, std: per channel: inputs are ``(x - mean) / std`` of pixels in [0, 1].
+        in_channels, image_size: of the inputs (N, in_channels, image_size, image_size); None for inputs of another kind.
+        in_features: values a sample; None where it is no single tensor.
+        mean, std: per channel: inputs are ``(x / scale - mean) / std``; None where nobody knows what was done to them.
+        notes: what a user should know of the data, a few words each: said once, before training.
     """
 
-    num_classes: int
+    num_classes: int | None = None
     class_names: list[str] | None = None
-    in_channels: int
-    image_size: int
-    mean: list[float]
-    std: list[float]
+    in_channels: int | None = None
+    image_size: int | None = None
+    mean: list[float] | None = None
+    std: list[float] | None = None
     scale: float = 255.0
     default_augment: Mapping[str, Any] = {"crop_padding": 2, "flip": False}
 
@@ -71,6 +75,7 @@ class DistillationDataModule(LightningDataModule):
         labelled: int | None = None,
         augment: bool | Mapping[str, Any] = False,
         views: int | None = None,
+        extra_views: int = 0,
         num_threads: int | None = None,
         prefetch: int | None = None,
         timeout: float | None = 120.0,
@@ -88,21 +93,20 @@ class DistillationDataModule(LightningDataModule):
             raise UserError(f"data.labelled must be >= 0 or null for all, got {labelled}")
         if views is not None and views < 0:
             raise UserError(f"data.views must be 0 (fresh each epoch), 1 (fixed), K > 1 (cycled) or null, got {views}")
+        if extra_views < 0:
+            raise UserError(f"data.extra_views must be >= 0, got {extra_views}")
         self.batch_size, self.eval_batch_size, self.drop_last = batch_size, eval_batch_size, drop_last
         self.seed, self.split_seed = seed, split_seed
         self.val_size, self.train_size, self.labelled = val_size, train_size, labelled
         self.augment = self.make_augment(augment)
         self.views = (0 if views is None else views) if self.augment is not None else 1
+        self.extra_views = extra_views
         self._loading = {"num_threads": num_threads, "prefetch": prefetch, "timeout": timeout}
-        self._train: Dataset | None = None
-        self._val: Dataset | None = None
-        self._test: Dataset | None = None
+        self._train: Samples | None = None
+        self._val: Samples | None = None
+        self._test: Samples | None = None
         self._content = ""
-
-    def sizes(self) -> dict[str, int]:
-        """What a model's configuration may leave to the data, by name, as far as it is known."""
-        names = ("num_classes", "in_channels", "in_features", "image_size")
-        return {name: int(getattr(self, name)) for name in names if hasattr(self, name)}
+        self.notes: list[str] = []
 
     # ---- what a data set's own module gives -------------------------------------------------------------------------
 
@@ -125,7 +129,7 @@ class DistillationDataModule(LightningDataModule):
         made = CropFlip(**settings)
         return made if made.active else None
 
-    def build_splits(self) -> tuple[Dataset, Dataset, str]:
+    def build_splits(self) -> tuple[Samples, Samples, str]:
         """The training and validation data sets, and the hex digest of their content and choice."""
         values, targets = self.train_data()
         train, val = self.choose(targets)
@@ -140,7 +144,7 @@ class DistillationDataModule(LightningDataModule):
             digest.hexdigest(),
         )
 
-    def build_test(self) -> Dataset:
+    def build_test(self) -> Samples:
         """The test data set."""
         return self.array(*self.test_data(), f"{type(self).__name__} test")
 
@@ -159,9 +163,21 @@ class DistillationDataModule(LightningDataModule):
         return keep_first(order[val_size:], self.train_size), order[:val_size]
 
     @property
-    def in_features(self) -> int:
+    def in_features(self) -> int | None:
         """Values a sample: channels x height x width."""
+        if self.in_channels is None or self.image_size is None:
+            return None
         return self.in_channels * self.image_size * self.image_size
+
+    def sizes(self) -> dict[str, int]:
+        """What a model's configuration may leave to the data, by name; a size that the data does not have is absent."""
+        known = {
+            "num_classes": self.num_classes,
+            "in_channels": self.in_channels,
+            "in_features": self.in_features,
+            "image_size": self.image_size,
+        }
+        return {name: size for name, size in known.items() if size is not None}
 
     def setup(self, stage: str | None = None) -> None:
         """Read and split the training data, once."""
@@ -176,7 +192,15 @@ class DistillationDataModule(LightningDataModule):
     def train_dataloader(self) -> ThreadedLoader:
         """Shuffled, augmented batches."""
         dataset = self.train_dataset()
-        return self._loader(dataset, self.batch_size, "train", shuffle=True, drop_last=self.drop_last, views=self.views)
+        options = {"shuffle": True, "drop_last": self.drop_last, "views": self.views}
+        if self.extra_views:
+            dataset = self.several_views(dataset)
+            options["extra_views"] = self.extra_views
+        return self._loader(dataset, self.batch_size, "train", **options)
+
+    def several_views(self, dataset: Samples) -> SeveralViews:
+        """The training data set with the further views of each sample."""
+        return (SeveralGatheredViews if gathers(dataset) else SeveralViews)(dataset, self.extra_views)
 
     def val_dataloader(self) -> ThreadedLoader:
         """The validation samples in a fixed order, each once."""
@@ -189,7 +213,7 @@ class DistillationDataModule(LightningDataModule):
             self._test = self.build_test()
         return self._loader(self._test, self.eval_batch_size, "test", views=1, pad_shards=False)
 
-    def _loader(self, dataset: Dataset, batch_size: int, split: str, **options: Any) -> ThreadedLoader:
+    def _loader(self, dataset: Any, batch_size: int, split: str, **options: Any) -> ThreadedLoader:
         return ThreadedLoader(
             dataset, batch_size, seed=self.seed, as_batch=True, split=split, **options, **self._loading
         )
@@ -198,15 +222,17 @@ class DistillationDataModule(LightningDataModule):
         """Two validation samples, to infer shapes from."""
         self.setup("fit")
         index = torch.tensor([0, min(1, len(self._val) - 1)])
-        return Batch(*read_samples(self._val, index, 0, self.seed), index, 0, "val")
+        inputs, target = self._val.read(index, 0)
+        also = tuple(Batch(inputs, target, index, view_number(0, k + 1), "val") for k in range(self.extra_views))
+        return Batch(inputs, target, index, 0, "val", also)
 
-    def train_dataset(self) -> Dataset:
+    def train_dataset(self) -> Samples:
         """What the training loader reads."""
         return self.train_views_dataset
 
     @property
-    def train_views_dataset(self) -> Dataset:
-        """The training data set, of which any ``(index, view)`` can be read (:func:`read_samples`)."""
+    def train_views_dataset(self) -> Samples:
+        """The training data set, of which any ``(index, view)`` can be read."""
         self.setup("fit")
         return self._train
 
@@ -214,6 +240,26 @@ class DistillationDataModule(LightningDataModule):
     def train_samples(self) -> int:
         """Number of training samples."""
         return len(self.train_views_dataset)
+
+    def labelled_in(self, split: str) -> int:
+        """How many samples of ``split``, "train" or "val", have a label."""
+        self.setup("fit")
+        samples = self._train if split == "train" else self._val
+        return len(samples) if samples.targets is None else int(labelled(samples.targets, UNLABELLED).sum())
+
+    @property
+    def val_samples(self) -> int:
+        """Number of validation samples."""
+        self.setup("validate")
+        return len(self._val)
+
+    def describe(self) -> dict[str, Any]:
+        """What ``result.json`` says of the data: sizes, class names, normalisation, the inputs' form, notes."""
+        return described(self)
+
+    def summary(self) -> str:
+        """One line to show before training: samples, labels, inputs, and what a user should know."""
+        return summary_line(self)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -234,9 +280,3 @@ class DistillationDataModule(LightningDataModule):
     def view_fingerprint(self) -> str:
         """Hex digest of transform, augmentation, its seed and the number of views."""
         return hashlib.blake2b(json.dumps(self.view_settings(), sort_keys=True).encode(), digest_size=16).hexdigest()
-
-
-def read_samples(dataset: Dataset, indices: Tensor, view: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """``(inputs, target)`` of some samples in one view, read in this thread, as a loader of that ``seed`` would."""
-    inputs, target = read_now(dataset, indices, view, seed)
-    return inputs, target

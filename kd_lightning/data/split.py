@@ -8,6 +8,7 @@ from torch import Tensor
 
 from kd_lightning.batch import UNLABELLED
 from kd_lightning.data.augment import hash_bits
+from kd_lightning.data.samples import labelled
 from kd_lightning.errors import UserError
 
 _SPLIT_VIEW = -1  # a stream of its own, apart from the augmentation's views
@@ -56,17 +57,34 @@ def keep_first(order: Tensor, train_size: int | None) -> Tensor:
     return order if train_size is None else order[:train_size]
 
 
-def hide_labels(targets: Tensor, labelled: int | None) -> Tensor:
-    """Targets in stratified order, with all but the first ``labelled`` hidden as ``UNLABELLED``; None hides none."""
-    if labelled is None:
-        return targets
-    if labelled > len(targets):
-        raise UserError(
-            f"data.labelled={labelled} is more than the {len(targets)} training samples: take a smaller one, or null "
-            "for all"
-        )
-    if targets.is_floating_point():
+def hidden_labels(targets: Tensor | None, samples: int, kept: int | None) -> Tensor | None:
+    """Which samples' labels are hidden, bool of shape (N,): all but the first ``kept`` of those that have one.
+
+    Args:
+        targets: in stratified order; None where they are not known before they are read.
+        samples: N.
+        kept: None hides none, and gives None.
+    """
+    if kept is None:
+        return None
+    if targets is not None and targets.is_floating_point():
         raise UserError("data.labelled hides class numbers, and these targets are not: set data.labelled=null")
-    hidden = targets.clone()
-    hidden[labelled:] = UNLABELLED
-    return hidden
+    known = torch.ones(samples, dtype=torch.bool) if targets is None else labelled(targets, UNLABELLED)
+    count = int(known.sum())
+    if kept > count:
+        of = "training samples" if count == samples else f"of the {samples} training samples that have a label"
+        raise UserError(f"data.labelled={kept} is more than the {count} {of}: take a smaller one, or null for all")
+    return ~known | (known.cumsum(0) > kept)
+
+
+def hide_labels(targets: Tensor, kept: int | None) -> Tensor:
+    """Targets in stratified order, with all but the first ``kept`` labels hidden as ``UNLABELLED``; None hides none."""
+    hidden = hidden_labels(targets, len(targets), kept)
+    return targets if hidden is None else masked(targets, hidden)
+
+
+def masked(targets: Tensor, hidden: Tensor) -> Tensor:
+    """A copy of ``targets`` in which the samples that ``hidden`` marks have no label."""
+    copy = targets.clone()
+    copy[hidden] = UNLABELLED
+    return copy

@@ -202,8 +202,14 @@ def _told(what: str, batch: Batch, student: str = "student") -> Iterator[None]:
         text = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(
             f"{whose} fails on one batch (inputs {_described(batch.inputs)}, target {_described(batch.target)}): "
-            f"{text[:300]} (HYDRA_FULL_ERROR=1 shows where)"
+            f"{text[:300]}{_hint(batch.inputs)} (HYDRA_FULL_ERROR=1 shows where)"
         ) from error
+
+
+def _hint(inputs: Any) -> str:
+    """Whole numbers go to an embedding as they are; any other layer wants floats."""
+    whole = isinstance(inputs, Tensor) and not inputs.is_floating_point()
+    return "; data.input_type=float32 makes numbers of them that layers other than embeddings take" if whole else ""
 
 
 def _culprit(traceback: TracebackType | None, student: str) -> str | None:

@@ -129,7 +129,10 @@ class Group:
         log_start(recorder.loggers, spec.setting_name or spec.name, spec.config, spec.setting)
 
     def _recorder(self, spec: RunSpec) -> RunRecorder:
-        task, temperature = build_task(spec.config), (spec.config.get("method") or {}).get("temperature")
+        task, temperature = (
+            build_task(spec.config, self.datamodule),
+            (spec.config.get("method") or {}).get("temperature"),
+        )
         shown_at = float(temperature) if isinstance(temperature, (int, float)) else 1.0  # a schedule has no one value
         return RunRecorder(
             spec,

@@ -21,6 +21,7 @@ from kd_lightning.errors import RunInterrupted, UserError
 from kd_lightning.joints import Teacher
 from kd_lightning.running.dry_pass import try_students
 from kd_lightning.running.group import Group
+from kd_lightning.running.labels_needed import without_labels
 from kd_lightning.running.memory import members_that_fit
 from kd_lightning.running.missing_result import failed_result, without_result
 from kd_lightning.running.present_state import finished_result, refuse_other_run
@@ -90,7 +91,7 @@ def _trained(specs: Sequence[RunSpec], files: LogFiles, display: Display | None)
     def try_and_begin(teacher: Teacher | None) -> None:
         nonlocal begun
         if not begun:
-            problems.update(try_students(specs, datamodule, teacher))
+            problems.update(try_students(specs, datamodule, teacher) | without_labels(specs, datamodule))
             if len(problems) == len(specs):
                 raise next(iter(problems.values()))
             begin(specs, files)
@@ -131,6 +132,7 @@ def _trained(specs: Sequence[RunSpec], files: LogFiles, display: Display | None)
     size = members_that_fit(specs, datamodule) if len(specs) > 1 else 1
     parts = [specs[start : start + size] for start in range(0, len(specs), size)]
     results: list[Result] = []
+    log.info("data: %s", datamodule.summary())
     for part in parts:
         shown = display([spec.name for spec in part]) if display else None
         try:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kd_lightning.batch import Batch, unnamed
+from kd_lightning.calling import ask
 
 
 def parameters_count(module: nn.Module) -> int:
@@ -42,7 +43,7 @@ def latency_ms(module: nn.Module, example_inputs: Any, budget: float = 0.2, repe
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     inputs = _first_sample(example_inputs, device)
     with _evaluating(module):
-        return _median_ms(lambda: module(inputs), device, budget, repeats)
+        return _median_ms(lambda: ask(module, inputs), device, budget, repeats)
 
 
 def teacher_latency_ms(
@@ -95,6 +96,8 @@ def _first_sample(inputs: Any, device: torch.device) -> Any:
         return inputs[:1].detach().to(device)
     if isinstance(inputs, dict):
         return {key: _first_sample(value, device) for key, value in inputs.items()}
+    if isinstance(inputs, list) and all(isinstance(value, str) for value in inputs):
+        return inputs[:1]
     if isinstance(inputs, (list, tuple)):
         parts = [_first_sample(value, device) for value in inputs]
         return type(inputs)(*parts) if hasattr(inputs, "_fields") else type(inputs)(parts)

@@ -9,7 +9,6 @@ from typing import Any
 
 from kd_lightning.joints import DataModule
 from kd_lightning.member import Member
-from kd_lightning.runs.data_content import data_content
 from kd_lightning.runs.latency import latency_ms, parameters_count, state_bytes
 from kd_lightning.runs.provenance import commits, host, peak_memory_bytes, versions
 from kd_lightning.runs.result_file import FORMAT
@@ -30,7 +29,7 @@ def result_content(
     Args:
         recorder: of the run, which has ended.
         member: its student; None if it could not be built.
-        data: the run's; gives a batch to time the student on.
+        data: the run's; gives its description, and a batch to time the student on.
         teacher: what is known of the teacher, beside how it did in this run's validation and test; None without one.
         fused: runs that trained side by side.
         started: when they did.
@@ -41,12 +40,12 @@ def result_content(
     if recorder.best is not None:
         metrics[f"best/val_{recorder.monitor}"] = recorder.best
         metrics |= {"best/epoch": recorder.best_epoch, "best/step": recorder.best_step}
-    student, example = None, data.example_batch()
+    student, finished = None, recorder.status == "finished"
     if member is not None:
         student = {
             "parameters": parameters_count(member.student),
             "bytes": state_bytes(member.student),
-            "latency_ms": latency_ms(member.student, example.inputs) if recorder.status == "finished" else None,
+            "latency_ms": latency_ms(member.student, data.example_batch().inputs) if finished else None,
         }
     if teacher is not None:
         teacher = {**teacher, **declared.teachers(recorder.test_metrics, "test/")}
@@ -72,7 +71,7 @@ def result_content(
         "teacher": teacher,
         "baseline": None,
         "student": student,
-        "data": data_content(data, example),
+        "data": data.describe(),
         "cost": {
             "seconds": recorder.seconds,
             "steps": recorder.step,

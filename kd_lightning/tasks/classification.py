@@ -29,7 +29,8 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 class ClassificationTask:
-    """Every sample belongs to one class. ``target`` holds class numbers, ``UNLABELLED`` (-1) where none is known.
+    """Every sample belongs to one class. ``target`` holds class numbers, ``UNLABELLED`` (-1) where none is known, or
+    soft labels: a probability for each class, of the logits' shape.
 
     Args:
         label_smoothing: share of the target's probability that is spread over all classes, in [0, 1).
@@ -37,6 +38,7 @@ class ClassificationTask:
 
     name = "classification"
     monitor = "acc"
+    monitor_without_labels = "agreement"
     metrics = (
         Metric("acc", True, share=True, title="accuracy"),
         Metric("loss_task", False, title="task loss"),
@@ -55,9 +57,12 @@ class ClassificationTask:
     def loss(self, output: ModelOutput, target: Tensor) -> Tensor:
         """Mean cross-entropy over the labelled samples, in float32; exactly 0 where no sample is labelled.
 
-        Logits of shape (N, C) or (N, C, ...), target of shape (N,) or (N, ...); returns a scalar.
+        Logits of shape (N, C) or (N, C, ...), target of shape (N,) or (N, ...), or soft of the logits' shape; returns a
+        scalar.
         """
         logits = at_least_float32(output.logits)
+        if target.is_floating_point():
+            return F.cross_entropy(logits, target.to(logits.dtype), label_smoothing=self.label_smoothing)
         if target.device.type == "cpu":
             if target.numel() == 0 or int(target.max()) == UNLABELLED:
                 return logits.sum() * 0.0
@@ -74,7 +79,20 @@ class ClassificationTask:
 
     def check_output(self, output: ModelOutput, data: DataModule, where: str) -> None:
         """Raise a UserError if a model does not answer for the data's classes; ``where`` is its configuration key."""
-        classes = data.sizes()["num_classes"]
+        classes = data.sizes().get("num_classes")
+        target = data.example_batch().target
+        if target.is_floating_point() and target.shape != output.logits.shape:
+            raise UserError(
+                "data: targets are values, a classification takes class numbers: set data.target_type=classes, or choose "
+                "another task (task=NAME)"
+            )
+        if not target.is_floating_point() and target.dim() != max(1, output.logits.dim() - 1):
+            raise UserError(
+                f"data: a target has the shape {tuple(target.shape[1:])}, {where} answers with {tuple(output.logits.shape[1:])}: "
+                "a classification takes one class number for each answer; choose another task (task=NAME)"
+            )
+        if classes is None:  # without any label nobody knows how many there are
+            return
         if output.logits.dim() < 2 or output.logits.shape[1] != classes:
             given = output.logits.shape[1] if output.logits.dim() > 1 else "no"
             raise UserError(f"{where}: answers for {given} classes, the data has {classes} classes: set num_classes")
@@ -123,11 +141,13 @@ class ClassificationEvaluator:
     def update(self, student: ModelOutput, teacher: ModelOutput | None, batch: Batch) -> None:
         """Add one batch: logits of shape (N, C) or (N, C, ...), target of shape (N,) or (N, ...)."""
         log_probs = _log_probs(student.logits)
-        target = batch.target.flatten()
+        soft = _by_sample(batch.target) if batch.target.is_floating_point() else None
+        target = batch.target.flatten() if soft is None else soft.argmax(-1)
         labelled = target != UNLABELLED
         confidence, prediction = log_probs.max(-1)
         correct = prediction == target
-        columns = [torch.ones_like(confidence), labelled, correct, self._loss(log_probs, target) * labelled]
+        loss = self._loss(log_probs, target, soft) * labelled
+        columns = [torch.ones_like(confidence), labelled, correct, loss]
         bins = [confidence_gaps(confidence.exp(), correct, labelled)]
         if teacher is not None:
             teacher_log_probs = _log_probs(teacher.logits)
@@ -144,9 +164,12 @@ class ClassificationEvaluator:
             start = _SUMS + part * BINS
             self._state[start : start + BINS] += gaps
 
-    def _loss(self, log_probs: Tensor, target: Tensor) -> Tensor:
+    def _loss(self, log_probs: Tensor, target: Tensor, soft: Tensor | None) -> Tensor:
         """The task's loss of each sample, so that validation and training loss can be compared."""
-        hard = -log_probs.gather(-1, target.clamp_min(0).unsqueeze(-1)).squeeze(-1)
+        if soft is None:
+            hard = -log_probs.gather(-1, target.clamp_min(0).unsqueeze(-1)).squeeze(-1)
+        else:
+            hard = -(soft * log_probs).sum(-1)
         if self.label_smoothing == 0:
             return hard
         return (1 - self.label_smoothing) * hard - self.label_smoothing * log_probs.mean(-1)
@@ -179,6 +202,9 @@ def _ratio(part: float, whole: float) -> float:
 
 def _log_probs(logits: Tensor) -> Tensor:
     """(N, C) or (N, C, ...) logits to (samples, C) log-probabilities."""
-    if logits.ndim > 2:
-        logits = logits.movedim(1, -1).flatten(0, -2)
-    return F.log_softmax(at_least_float32(logits), dim=-1)
+    return F.log_softmax(at_least_float32(_by_sample(logits)), dim=-1)
+
+
+def _by_sample(values: Tensor) -> Tensor:
+    """(N, C) or (N, C, ...) to (samples, C)."""
+    return values.movedim(1, -1).flatten(0, -2) if values.ndim > 2 else values

@@ -24,7 +24,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from kd_lightning.config.build import build_sized_model, build_task, instantiate, sizes_of
+from kd_lightning.config.build import build_sized_model, build_task, instantiate
 from kd_lightning.errors import UserError
 from kd_lightning.joints import DataModule, Teacher
 from kd_lightning.outputs import ModelOutput
@@ -126,7 +126,7 @@ def build_kind(node: Mapping[str, Any], where: str = "teacher") -> TeacherKind:
 
 def sizes_at(datamodule: DataModule, image_size: int | None) -> dict[str, int]:
     """What a model may leave to the data, where it sees images of ``image_size`` pixels a side (None: the data's)."""
-    sizes = dict(sizes_of(datamodule))
+    sizes = dict(datamodule.sizes())
     if image_size is not None:
         sizes["image_size"] = image_size
         if "in_channels" in sizes:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from kd_lightning.batch import Batch
+from kd_lightning.calling import ask
 from kd_lightning.errors import UserError
 from kd_lightning.joints import FEATURES, LOGITS, Teacher
 from kd_lightning.outputs import ModelOutput, as_model_output
@@ -137,7 +138,7 @@ class NetworkTeacher:
     def _first_answer(self, module: nn.Module, batch: Batch, context: TeacherContext) -> ModelOutput:
         try:
             with torch.no_grad():
-                return as_model_output(module(resized(batch.inputs, self.image_size)))
+                return as_model_output(ask(module, resized(batch.inputs, self.image_size)))
         except UserError:
             raise
         except Exception as error:  # whatever a network does with inputs that it is not made for

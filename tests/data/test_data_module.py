@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
 from kd_lightning.batch import UNLABELLED, Batch
+from kd_lightning.config.build import fill_auto
 from kd_lightning.data.digits import DigitsData
-from kd_lightning.data.module import read_samples
 from kd_lightning.errors import UserError
 
 
@@ -65,7 +67,7 @@ def test_batches_are_named_and_can_be_made_again():
         batch = next(iter(loader))
         assert isinstance(batch, Batch)
         assert batch.view == epoch
-        inputs, target = read_samples(module.train_views_dataset, batch.index, batch.view)
+        inputs, target = module.train_views_dataset.read(batch.index, batch.view)
         assert torch.equal(inputs, batch.inputs)
         assert torch.equal(target, batch.target)
 
@@ -160,3 +162,29 @@ def test_wrong_settings_are_told_in_one_line(settings, told):
     with pytest.raises(UserError, match=told) as caught:
         digits(**settings).setup()
     assert "\n" not in str(caught.value)
+
+
+def test_sizes_are_what_the_data_has_and_a_missing_one_is_told():
+    class Sequences(DigitsData):
+        in_channels = image_size = None
+
+    assert digits().sizes() == {"num_classes": 10, "in_channels": 1, "in_features": 64, "image_size": 8}
+    assert Sequences().sizes() == {"num_classes": 10}
+    node = {"_target_": "kd_lightning.models.mlp.MLP", "in_features": "auto"}
+    assert fill_auto(node, digits().sizes(), "student")["in_features"] == 64
+    with pytest.raises(UserError, match=r"student\.in_features: the data does not say it \(it says num_classes=10\)"):
+        fill_auto(node, Sequences().sizes(), "student")
+
+
+def test_what_the_data_is_fits_into_a_result_and_one_line():
+    module = digits(labelled=150)
+    told = json.loads(json.dumps(module.describe()))
+    assert told["sizes"] == module.sizes()
+    assert told["class_names"] == [str(k) for k in range(10)]
+    assert told["example"] == {"shape": [1, 8, 8], "dtype": "float32"}
+    assert told["samples"] == {"train": 1000, "labelled": 150, "val": 200}
+    line = module.summary()
+    assert line.startswith(
+        "1,000 training samples (150 labelled), 200 for validation; 10 classes, labels 0 to 9; inputs"
+    )
+    assert "\n" not in line

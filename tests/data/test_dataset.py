@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import threading
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
@@ -11,7 +13,6 @@ from torch.utils.data import Dataset, IterableDataset, TensorDataset
 from kd_lightning.batch import UNLABELLED
 from kd_lightning.data.array_data import ArrayData
 from kd_lightning.data.dataset import DatasetData
-from kd_lightning.data.module import read_samples
 from kd_lightning.errors import UserError
 
 
@@ -30,6 +31,11 @@ class Squares(Dataset):
 
 def module(train=None, **settings):
     return DatasetData(train if train is not None else Squares(), **{"batch_size": 6, "val_size": 12, **settings})
+
+
+def loops(made):
+    loaders = (made.train_dataloader, made.val_dataloader, made.test_dataloader)
+    return [lambda loader=loader: list(loader()) for loader in loaders]
 
 
 def numbers(batches) -> list[int]:
@@ -61,8 +67,8 @@ def test_own_validation_and_test_sets_are_used_whole():
 def test_the_models_are_told_what_they_need():
     data = module()
     assert (data.num_classes, data.in_channels, data.image_size, data.in_features) == (3, 3, 6, 108)
-    assert data.mean == [0.0] * 3
-    assert data.std == [1.0] * 3
+    assert data.sizes() == {"num_classes": 3, "in_channels": 3, "image_size": 6, "in_features": 108}
+    assert (data.mean, data.std) == (None, None)  # nobody said what was done to the pixels
     assert data.views == 1
     assert data.example_batch().inputs.shape == (2, 3, 6, 6)
 
@@ -105,10 +111,10 @@ def test_augmented_views_are_the_same_alone_and_in_any_batch():
     changed = 0
     for batch in loader:
         for place in range(len(batch.index)):
-            inputs, target = read_samples(data.train_views_dataset, batch.index[place : place + 1], 3)
+            inputs, target = data.train_views_dataset.read(batch.index[place : place + 1], 3)
             assert torch.equal(inputs[0], batch.inputs[place])
             assert target[0] == batch.target[place]
-            other = read_samples(data.train_views_dataset, batch.index[place : place + 1], 4)[0][0]
+            other = data.train_views_dataset.read(batch.index[place : place + 1], 4)[0][0]
             changed += not torch.equal(other, inputs[0])
     assert changed > 25
 
@@ -206,15 +212,33 @@ class Items(Squares):
         return self.item
 
 
+class Rewriting(Squares):
+    memory = torch.zeros(3, 6, 6)
+
+    def __getitem__(self, index):
+        return self.memory.fill_(index), index % 3
+
+
+class Ragged(Squares):
+    def __getitem__(self, index):
+        return torch.zeros(3, 6, 6 + (index == 33)), index % 3
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
         ({"train": Stream()}, r"data\.train must be a data set with len"),
         ({"train": Squares(0)}, r"data\.train: Squares has no samples"),
-        ({"train": type("One", (Items,), {"item": torch.zeros(3)})()}, r"an item of One must be \(inputs, target\)"),
-        ({"train": type("Three", (Items,), {"item": (1, 2, 3)})()}, r"an item of Three must be \(inputs, target\)"),
-        ({"train": type("Odd", (Items,), {"item": (object(), 1)})()}, r"of tensors, arrays or numbers, got \(object"),
-        ({"train": type("Dicts", (Items,), {"item": ({"x": 1}, 1)})()}, r"one tensor each, got dict"),
+        ({"train": type("Odd", (Items,), {"item": (object(), 1)})()}, r"expected tensors, arrays, numbers and texts"),
+        ({"train": type("Same", (Items,), {"item": (torch.zeros(3), 1)})()}, r"have the label 1: there is nothing"),
+        ({"train": Rewriting()}, r"data\.train: Rewriting writes every item into the memory of the one before"),
+        ({"train": Ragged()}, r"item 33 of the training data has the shape \(3, 6, 7\), others have \(3, 6, 6\)"),
+        (
+            {"val": TensorDataset(torch.zeros(9, 4), torch.arange(9))},
+            r"data\.val: inputs have the shape \(4,\), those of",
+        ),
+        ({"eval": Squares(59)}, r"data\.eval: has 59 samples, data\.train 60"),
+        ({"target": "label"}, r"data\.target=label: an item has no such field, it has 0, 1"),
         ({"test": Squares(0)}, r"data\.test: Squares has no samples"),
         ({"val": Squares(0)}, r"data\.val: Squares has no samples"),
         ({"num_classes": 2}, r"data\.num_classes=2, but a target is 2"),
@@ -228,5 +252,207 @@ class Items(Squares):
 )
 def test_what_cannot_work_is_told_in_one_line(settings, told):
     with pytest.raises(UserError, match=told) as caught:
-        [read() for made in [module(**settings)] for read in (made.setup, made.test_dataloader)]
+        [read() for made in [module(**settings)] for read in (made.setup, made.test_dataloader, *loops(made))]
     assert "\n" not in str(caught.value)
+
+
+class Texts(Dataset):
+    """Token numbers of different lengths, a text, and a label."""
+
+    def __len__(self) -> int:
+        return 60
+
+    def __getitem__(self, index: int):
+        return {"ids": [1] * (3 + index % 4), "text": f"number {index}", "label": "odd" if index % 2 else "even"}
+
+
+def pad(items):
+    longest = max(len(item["ids"]) for item in items)
+    ids = torch.tensor([item["ids"] + [0] * (longest - len(item["ids"])) for item in items])
+    return {
+        "ids": ids,
+        "mask": (ids != 0).long(),
+        "text": [i["text"] for i in items],
+        "label": [i["label"] for i in items],
+    }
+
+
+def test_items_by_name_with_a_collate_function_and_texts_as_labels():
+    data = module(Texts(), collate_fn=pad)
+    assert data.sizes() == {"num_classes": 2}
+    assert data.class_names == ["even", "odd"]
+    batch = next(iter(data.train_dataloader()))
+    assert set(batch.inputs) == {"ids", "mask", "text"}
+    assert [int(text.split()[1]) % 2 for text in batch.inputs["text"]] == batch.target.tolist()
+    assert data.describe()["example"]["fields"]["ids"]["dtype"] == "int64"
+    assert "ids: 6 int64" in data.summary()
+
+
+def test_data_without_targets_is_unlabelled():
+    data = DatasetData(TensorDataset(torch.randn(50, 7)), batch_size=8, val_size=10)
+    batch = next(iter(data.train_dataloader()))
+    assert batch.target.tolist() == [UNLABELLED] * 8
+    assert (data.sizes(), data.labelled_in("train")) == ({"in_features": 7}, 0)
+    assert "no labels" in data.summary()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "settings", "shape", "got", "largest"),
+    [
+        (torch.float64, {}, (3, 6, 6), torch.float32, 59.0),
+        (torch.float16, {}, (3, 6, 6), torch.float32, 59.0),
+        (torch.uint8, {}, (3, 6, 6), torch.float32, 59 / 255),
+        (torch.uint8, {}, (6, 6, 3), torch.float32, 59 / 255),
+        (torch.uint8, {"input_type": "float32"}, (3, 6, 6), torch.float32, 59.0),
+        (torch.int32, {}, (5,), torch.int64, 59),
+        (torch.int64, {}, (5,), torch.int64, 59),
+        (torch.int64, {"input_type": "float32"}, (5,), torch.float32, 59.0),
+        (torch.bool, {}, (5,), torch.float32, 1.0),
+    ],
+)
+def test_inputs_of_any_type_become_what_models_compute_with(dtype, settings, shape, got, largest):
+    class Typed(Squares):
+        def __getitem__(self, index):
+            return torch.full(shape, index).to(dtype), index % 3
+
+    data = module(Typed(), **settings)
+    inputs = torch.cat([b.inputs for b in [*data.train_dataloader(), *data.val_dataloader(), *data.test_dataloader()]])
+    assert inputs.dtype is got
+    assert inputs.max() == pytest.approx(largest)
+    assert inputs.shape[1:] == ((3, 6, 6) if len(shape) == 3 else shape)
+    assert ("become" in data.summary()) == (dtype is not torch.int64 or bool(settings))
+
+
+class Drawing(Squares):
+    """Ordinary random augmentation, from the generators of the process."""
+
+    def __getitem__(self, index):
+        return torch.full((3, 6, 6), float(index)) + torch.rand(1) + random.random() + np.random.rand(), index % 3
+
+
+def test_a_data_set_that_draws_has_one_fingerprint_and_fresh_views_that_can_be_made_again():
+    data, other = module(Drawing(), num_threads=2), module(Drawing())
+    torch.rand(5)
+    assert data.data_fingerprint() == other.data_fingerprint()
+    assert data.views == 0
+    loader = data.train_dataloader()
+    epochs = [torch.cat([b.inputs[b.index.argsort()] for b in loader]) for _ in range(2)]
+    assert not torch.equal(*epochs)
+    for batch in loader:
+        assert torch.equal(batch.inputs, data.train_views_dataset.read(batch.index, batch.view)[0])
+    assert module(Drawing(), seed=1).view_fingerprint() != data.view_fingerprint()
+    assert "data.eval gives the same samples without" in data.summary()
+
+
+def test_a_data_set_with_a_generator_of_its_own_is_told_and_keeps_its_fingerprint():
+    class Own(Squares):
+        def __init__(self):
+            super().__init__()
+            self.generator = np.random.default_rng()
+
+        def __getitem__(self, index):
+            return torch.full((3, 6, 6), index + self.generator.random()), index % 3
+
+    data = module(Own())
+    assert data.data_fingerprint() == module(Own()).data_fingerprint()
+    assert data.views == 0
+    assert "a generator of its own, which nobody can seed" in data.summary()
+
+
+def test_further_views_of_a_data_set_that_draws_differ_and_can_be_read_again():
+    data = module(Drawing(), extra_views=2)
+    for batch in data.train_dataloader():
+        for other in batch.also:
+            assert not torch.equal(other.inputs, batch.inputs)
+            assert torch.equal(other.inputs, data.train_views_dataset.read(other.index, other.view)[0])
+
+
+def test_what_is_split_off_is_read_from_the_evaluation_data_set():
+    class Both(Drawing):
+        def for_evaluation(self):
+            return Squares()
+
+    for data in (module(Drawing(), eval=Squares()), module(Both())):
+        assert all((b.inputs == b.inputs.round()).all() for b in [*data.val_dataloader(), *data.test_dataloader()])
+        assert not any((b.inputs == b.inputs.round()).all() for b in data.train_dataloader())
+        assert "data.eval" not in data.summary()
+
+
+def test_labelled_counts_samples_that_have_a_label_and_evaluation_has_only_those():
+    class Half(Squares):
+        def __getitem__(self, index):
+            return torch.full((3, 6, 6), float(index)), index % 3 if index % 2 else -1
+
+    data = module(Half(200), labelled=30)
+    targets = torch.cat([b.target for b in module(Half(200), labelled=30, drop_last=False).train_dataloader()])
+    assert int((targets != UNLABELLED).sum()) == 30 == data.labelled_in("train")
+    for loader in (data.val_dataloader(), data.test_dataloader()):
+        assert all((b.target != UNLABELLED).all() for b in loader)
+    with pytest.raises(
+        UserError, match=r"data\.labelled=90 is more than the \d+ of the \d+ training samples that have a"
+    ):
+        module(Half(200), labelled=90).setup()
+
+
+def test_every_row_and_the_class_itself_belong_to_the_fingerprint():
+    class Changed(Squares):
+        row = 0
+
+        def __getitem__(self, index):
+            return torch.full((3, 6, 6), index + 0.5 * (index == self.row)), index % 3
+
+    train = module().setup() or module()
+    train.setup()
+    rows = train.train_views_dataset.rows.tolist()
+
+    def fingerprint(row):
+        dataset = Changed()
+        dataset.row = row
+        return module(dataset).data_fingerprint()
+
+    assert len({fingerprint(row) for row in rows}) == len(rows)
+
+    class SameItems(Squares):
+        def __getitem__(self, index):
+            return torch.full((3, 6, 6), float(index)), (index + 3) % 3
+
+    assert module(SameItems()).data_fingerprint() != module().data_fingerprint()
+
+
+def test_all_of_a_tensor_in_a_large_data_set_belongs_to_the_fingerprint(monkeypatch):
+    monkeypatch.setattr("kd_lightning.data.content.ITEMS", 10)
+    x, y = torch.randn(500, 4), torch.arange(500) % 5
+    digests = set()
+    for row in range(0, 500, 50):
+        changed = x.clone()
+        changed[row + 7] += 1
+        digests.add(DatasetData(TensorDataset(changed, y), batch_size=8).data_fingerprint())
+    assert len(digests) == 10
+
+
+def test_masks_move_with_their_pictures():
+    class Masks(Squares):
+        def __getitem__(self, index):
+            mask = torch.arange(36).view(6, 6) % 7
+            return mask.float().expand(3, 6, 6) + 1, mask
+
+    data = module(Masks(), augment={"crop_padding": 2, "flip": True})
+    moved = 0
+    for batch in data.train_dataloader():
+        assert torch.equal(batch.inputs[:, 0].long() - 1, batch.target)  # outside: 0 in the picture, -1 in the mask
+        moved += int((batch.target == UNLABELLED).any((1, 2)).sum())
+    assert moved > 10
+
+
+def test_what_makes_inputs_of_items_belongs_to_the_views():
+    def shorter(items):
+        return {name: values[:2] if name == "ids" else values for name, values in pad(items).items()}
+
+    modules = [
+        module(Texts(), collate_fn=pad),
+        module(Texts(), collate_fn=shorter),
+        module(Texts(), collate_fn=pad, inputs=["ids"]),
+    ]
+    assert len({data.view_fingerprint() for data in modules}) == 3
+    assert module(Texts(), collate_fn=pad).view_fingerprint() == modules[0].view_fingerprint()
+    assert module(input_type="int64").view_fingerprint() != module().view_fingerprint()

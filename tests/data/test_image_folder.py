@@ -13,7 +13,6 @@ from pytorch_lightning import LightningModule, Trainer
 
 from kd_lightning.batch import Batch
 from kd_lightning.data.image_folder import ImageFolderData
-from kd_lightning.data.module import read_samples
 from kd_lightning.errors import UserError
 
 COLOURS = {"blue": (0, 0, 255), "green": (0, 255, 0), "red": (255, 0, 0)}
@@ -92,7 +91,7 @@ def test_bytes_become_the_same_inputs_on_the_device(root):
     for batch in module.train_dataloader():
         assert batch.size == 6
         assert batch.inputs.pixels.dtype == torch.uint8
-        inputs, target = read_samples(module.train_views_dataset, batch.index, batch.view)
+        inputs, target = module.train_views_dataset.read(batch.index, batch.view)
         assert torch.equal(batch.inputs.to("cpu"), inputs)
         assert torch.equal(batch.target, target)
     assert next(iter(module.val_dataloader())).inputs.dtype == torch.float32
@@ -119,7 +118,7 @@ def test_lightning_turns_bytes_into_inputs_before_a_step(root):
     assert len(step.seen) == 4
     for kind, inputs, index in step.seen:
         assert kind is Batch
-        assert torch.equal(inputs, read_samples(module.train_views_dataset, index, 0)[0])
+        assert torch.equal(inputs, module.train_views_dataset.read(index, 0)[0])
 
 
 def test_fingerprints_tell_content_and_views_apart(root):
@@ -301,3 +300,10 @@ def test_a_class_of_which_nothing_is_left_is_told(root):
 def test_a_missing_test_folder_is_told_before_the_training(root):
     with pytest.raises(UserError, match=r"data\.test_dir: there is no directory .*prove"):
         folder(root, test_dir="prove").setup("fit")
+
+
+def test_files_that_are_left_out_by_their_suffix_are_counted_before_training(root):
+    assert "left out" not in folder(root).summary()
+    for name in ("a.txt", "b.heic", "c.HEIC", ".hidden"):
+        (root / "train" / "red" / name).write_text("")
+    assert "3 files left out by suffix (.heic 2, .txt 1)" in folder(root).summary()

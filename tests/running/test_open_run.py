@@ -109,7 +109,7 @@ def test_what_cannot_be_opened_is_one_line_with_the_directory(here, copied, tmp_
 
 def test_a_result_that_does_not_tell_the_sizes_names_the_one_that_is_missing(copied):
     change(copied, data=None)
-    assert "student.in_features: the data do not say it" in refused(copied)
+    assert "student.in_features: the data does not say it" in refused(copied)
 
 
 def test_a_models_file_that_is_not_found_here_is_told_with_the_folder_that_has_it(trained, copied, monkeypatch):

@@ -179,6 +179,9 @@ class TenClasses:
     def sizes(self):
         return {"num_classes": 10}
 
+    def example_batch(self) -> Batch:
+        return Batch(torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64))
+
 
 @pytest.mark.parametrize(("accuracy", "useless"), [(0.1, True), (0.12, True), (0.121, False), (0.9, False)])
 def test_a_teacher_within_a_fifth_of_guessing_is_useless_and_the_words_say_what_to_check(accuracy, useless):
@@ -197,3 +200,17 @@ def test_every_figure_of_the_evaluator_is_declared():
     evaluator = ClassificationTask().evaluator()
     evaluator.update(ModelOutput(student), ModelOutput(teacher), Batch(None, target))
     assert set(evaluator.compute()) == {metric.name for metric in ClassificationTask.metrics}
+
+
+def test_soft_labels_of_certain_rows_are_the_class_numbers():
+    torch.manual_seed(0)
+    logits, target = torch.randn(7, 4), torch.randint(4, (7,))
+    soft = torch.nn.functional.one_hot(target, 4).float()
+    task = ClassificationTask(label_smoothing=0.1)
+    assert torch.allclose(task.loss(ModelOutput(logits), soft), task.loss(ModelOutput(logits), target))
+    figures = []
+    for given in (target, soft):
+        evaluator = task.evaluator()
+        evaluator.update(ModelOutput(logits), ModelOutput(2 * logits), Batch(logits, given))
+        figures.append(evaluator.compute())
+    assert figures[0] == pytest.approx(figures[1])

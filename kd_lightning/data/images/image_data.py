@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from kd_lightning.data.images.crops import CentreCrop, RandomResizedCrop
 from kd_lightning.data.images.decode import MAX_PIXELS, read_image, shown
 from kd_lightning.data.loader.batch_memory import BatchMemory
+from kd_lightning.data.samples import read_filled
 
 
 class ImageData(Dataset):
@@ -60,11 +61,12 @@ class ImageData(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """View 0 of one sample (what a plain DataLoader sees)."""
-        indices = torch.tensor([range(len(self))[index]])
-        buffers = self.allocate(1)
-        self.fill(buffers, 0, indices, 0, lambda: False)
-        inputs, target = self.finish(buffers, indices, 0)
+        inputs, target = self.read(torch.tensor([range(len(self))[index]]), 0)
         return inputs[0], target[0]
+
+    def read(self, indices: Tensor, view: int) -> tuple[Tensor, Tensor]:
+        """Some samples in one view, read in this thread."""
+        return read_filled(self, indices, view)
 
     def describe(self, index: int) -> str:
         """The sample's file."""

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -99,6 +100,19 @@ def _images_below(folder: Path, name: str, owners: dict[tuple[int, int], str], k
 def _identity(path: str | Path) -> tuple[int, int]:
     stat = os.stat(path)
     return stat.st_dev, stat.st_ino
+
+
+def left_out(directory: Path, classes: Sequence[str]) -> str:
+    """Words on the files below the class folders that are no images by their suffix; empty where there are none."""
+    found = Counter(
+        os.path.splitext(file)[1].lower() or "no suffix"
+        for name in classes
+        for _, _, names in os.walk(directory / name)
+        for file in names
+        if not file.lower().endswith(EXTENSIONS) and not file.startswith(".")
+    )
+    kinds = ", ".join(f"{suffix} {count:,}" for suffix, count in found.most_common(4))
+    return f"{found.total():,} files left out by suffix ({kinds})" if found else ""
 
 
 def unreadable(

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -34,6 +34,7 @@ from kd_lightning.data.loader.memory import joined, pinned, size_of, split
 from kd_lightning.data.loader.reading_twice import require_equal
 from kd_lightning.data.loader.tasks import Chunk, Slot, Stop, Workers
 from kd_lightning.data.loader.wrappers import fills, gathers, one_sample
+from kd_lightning.data.samples import view_number
 from kd_lightning.errors import UserError
 
 _GROUPED_SAMPLES = 1024  # above this, a vectorised call gains nothing by being larger
@@ -52,6 +53,7 @@ class Delivery:
         collate: makes a batch of a list of samples.
         late: collate in the consumer's thread, one batch at a time (a function that does not say ``thread_safe``).
         reread: read every so-many-th position a second time and compare; 0: none.
+        extra_views: the result has a third field, so many further inputs, which become the batch's ``also``.
     """
 
     view: int = 0
@@ -61,6 +63,16 @@ class Delivery:
     collate: Callable[[list], Any] = default_collate
     late: bool = False
     reread: int = 0
+    extra_views: int = 0
+
+    def batch(self, result: Sequence[Any], index: Tensor | None) -> Batch:
+        """What a data set gave, ``(inputs, target)`` and perhaps further inputs, as a batch."""
+        made = Batch(result[0], result[1], index, self.view, self.split)
+        if not self.extra_views:
+            return made
+        views = (view_number(self.view, which) for which in range(1, self.extra_views + 1))
+        also = (made._replace(inputs=inputs, view=view) for inputs, view in zip(result[2], views, strict=True))
+        return made._replace(also=tuple(also))
 
 
 class Reader:
@@ -112,7 +124,7 @@ class Reader:
                     f"as_batch=True needs samples of (inputs, target), the data set gave {type(result).__name__}"
                 )
             index = slot.indices if isinstance(slot.indices, Tensor) else None
-            result = Batch(result[0], result[1], index, self.view, self.delivery.split)
+            result = self.delivery.batch(result, index)
         return pinned(result) if self.delivery.pin else result
 
     def read_again(self, dataset: Any, keys: list, turn: Turn, got: Callable[[int], Any] | None = None) -> None:

@@ -85,6 +85,8 @@ class ThreadedLoader(DataLoader):
         as_batch: yield :class:`kd_lightning.batch.Batch`; otherwise what a DataLoader yields, ``[inputs, target]``.
         split: the batches' ``split`` (with ``as_batch``): "train", "val" or "test".
         views: how many augmented views the data set has: the view asked for is ``epoch % views``, or ``epoch`` if 0.
+        extra_views: the data set gives ``(inputs, target, further inputs)``, as many as this number says: they come as
+            the batches' ``also`` (with ``as_batch``), see :class:`~kd_lightning.data.samples.SeveralViews`.
         sampler: an order of the user's own in place of ``shuffle`` (see
             :class:`~kd_lightning.data.loader.sampling.EpochSampler`).
         rank, num_replicas: this process among the processes that share the data; None: torch.distributed's, if it runs.
@@ -137,6 +139,7 @@ class ThreadedLoader(DataLoader):
         as_batch: bool = False,
         split: str = "",
         views: int = 0,
+        extra_views: int = 0,
         sampler: Iterable | None = None,
         rank: int | None = None,
         num_replicas: int | None = None,
@@ -155,6 +158,7 @@ class ThreadedLoader(DataLoader):
             ("num_threads", num_threads, 0),
             ("prefetch", prefetch, 1),
             ("views", views, 0),
+            ("extra_views", extra_views, 0),
             ("reread", reread, 0),
         ):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
@@ -177,7 +181,8 @@ class ThreadedLoader(DataLoader):
         self.batch_size = None if batch_sampler is not None else batch_size
         self.shuffle, self.seed, self.drop_last, self.generator = shuffle, seed, drop_last, None
         self.order, self.timeout, self.collate_fn, self.as_batch = order, timeout, collate_fn, as_batch
-        self.split, self.views, self.pin_memory, self.reread = split, views, pin_memory, reread
+        self.split, self.views, self.extra_views = split, views, extra_views
+        self.pin_memory, self.reread = pin_memory, reread
         self.rank, self.num_replicas, self.pad_shards = rank, num_replicas, pad_shards
         self.num_threads = self._reader().threads(default_threads()) if num_threads is None else num_threads
         self.prefetch = prefetch
@@ -267,7 +272,7 @@ class ThreadedLoader(DataLoader):
             pin=self.pin_memory is not False and torch.cuda.is_available(),
             collate=_Single(self.collate_fn or default_convert) if unbatched else self.collate_fn or default_collate,
             late=self.collate_fn is not None and not thread_safe(self.collate_fn),
-            reread=self.reread,
+            reread=self.reread, extra_views=self.extra_views,
         )  # fmt: skip
         if issubclass(kind, StreamReader):
             plan = None

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from kd_lightning.batch import Batch
-from kd_lightning.data.module import read_samples
 from kd_lightning.errors import UserError
 from kd_lightning.joints import Teacher
 from kd_lightning.outputs import ModelOutput
@@ -97,10 +96,8 @@ class CachedTeacher(TeacherWrapper):
             self._rows[view] = torch.from_numpy(self.store.rows(view))
         return self._rows[view]
 
-    def recheck(self, dataset: Any, device: torch.device, count: int = RECHECKED_ROWS, seed: int = 0) -> None:
+    def recheck(self, dataset: Any, device: torch.device, count: int = RECHECKED_ROWS) -> None:
         """Compare about ``count`` stored rows, over at most four views, with what the live teacher says.
-
-        ``seed``: the training loader's, see :func:`~kd_lightning.data.module.read_samples`.
 
         Raises:
             NotCacheable: the data set gives other inputs than those that were answered.
@@ -111,9 +108,9 @@ class CachedTeacher(TeacherWrapper):
         for view in chosen:
             generator = torch.Generator().manual_seed(view)
             index = torch.randint(self.store.samples, (max(1, count // len(chosen)),), generator=generator)
-            batch = Batch(*read_samples(dataset, index, view, seed), index, view, TRAINING)
+            batch = Batch(*dataset.read(index, view), index, view, TRAINING)
             stored = self.rows(view).index_select(0, index)
-            require_equal_readings(dataset, index[:8], view, seed)
+            require_equal_readings(dataset, index[:8], view)
             live = self.teacher(move_data_to_device(batch, device)).logits.float().cpu()
             far = deviation(live, self._codec.decode(stored).logits, self._codec.top_k) > self._tolerance
             wrong = int((far | ~same_inputs(input_marks(batch.inputs), self._codec.marks(stored))).sum())
@@ -131,9 +128,9 @@ class CachedTeacher(TeacherWrapper):
         return 2e-2 if precision == "fp16" else 5e-3
 
 
-def require_equal_readings(dataset: Any, index: Tensor, view: int, seed: int = 0) -> None:
+def require_equal_readings(dataset: Any, index: Tensor, view: int) -> None:
     """Raise NotCacheable where reading samples twice gives different inputs."""
-    first, second = (input_marks(read_samples(dataset, index, view, seed)[0]) for _ in range(2))
+    first, second = (input_marks(dataset.read(index, view)[0]) for _ in range(2))
     if not same_inputs(first, second).all():
         raise NotCacheable(
             "the data set gives other inputs each time it is read (it draws at random): no stored answer would be theirs"

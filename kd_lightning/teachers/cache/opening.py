@@ -108,7 +108,7 @@ def open_or_write_cache(
         return off(f"the teacher's answers, {described}, are above teacher.cache_limit_gb={limit_gb:g}: raise it{hint}")
     try:
         if missing:
-            require_equal_readings(dataset, torch.arange(min(4, len(dataset))), views[0], loader.seed)
+            require_equal_readings(dataset, torch.arange(min(4, len(dataset))), views[0])
             require_space(path, size * len(missing) // len(views))
             announce(f"teacher cache: writing {described}: {path} ({len(missing)} to do)")
             shared = ("batch_size", "num_threads", "timeout", "collate_fn", "seed")
@@ -127,7 +127,7 @@ def open_or_write_cache(
     for view in views if size <= VERIFY_AT_OPENING_BYTES else views[:1]:
         cached.rows(view)
     try:
-        cached.recheck(dataset, device, seed=loader.seed)
+        cached.recheck(dataset, device)
     except NotCacheable as error:
         return off(str(error))
     store.touch()

@@ -15,7 +15,6 @@ from cache_setup import CLASSES, Counting, TinyImages, make_teacher, opened
 from torch import nn
 
 from kd_lightning.batch import Batch
-from kd_lightning.data.module import read_samples
 from kd_lightning.errors import UserError
 from kd_lightning.joints import Teacher
 from kd_lightning.teachers.cache.cached import CachedTeacher
@@ -50,7 +49,7 @@ def test_fp32_rows_are_bit_identical_to_live_ones_in_the_same_batches(tmp_path):
     cached = opened(tmp_path, teacher, data, precision="fp32")
     for start in range(0, data.train_samples, data.batch_size):
         index = torch.arange(start, min(start + data.batch_size, data.train_samples))
-        batch = Batch(*read_samples(data.train_views_dataset, index, 3), index, 3, "train")
+        batch = Batch(*data.train_views_dataset.read(index, 3), index, 3, "train")
         assert torch.equal(cached(batch).logits, teacher(batch).logits)
 
 
