@@ -15,16 +15,17 @@ from kd_lightning.running.dry_pass import (
     CLOCK,
     moved,
     repeated,
-    teachers_training,
     training_device,
     try_students,
     untouched_randomness,
 )
 from kd_lightning.running.grouping import grouped
 from kd_lightning.running.present_state import finished_result, refuse_other_run
-from kd_lightning.running.shared import require_one_device
+from kd_lightning.running.shared import require_one_device, teacher_layers
 from kd_lightning.runs.spec import RunSpec
 from kd_lightning.schedules.learning_rate import RunLength
+from kd_lightning.teachers.registry import obtain_teacher
+from kd_lightning.teachers.suits import reads_logits
 
 TIMED = 3
 """Steps that are timed, after one that is not."""
@@ -71,19 +72,27 @@ def _trainings(group: Sequence[RunSpec]) -> list[Training]:
     config = group[0].config
     require_one_device(config)
     datamodule = build_datamodule(config)
-    training = teachers_training(config)
-    network = training.config["student"] if training is not None else None
-    for problem in (try_students(group, datamodule, network=network) if network is not None else {}).values():
-        raise problem
+    to_train: list[RunSpec] = []  # teachers that are not stored
+
+    def never(spec: RunSpec) -> dict[str, Any]:
+        raise AssertionError(f"{spec.name}: nothing is trained in a plan")
+
     with untouched_randomness():
-        found = []
-        if training is not None:
-            steps = _steps({**config["trainer"], "max_epochs": config["teacher"]["train"]["max_epochs"]}, datamodule)
-            found.append(
-                Training(f"teacher {training.name} (unless it is stored)", steps, _seconds(training, datamodule))
-            )
-        return found + [
-            Training(s.name, _steps(s.config["trainer"], datamodule), _seconds(s, datamodule)) for s in group
+        teacher, _ = obtain_teacher(
+            config,
+            datamodule,
+            teacher_layers(group),
+            never,
+            attempt=to_train.append,
+            needs_logits=reads_logits([spec.config["method"] for spec in group]),
+            trial=True,
+        )
+        for problem in try_students(group, datamodule, teacher).values():
+            raise problem
+        named = [(f"teacher {spec.name}", spec) for spec in to_train] + [(spec.name, spec) for spec in group]
+        return [
+            Training(name, _steps(spec.config["trainer"], datamodule), _seconds(spec, datamodule))
+            for name, spec in named
         ]
 
 

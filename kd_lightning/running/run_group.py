@@ -109,7 +109,7 @@ def _trained(specs: Sequence[RunSpec], files: LogFiles, display: Display | None)
             datamodule,
             teacher_layers(specs),
             lambda spec: train_alone(spec, display),
-            attempt=attempt,
+            attempt=None if trial else attempt,
             needs_logits=reads_logits([spec.config["method"] for spec in specs]),
             trial=trial,
         )

@@ -59,7 +59,7 @@ class TeacherKind(Protocol):
         ...
 
 
-def _nothing(spec: RunSpec) -> None:
+def nothing(spec: RunSpec) -> None:
     """Tries nothing."""
 
 
@@ -72,7 +72,7 @@ class TeacherContext:
         datamodule: the run's data, ready.
         layers: the teacher's layers whose features some method looks at.
         train: trains a run to its end and returns its result; the same run is never trained twice.
-        attempt: tries such a run, and whatever waits for it, before anything is written; raises where it cannot work.
+        attempt: told of such a run before anything is written, to try it; raises where it cannot work.
         needs_logits: whether some method reads the teacher's logits.
         where: the node's key in the configuration, for messages.
         trial: nothing is to be trained: a network answers with the weights that it starts from.
@@ -83,7 +83,7 @@ class TeacherContext:
     datamodule: DataModule
     layers: frozenset[str]
     train: Train
-    attempt: Attempt = _nothing
+    attempt: Attempt = nothing
     needs_logits: bool = True
     where: str = "teacher"
     trial: bool = False

@@ -16,7 +16,7 @@ from kd_lightning.teachers.checkpoint import require_file
 from kd_lightning.teachers.kind import TeacherContext
 from kd_lightning.teachers.network import NetworkTeacher
 from kd_lightning.teachers.recipe import check_recipe
-from kd_lightning.teachers.training import trained_once
+from kd_lightning.teachers.training import announce_training, trained_once
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,10 @@ class TrainedTeacher(NetworkTeacher):
         if self.checkpoint is not None:
             load_weights_file(module, self.checkpoint, f"{context.where}.checkpoint", self.checkpoint_key)
             return {"run_dir": None, "checkpoint": str(self.checkpoint)}
-        if self.train is None or context.trial:
+        if self.train is None:
+            return {"run_dir": None}
+        if context.trial:
+            announce_training(context)
             return {"run_dir": None}
         result, run_dir = trained_once(context)
         best = run_dir / "checkpoints" / "best.ckpt"

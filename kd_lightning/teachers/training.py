@@ -15,7 +15,7 @@ from kd_lightning.errors import RunInterrupted, UserError
 from kd_lightning.joints import DataModule
 from kd_lightning.runs.result_file import read_result
 from kd_lightning.runs.spec import TEACHER, RunSpec
-from kd_lightning.teachers.kind import TeacherContext, sizes_at
+from kd_lightning.teachers.kind import TeacherContext, nothing, sizes_at
 from kd_lightning.teachers.recipe import own_data, own_run
 
 log = logging.getLogger(__name__)
@@ -61,6 +61,14 @@ def trained_once(context: TeacherContext) -> tuple[Mapping[str, Any], Path]:
     if trained["status"] != "finished":
         raise UserError(f"teacher {context.name}: its training {trained['status']}: {trained['error']}")
     return trained, spec.run_dir
+
+
+def announce_training(context: TeacherContext) -> None:
+    """In a trial: tell ``context.attempt`` of the training that a real start would begin with."""
+    if context.attempt is not nothing:
+        spec = teacher_spec(context)
+        if _stored(spec, context.name) is None:
+            context.attempt(spec)
 
 
 def _stored(spec: RunSpec, name: str) -> Mapping[str, Any] | None:
