@@ -18,10 +18,11 @@ ROOMS = (
     "kd_lightning",  # the public face: names only, loaded when asked for
     "private_interfaces",
     "errors",
-    "keys",  # what the configuration's keys mean: a few files of config/ that need nothing of it
+    "keys",  # what the configuration's keys mean: a few files that need no others
     "batch",
     "outputs",
     "rng",
+    "layout",
     "metrics",
     "joints",  # what the parts may know of each other
     "schedules",
@@ -29,6 +30,7 @@ ROOMS = (
     "taps",
     "losses",
     "models",
+    "optimizers",
     "core",  # all files that have no room: Distiller, Member, Method, Recorder and their parts
     "tasks",
     "data",
@@ -36,8 +38,9 @@ ROOMS = (
     "callbacks",
     "report",  # reads those files
     "terminal",
-    "config",  # composes, checks, builds
+    "config",  # composes, builds
     "teachers",
+    "check",  # config/check.py: asks all of these, at the start, before anything is made
     "export",
     "running",  # how runs are executed
     "sweeps",
@@ -46,7 +49,10 @@ ROOMS = (
 )
 """From the bottom to the top: a room imports from itself and from those before it."""
 
-KEYS = {f"kd_lightning.config.{name}" for name in ("keys", "names", "replicates", "rules", "suggestions")}
+KEYS = {
+    "kd_lightning.teachers.node",
+    *(f"kd_lightning.config.{name}" for name in ("keys", "names", "replicates", "rules", "suggestions")),
+}
 
 CHECKED = ("distiller", "member", "method", "recorder", "running", "sweeps", "callbacks")
 """Where objects come through a joint: it says what they have, so nobody has to ask."""
@@ -68,6 +74,8 @@ def modules() -> dict[str, Path]:
 def room(module: str) -> str:
     if module in KEYS:
         return "keys"
+    if module == "kd_lightning.config.check":
+        return "check"
     first, *rest = module.split(".")
     if first == "hydra_plugins" or not rest:
         return first

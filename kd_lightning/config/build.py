@@ -42,6 +42,15 @@ def instantiate(node: Mapping[str, Any], where: str, **given: Any) -> Any:
         raise UserError(f"{where}: {node.get('_target_')} could not be made: {text[:300]}") from error
 
 
+def without_auto(method: Mapping[str, Any]) -> dict[str, Any]:
+    """The method's node with some number where a term leaves one to the data, so that it can be made before data."""
+    terms = method.get("terms") or {}
+    small = {
+        k: {**term, "train_samples": 2} if term.get("train_samples") == "auto" else term for k, term in terms.items()
+    }
+    return {**method, "terms": small}
+
+
 def build_datamodule(config: Mapping[str, Any]) -> Any:
     """The data module, its splits ready."""
     datamodule = instantiate(config["data"], "data")

@@ -199,6 +199,7 @@ class _Checker:
 
     def method(self, node: Mapping[str, Any]) -> None:
         """Weights and terms belong together; weights are explicit."""
+        from kd_lightning.config.build import without_auto
         from kd_lightning.method import Method
 
         weights, terms = node.get("weights"), node.get("terms") or {}
@@ -265,15 +266,6 @@ class _Checker:
         start = self.config.get("init_from")
         if start is not None and not checkpoint_in(start).is_file():
             self.fail("init_from", f"no checkpoint there: {checkpoint_in(start)}")
-
-
-def without_auto(method: Mapping[str, Any]) -> dict[str, Any]:
-    """The method's node with some number where a term leaves one to the data, so that it can be made before data."""
-    terms = method.get("terms") or {}
-    small = {
-        k: {**term, "train_samples": 2} if term.get("train_samples") == "auto" else term for k, term in terms.items()
-    }
-    return {**method, "terms": small}
 
 
 def _all_keys(node: Any, prefix: str = "") -> list[str]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kd_lightning.config.build import instantiate
-from kd_lightning.config.check import without_auto
+from kd_lightning.config.build import instantiate, without_auto
 from kd_lightning.joints import FEATURES, LOGITS, PROBABILITIES
 from kd_lightning.rng import RngStream
 from kd_lightning.teachers.kind import build_kind

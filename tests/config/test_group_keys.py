@@ -17,8 +17,11 @@ from kd_lightning.runs.spec import RunSpec
 OWN = {
     "baseline",
     "compile",
+    "dry_run",
     "early_stopping",
+    "failures",
     "hydra",
+    "init_from",
     "launcher",
     "logger",
     "max_fused",

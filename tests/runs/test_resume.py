@@ -196,7 +196,7 @@ def test_a_second_process_in_the_same_directory_is_told_so(cwd):
     first.wait_for(lambda: step_of(cwd / "shared") >= 5)
     second = train(cwd, "run_dir=shared").wait()
     assert second.code == 2, second.text
-    assert second.text.strip().splitlines()[-1].endswith("another process is training into this directory")
+    assert second.text.strip().splitlines()[-1].endswith("another process is writing into this directory")
     assert "Traceback" not in second.text
     assert first.wait().code == 0
     same_as_undisturbed(cwd, "shared")
