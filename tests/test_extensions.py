@@ -1,4 +1,4 @@
-"""One file of Python and one YAML each: a loss, a task, data and an executor of a user's own, seen wherever runs are shown."""
+"""One file of Python and one YAML each: a loss, a task, a kind of teacher, data and an executor of one's own, seen wherever runs are shown."""
 
 from __future__ import annotations
 
@@ -102,6 +102,45 @@ FILES = {
         batch_size: 16
         num_threads: 1
     """,
+    "my_teacher.py": '''
+        from kd_lightning.outputs import ModelOutput
+
+
+        class Rule:
+            """A formula: no network, nothing to train."""
+
+            provides = frozenset({"logits"})
+            labels_new_inputs = True
+
+            def __init__(self, slope: float):
+                self.slope = slope
+
+            def make(self, context):
+                return Answers(self.slope)
+
+
+        class Answers(Rule):
+            name = "rule of thumb"
+
+            def __call__(self, batch):
+                return ModelOutput(self.slope * batch.inputs.flatten(1).mean(1, keepdim=True) + 4)
+
+            def to(self, device):
+                return self
+
+            def verify(self): ...
+
+            def cache_parts(self):
+                return {"rule": self.slope}
+
+            def describe(self):
+                return {"name": self.name, "parameters": 1}
+    ''',
+    "mine/teacher/rule.yaml": """
+        _target_: my_teacher.Rule
+        name: rule of thumb
+        slope: 2.1
+    """,
     "my_place.py": '''
         import pickle
         from pathlib import Path
@@ -138,8 +177,7 @@ FILES = {
     """,
 }
 TINY = (
-    "--config-dir", "mine", "data=fruit", "task=ripeness", "method=gap", "teacher=mlp", "teacher.model.hidden=[8]",
-    "teacher.train.max_epochs=1", "student.hidden=[4]", "trainer.max_epochs=1", "trainer.accelerator=cpu",
+    "--config-dir", "mine", "data=fruit", "task=ripeness", "method=gap", "teacher=rule", "student.hidden=[4]", "trainer.max_epochs=1", "trainer.accelerator=cpu",
     "log_every_n_steps=1",
 )  # fmt: skip
 
@@ -163,14 +201,18 @@ def test_parts_of_ones_own_are_seen_in_table_report_and_tensorboard(folder, caps
     said = capsys.readouterr().out
     assert "days off" in said
     assert "like the teacher" in said
+    assert main([*TINY, "run_dir=run"]) == 0
+    assert "days off" in capsys.readouterr().out
 
     assert (folder / "diary.txt").read_text().split() == ["student_alone_s0", "student_alone_s1", "s0", "s1"]
     result = json.loads((folder / "sweep/s0/result.json").read_text())
     assert result["cost"]["fused"] == 4
+    assert result["teacher"]["name"] == "rule of thumb"
     assert {"test/error", "test/likeness", "best/val_error"} <= set(result["metrics"])
 
     report = (folder / "sweep/report.html").read_text()
     assert "days off" in report
+    assert "rule of thumb" in report
     tags = EventAccumulator(str(folder / "sweep/s0")).Reload().Tags()["scalars"]
     assert {"train/loss_gap", "val/error", "val/likeness"} <= set(tags)
 

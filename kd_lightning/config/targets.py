@@ -17,7 +17,7 @@ FROM_DATA = frozenset({"num_classes", "in_channels", "in_features", "image_size"
 """Arguments that ``auto`` fills in from the data."""
 
 _HYDRA_KEYS = frozenset({"_target_", "_partial_", "_recursive_", "_convert_", "_args_"})
-_EXTRAS = {"timm": "timm", "wandb": "wandb", "mlflow": "mlflow", "onnx": "export", "onnxruntime": "export"}
+_EXTRAS = {"timm": "timm", "wandb": "wandb", "mlflow": "mlflow"}
 
 
 class TargetProblem(Exception):

@@ -21,7 +21,7 @@ Metrics = dict[str, float]
 TESTING = ("accelerator", "limit_test_batches", "fast_dev_run")  # the Trainer's arguments that a test depends on
 
 
-class Kept(Recorder):
+class TestMetrics(Recorder):
     """Keeps the test metrics."""
 
     def __init__(self) -> None:
@@ -75,15 +75,15 @@ def evaluate_run(run_dir: Path, overrides: Sequence[str] = ()) -> tuple[Metrics,
     member = build_member(spec.config, datamodule, example, output, spec.name, teacher_module(teacher))
     weights = load_checkpoint(spec.best_checkpoint, "run_dir")["state_dict"]
     load_weights(member, weights, f"run_dir={spec.best_checkpoint}")
-    kept = Kept()
+    tested = TestMetrics()
     tests = {k: v for k, v in spec.config["trainer"].items() if k in TESTING}
     trainer = build_trainer({"trainer": tests}, logger=False, enable_checkpointing=False)
     loader = datamodule.test_dataloader()
     try:
-        trainer.test(Distiller(teacher, member, [kept]), loader, verbose=False)
+        trainer.test(Distiller(teacher, member, [tested]), loader, verbose=False)
     finally:
         loader.close()
-    measured = Declared(member.task.metrics, member.task.monitor).students(kept.metrics, "test/")
+    measured = Declared(member.task.metrics, member.task.monitor).students(tested.metrics, "test/")
     return measured, {k: v for k, v in result["metrics"].items() if k.startswith("test/")}
 
 

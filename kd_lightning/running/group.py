@@ -73,8 +73,8 @@ class Group:
             UserError: no run could go to its end, because of what the user gave; the results are written.
         """
         try:
-            for place, indices in self._prepare():
-                self._fit_and_test(indices, place)
+            for standing, indices in self._prepare():
+                self._fit_and_test(indices, standing)
         except RunInterrupted:
             self._results()
             raise
@@ -96,7 +96,7 @@ class Group:
         """
         example = self.datamodule.example_batch()
         teacher_output = example_answer(self.teacher, example) if self.teacher is not None else None
-        places: list[tuple[Progress, list[int]]] = []
+        standings: list[tuple[Progress, list[int]]] = []
         for i, spec in enumerate(self.specs):
             recorder = self._recorder(spec)
             self.recorders.append(recorder)
@@ -105,27 +105,27 @@ class Group:
                 member = build_member(
                     spec.config, self.datamodule, example, teacher_output, spec.name, teacher_module(self.teacher)
                 )
-                place = recorder.resume(member)
-                self._start_loggers(recorder, place)
+                standing = recorder.resume(member)
+                self._start_loggers(recorder, standing)
             except Exception as error:
                 recorder.failed(error)
                 continue
             self.members[i] = member
-            for other, indices in places:
-                if place == other:
+            for other, indices in standings:
+                if standing == other:
                     indices.append(i)
                     break
             else:
-                places.append((place, [i]))
-        return places
+                standings.append((standing, [i]))
+        return standings
 
-    def _start_loggers(self, recorder: RunRecorder, place: Progress) -> None:
+    def _start_loggers(self, recorder: RunRecorder, standing: Progress) -> None:
         spec = recorder.spec
-        if place.step:
-            log.info("%s continues after step %d (epoch %d)", spec.name, place.step, place.epoch)
+        if standing.step:
+            log.info("%s continues after step %d (epoch %d)", spec.name, standing.step, standing.epoch)
         else:
             remove_event_files(spec.run_dir)  # of an attempt that got nowhere: TensorBoard would show both as one
-        recorder.loggers = build_loggers(spec.run_dir, spec.config.get("logger"), instantiate, place.step or None)
+        recorder.loggers = build_loggers(spec.run_dir, spec.config.get("logger"), instantiate, standing.step or None)
         log_start(recorder.loggers, spec.setting_name or spec.name, spec.config, spec.setting)
 
     def _recorder(self, spec: RunSpec) -> RunRecorder:
@@ -152,25 +152,25 @@ class Group:
             self._distiller.interrupted = True
 
     # -- training and testing ------------------------------------------------------------------------------------
-    def _fit_and_test(self, indices: Sequence[int], place: Progress) -> None:
+    def _fit_and_test(self, indices: Sequence[int], standing: Progress) -> None:
         recorders = [self.recorders[i] for i in indices]
         members = [self.members[i] for i in indices]
         steps = int(self.config["log_every_n_steps"])
         distiller = Distiller(self.teacher, members, recorders, log_every_n_steps=steps)
         self._distiller = distiller
         callbacks = list((instantiate(self.config["callbacks"], "callbacks") or {}).values())
-        states = CallbackStates(callbacks, place.callbacks)
+        states = CallbackStates(callbacks, standing.callbacks)
         if callbacks:
             recorders[0].callback_states = states.collect
         trainer = build_trainer(
             self.config,
-            callbacks=[FastForward(place), states, *([self.shown] if self.shown else []), *callbacks],
+            callbacks=[FastForward(standing), states, *([self.shown] if self.shown else []), *callbacks],
             logger=recorders[0].loggers if callbacks and len(indices) == 1 else False,
             default_root_dir=str(self.specs[indices[0]].run_dir),
             enable_checkpointing=any(isinstance(c, pl.callbacks.Checkpoint) for c in callbacks),
         )
         if distiller.active:
-            self._fit(trainer, distiller, place)
+            self._fit(trainer, distiller, standing)
         for recorder in recorders:
             recorder.finish()
         self._verify_teacher()
@@ -178,11 +178,11 @@ class Group:
         if distiller.interrupted:  # during the last epoch: these runs are finished, others are not
             raise RunInterrupted("stopped after the last epoch of these runs")
 
-    def _fit(self, trainer: pl.Trainer, distiller: Distiller, place: Progress) -> None:
+    def _fit(self, trainer: pl.Trainer, distiller: Distiller, standing: Progress) -> None:
         loaders = [self.datamodule.train_dataloader(), self.datamodule.val_dataloader()]
         self._train_loader = loaders[0]
-        if place.loader is not None:
-            loaders[0].load_state_dict(place.loader)
+        if standing.loader is not None:
+            loaders[0].load_state_dict(standing.loader)
         try:
             with graceful(lambda: setattr(distiller, "interrupted", True)), keyboard_interrupt_kept():
                 trainer.fit(distiller, loaders[0], loaders[1])

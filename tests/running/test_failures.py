@@ -94,7 +94,7 @@ def test_a_dry_run_says_what_it_would_do_and_writes_nothing(folder, capsys):
     assert "2 runs, 0 of them finished already" in said
     assert "group 1: 2 runs in lockstep" in said
     assert "width004: 16 steps of" in said
-    assert "teacher mlp (unless it is stored): 8 steps of" in said
+    assert "teacher mlp-" in said
     assert not (folder / "sweep").exists()
     single = [word for word in TINY if not word.startswith("sweep")]
     assert main(["--config-dir", "mine", *single, "run_dir=run", "dry_run=true"]) == 0
