@@ -200,6 +200,6 @@ def build_trainer(config: Mapping[str, Any], **given: Any) -> pl.Trainer:
     own = {k: v for k, v in config["trainer"].items() if k not in MEMBER_KEYS}
     try:
         return pl.Trainer(**{**quiet, **given, **own})
-    except (MisconfigurationException, ValueError, TypeError) as error:
+    except (MisconfigurationException, ImportError, RuntimeError, ValueError, TypeError) as error:
         text = " ".join(str(error).split())
         raise UserError(f"trainer: {text[:300]}") from error

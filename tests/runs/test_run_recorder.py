@@ -12,6 +12,7 @@ from torch import nn
 from kd_lightning.errors import UserError
 from kd_lightning.member import Member
 from kd_lightning.method import Method
+from kd_lightning.runs.checkpoint import load_checkpoint
 from kd_lightning.runs.run_recorder import RunRecorder
 from kd_lightning.runs.spec import RunSpec
 from kd_lightning.schedules.learning_rate import RunLength
@@ -153,3 +154,37 @@ def test_a_logger_that_cannot_be_closed_changes_nothing(tmp_path, caplog):
     kept.close({"test/acc": 0.5})
     assert "a logger could not be closed: gone" in caplog.text
     assert kept.loggers == []
+
+
+def test_without_any_validation_the_last_state_is_tested_and_that_is_said(tmp_path, caplog):
+    kept, student = recorder(tmp_path), member()
+    kept.save(student, 2, 0, 4)
+    kept.finish()
+    assert kept.status == "finished"
+    assert (kept.best, kept.best_epoch, kept.best_step) == (None, 1, 4)
+    assert "no validation was made, so the last state is tested" in caplog.text
+    best = load_checkpoint(kept.spec.best_checkpoint)
+    assert all(torch.equal(best["state_dict"][k], v) for k, v in student.weights().items())
+
+
+def test_a_run_that_trained_not_one_batch_fails_in_one_line(tmp_path):
+    kept = recorder(tmp_path)
+    kept.finish()
+    assert kept.status == "failed"
+    assert "not one batch was trained" in kept.error
+
+
+@pytest.mark.parametrize(("length", "epochs"), [({"min_epochs": 5}, 5), ({"min_steps": 8}, 4), ({}, 2)])
+def test_early_stopping_leaves_the_smallest_length_alone(tmp_path, length, epochs):
+    kept = recorder(tmp_path, patience=1)
+    kept.spec.config["trainer"] = length
+    validate(kept, member(), [0.5, 0.4, 0.4, 0.4, 0.4, 0.4])
+    assert (kept.done, kept.epoch) == (True, epochs)
+
+
+def test_the_best_checkpoint_holds_the_weights_that_were_measured(tmp_path):
+    kept, student = recorder(tmp_path), member()
+    student.measured = {k: v + 1 for k, v in student.weights().items()}
+    validate(kept, student, [0.5])
+    best = load_checkpoint(kept.spec.best_checkpoint)["state_dict"]
+    assert all(torch.equal(best[k], v + 1) for k, v in student.weights().items())
