@@ -37,3 +37,18 @@ def as_model_output(output: Any) -> ModelOutput:
     raise ValueError(
         f"a model returned {type(output).__name__}: return the logits as a tensor, or a kd_lightning.outputs.ModelOutput"
     )
+
+
+def unused_heads(output: Any) -> list[str]:
+    """Names of what a model returned beside its logits and in their shape: auxiliary heads, which no loss looks at."""
+    if isinstance(output, (Tensor, ModelOutput)):
+        return []
+    if isinstance(output, Mapping):
+        named = {str(key): value for key, value in output.items() if key not in ("features", "spread")}
+    else:
+        names = getattr(output, "_fields", None) or getattr(output, "__dict__", {})
+        named = {str(name): getattr(output, name) for name in names}
+    logits = named.pop("logits", None)
+    if not isinstance(logits, Tensor):
+        return []
+    return [name for name, value in named.items() if isinstance(value, Tensor) and value.shape == logits.shape]

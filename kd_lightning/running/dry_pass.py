@@ -26,7 +26,7 @@ from kd_lightning.config.build import build_member
 from kd_lightning.errors import UserError
 from kd_lightning.joints import Clock, Teacher
 from kd_lightning.member import Member
-from kd_lightning.outputs import ModelOutput
+from kd_lightning.outputs import ModelOutput, unused_heads
 from kd_lightning.rng import RngStream
 from kd_lightning.runs.spec import TEACHER, RunSpec
 from kd_lightning.schedules.learning_rate import RunLength
@@ -144,11 +144,20 @@ def _train_step(member: Member, batch: Batch, answer: ModelOutput | None, device
         term.register_forward_hook(lambda _, __, value, name=name: values.__setitem__(name, value))
         for name, term in member.method.terms.items()
     ]
+    heads: list[str] = []
+    hooks.append(member.student.register_forward_hook(lambda _, __, output: heads.extend(unused_heads(output))))
     total, _ = member.loss(batch, answer, CLOCK, views)
     for hook in hooks:
         hook.remove()
     if not total.requires_grad:
         raise UserError(f"{student}: the loss has no gradient: no trained parameter has a part in it")
+    if heads:
+        names = ", ".join(dict.fromkeys(heads))
+        log.warning(
+            "WARNING: %s: its output also holds %s, which no loss looks at: auxiliary heads get no gradient",
+            student,
+            names,
+        )
     for name in without_gradient(values, member.trained_parameters()):
         log.warning("WARNING: method.terms.%s gives the student no gradient%s", name, _why(answer))
     total.backward()

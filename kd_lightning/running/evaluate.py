@@ -67,6 +67,7 @@ def evaluate_run(run_dir: Path, overrides: Sequence[str] = ()) -> tuple[Metrics,
         datamodule,
         teacher_layers([spec]),
         never,
+        attempt=never,
         needs_logits=reads_logits([spec.config["method"]]),
         found=trained_in(result["teacher"]),  # wherever this is called, and whatever the overrides are
     )

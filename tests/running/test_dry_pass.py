@@ -209,3 +209,19 @@ def test_a_term_that_cannot_teach_is_told(caplog):
     _train_step(member, batch, ModelOutput(torch.randn(8, 1)), torch.device("cpu"), "student")
     assert len(caplog.messages) == 1
     assert caplog.messages[0].startswith("WARNING: method.terms.kd gives the student no gradient: the softmax of one")
+
+
+def test_auxiliary_heads_that_no_loss_looks_at_are_named(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "two_heads.py").write_text(
+        "from torch import nn\n\n\nclass Net(nn.Module):\n"
+        "    def __init__(self, in_features, num_classes):\n        super().__init__()\n"
+        "        self.a, self.b = nn.Linear(in_features, num_classes), nn.Linear(in_features, num_classes)\n\n"
+        "    def forward(self, x):\n        x = x.flatten(1)\n"
+        "        return {'logits': self.a(x), 'early': self.b(x)} if self.training else self.a(x)\n"
+    )
+    few = ("data.train_size=64", "data.batch_size=32", "trainer.max_epochs=1", "baseline=false", "run_dir=run")
+    words = ("student=custom", "student._target_=two_heads.Net", "teacher=none", "method=none", *few)
+    assert main(list(words)) == 0
+    assert "also holds early, which no loss looks at" in (tmp_path / "run" / "kd-train.log").read_text()

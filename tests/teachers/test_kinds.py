@@ -10,8 +10,10 @@ import pytest
 import torch
 from training import RECIPE, TINY, plain, refused, teacher_yaml, train
 
+from kd_lightning.cli.evaluate import main as evaluate
 from kd_lightning.cli.train import main
 from kd_lightning.models.mlp import MLP
+from kd_lightning.runs.hparams import hyperparameters
 
 NET = "{_target_: kd_lightning.models.mlp.MLP, hidden: [8]}"
 
@@ -238,3 +240,70 @@ def test_a_teacher_at_another_input_size_is_trained_and_asked_at_it(folder):
     result = train("teacher=large")
     assert result["teacher"]["parameters"] == (144 * 8 + 8) + (8 * 10 + 10)
     assert main(["--config-dir", "mine", *TINY, "teacher=large", "seed=1", "run_dir=b"]) == 0
+
+
+STORED = """
+    import torch
+    from kd_lightning.outputs import ModelOutput
+
+    class Stored:
+        provides = frozenset({"logits"})
+        labels_new_inputs = False
+        name = "stored"
+
+        def __init__(self, rows: int = 2000):
+            self.rows = rows
+
+        def make(self, context):
+            self.table = torch.randn(self.rows, 10, generator=torch.Generator().manual_seed(0))
+            return self
+
+        def __call__(self, batch):
+            assert batch.split == "train"
+            return ModelOutput(self.table[batch.index.cpu()])
+
+        def to(self, device):
+            return self
+
+        def verify(self):
+            pass
+
+        def cache_parts(self):
+            return {"rows": self.rows}
+
+        def describe(self):
+            return {"name": self.name, "parameters": None, "bytes": None}
+"""
+
+
+def test_a_teacher_that_knows_its_training_samples_only_is_never_asked_about_others(folder):
+    (folder / "stored_rows.py").write_text(textwrap.dedent(STORED))
+    teacher_yaml(folder, "stored", "_target_: stored_rows.Stored\n")
+    result = train("teacher=stored")
+    assert result["status"] == "finished"
+    assert "test/agreement" not in result["metrics"]
+    assert "cache" not in result["teacher"]
+
+
+def test_stored_logits_are_a_setting_that_hparams_show():
+    config = {"seed": 0, "teacher": {"_target_": "x.Y", "name": "n", "cache": "auto", "cache_top_k": 5}}
+    shown = hyperparameters(config)
+    assert shown["teacher.cache_top_k"] == 5
+    assert not {"teacher.cache", "teacher.name"} & set(shown)
+
+
+def test_a_result_is_measured_again_from_its_directory_whatever_teacher_it_had(folder):
+    (folder / "mine").mkdir()
+    members = [f"teacher.members.{m}.{key}" for m in "ab" for key in ("train.max_epochs=1", "model.channels=[4]")]
+    train("teacher=ensemble", *members)
+    Path("outputs/teachers").rename("elsewhere")
+    assert evaluate(["run"]) != 0
+    Path("elsewhere").rename("outputs/teachers")
+    assert evaluate(["run"]) == 0
+
+
+def test_a_plan_names_every_teacher_that_would_be_trained(folder, capsys):
+    (folder / "mine").mkdir()
+    assert main(["--config-dir", "mine", *TINY, "teacher=ensemble", "dry_run=true"]) == 0
+    assert capsys.readouterr().out.count("teacher small_cnn-") == 2
+    assert not Path("run").exists()
