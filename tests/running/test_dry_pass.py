@@ -221,7 +221,14 @@ def test_auxiliary_heads_that_no_loss_looks_at_are_named(tmp_path, monkeypatch, 
         "    def forward(self, x):\n        x = x.flatten(1)\n"
         "        return {'logits': self.a(x), 'early': self.b(x)} if self.training else self.a(x)\n"
     )
-    few = ("data.train_size=64", "data.batch_size=32", "trainer.max_epochs=1", "baseline=false", "run_dir=run")
+    few = (
+        "data.train_size=64",
+        "data.labelled=null",
+        "data.batch_size=32",
+        "trainer.max_epochs=1",
+        "baseline=false",
+        "run_dir=run",
+    )
     words = ("student=custom", "student._target_=two_heads.Net", "teacher=none", "method=none", *few)
     assert main(list(words)) == 0
     assert "also holds early, which no loss looks at" in (tmp_path / "run" / "kd-train.log").read_text()

@@ -37,5 +37,5 @@ def test_a_cache_that_cannot_be_written_is_told_in_the_result(tmp_path):
     ended = run(tmp_path, *SMALL, "baseline=false", "paths.cache_dir=nowhere", "run_dir=run")
     assert ended.code == 0, ended.text
     told = json.loads((tmp_path / "run" / "result.json").read_text())["teacher"]["cache"]
-    assert told.startswith("off, nowhere")
+    assert told.startswith("not used, nowhere")
     assert "cannot be written" in told

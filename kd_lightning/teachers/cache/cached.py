@@ -108,7 +108,8 @@ class CachedTeacher(TeacherWrapper):
         for view in chosen:
             generator = torch.Generator().manual_seed(view)
             index = torch.randint(self.store.samples, (max(1, count // len(chosen)),), generator=generator)
-            batch = Batch(*dataset.read(index, view), index, view, TRAINING)
+            inputs, target = dataset.read(index, view)
+            batch = Batch(inputs, target, index, view, TRAINING)
             stored = self.rows(view).index_select(0, index)
             require_equal_readings(dataset, index[:8], view)
             live = self.teacher(move_data_to_device(batch, device)).logits.float().cpu()
