@@ -51,7 +51,7 @@ ROOMS = (
 
 KEYS = {
     "kd_lightning.teachers.node",
-    *(f"kd_lightning.config.{name}" for name in ("keys", "names", "replicates", "rules", "suggestions")),
+    *(f"kd_lightning.config.{name}" for name in ("keys", "names", "replicates", "rules", "source", "suggestions")),
 }
 
 CHECKED = ("distiller", "member", "method", "recorder", "running", "sweeps", "callbacks")

@@ -30,9 +30,9 @@ from kd_lightning.cli._error_line import report_error
 from kd_lightning.cli._jobs import Check, TaskFunction, run_single, run_sweep
 from kd_lightning.cli._rerun import register, saved_run, taken_out
 from kd_lightning.config.explain import leaf_keys, unknown_option
+from kd_lightning.config.keys import outer_key
 from kd_lightning.errors import UserError
 from kd_lightning.runs.latest import LATEST, latest
-from kd_lightning.teachers.node import outer_key
 
 
 def config_directory() -> Path:

@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from kd_lightning.cli._compose import SweepComposer
 from kd_lightning.config.names import swept_keys
+from kd_lightning.config.repeated import merged
 from kd_lightning.errors import UserError
 from kd_lightning.sweeps.sweep_file import held_sweep
 
@@ -74,7 +75,7 @@ def run_sweep(
     hydra: Hydra, config_name: str, overrides: list[str], task_function: TaskFunction, check: Check | None
 ) -> None:
     """Check a job for each value of the sweep, hold the sweep's directory, and let Hydra's sweeper choose the jobs."""
-    overrides = [*overrides, "hydra.mode=MULTIRUN"]
+    overrides = [*merged(overrides), "hydra.mode=MULTIRUN"]
     cfg = _compose(hydra, config_name, overrides, RunMode.MULTIRUN)
     params = OmegaConf.to_container(cfg.hydra.sweeper.get("params") or OmegaConf.create({}))
     swept = swept_keys(_task_overrides(cfg), params)

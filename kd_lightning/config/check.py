@@ -16,14 +16,14 @@ from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue
 
 from kd_lightning.config.annotations import misfit, parameters_of
 from kd_lightning.config.explain import leaf_keys
-from kd_lightning.config.keys import KEYS, TRAINER_ELSEWHERE, children, declared, find
+from kd_lightning.config.keys import KEYS, TRAINER_ELSEWHERE, children, declared, find, outer_key
 from kd_lightning.config.origin import Origin
-from kd_lightning.config.rules import Rule, kind_of, show
+from kd_lightning.config.rules import NUMERIC, Rule, kind_of, show
 from kd_lightning.config.suggestions import did_you_mean
 from kd_lightning.config.targets import TargetProblem, check_target, import_target
 from kd_lightning.errors import UserError
 from kd_lightning.runs.directory import checkpoint_in
-from kd_lightning.teachers.node import DEFAULT_KIND, outer_key
+from kd_lightning.teachers.node import DEFAULT_KIND
 
 _NEEDED = ("data", "task", "teacher", "student", "method", "optimizer", "trainer")
 
@@ -155,7 +155,7 @@ class _Checker:
                 self.values(below, item)
             elif isinstance(key, str) and item is not None and kind_of(item) in ("integer", "number"):
                 rule = find(below).rule
-                if rule.kind in ("integer", "number"):
+                if rule.kind in NUMERIC:
                     self.rule(below, item, rule)
 
     def targets_by_name(self, name: str, value: Any) -> None:
@@ -227,8 +227,8 @@ class _Checker:
             self.made("method.temperature", node["temperature"])
         method = self.made("method", without_auto(node))
         if isinstance(method, Method) and method.wants_views and not self.config["data"].get("extra_views"):
-            names = " and ".join(name for name, asked in method.asks.items() if "views" in asked)
-            self.fail("method", f"{names} compares views of a sample, the data give one: set data.extra_views=1")
+            asking = " and ".join(name for name, asked in method.asks.items() if "views" in asked)
+            self.fail("method", f"{asking} compares views of a sample, the data give one: set data.extra_views=1")
 
     def made(self, name: str, node: Mapping[str, Any]) -> Any:
         """What a small node makes: methods and schedules check their own values."""

@@ -58,7 +58,7 @@ def explain(error: BaseException, known_keys: Iterable[str] = (), groups: Iterab
         return f"command line: {match[1]}: {one_line(str(error.__cause__ or error))}"
     if isinstance(error, YAMLError) and getattr(error, "problem_mark", None) is not None:
         mark = error.problem_mark
-        return f"{mark.name}, line {mark.line + 1}: not valid YAML: {error.problem}"
+        return f"{mark.name!s}, line {mark.line + 1}: not valid YAML: {error.problem}"
     if isinstance(error, OmegaConfBaseException):
         where = f"{error.full_key}: " if getattr(error, "full_key", None) else ""
         return f"configuration: {where}{one_line(text.splitlines()[0] if text else type(error).__name__)}"

@@ -29,27 +29,26 @@ class Identity(NamedTuple):
         fingerprint: 64 hexadecimal digits: equal for runs that must have the same result.
         setting: the same for runs that differ in seeds only.
         source: digests of the user's code that counts, by file; empty where all of it is installed.
+        configuration: as ``fingerprint``, of the configuration alone.
     """
 
     fingerprint: str
     setting: str
     source: dict[str, str]
+    configuration: str
 
 
-def identify(config: Mapping[str, Any]) -> Identity:
-    """The identity of a run with this configuration (resolved, plain) and the user's code as it is on the disk now."""
-    source = source_of(config)
-    return Identity(with_source(config_fingerprint(config), source), setting_of(typed(config), source), source)
+def identify(config: Mapping[str, Any], configuration: str | None = None) -> Identity:
+    """The identity of a run, and of the user's code that it names as it is on the disk now.
 
-
-def source_of(config: Mapping[str, Any]) -> dict[str, str]:
-    """Digests of the user's files that what decides the result is made of."""
-    return source_fingerprint(targets_of({key: value for key, value in config.items() if find(str(key)).decides}))
-
-
-def with_source(fingerprint: str, source: Mapping[str, str]) -> str:
-    """A fingerprint of configuration and code, from one of the configuration alone: the same where no code counts."""
-    return digest([fingerprint, source]) if source else fingerprint
+    Args:
+        config: of the run, resolved, plain.
+        configuration: fingerprint of the configuration, where it is not :func:`config_fingerprint` (a teacher's).
+    """
+    source = source_fingerprint(targets_of({k: node for k, node in config.items() if find(str(k)).decides}))
+    configuration = configuration or config_fingerprint(config)
+    fingerprint = digest([configuration, source]) if source else configuration
+    return Identity(fingerprint, setting_of(typed(config), source), source, configuration)
 
 
 def config_fingerprint(config: DictConfig | Mapping[str, Any]) -> str:
@@ -86,10 +85,10 @@ def _lasting(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
 def _plain(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     """Plain values; what does not decide may refer to what is known in a running Hydra job only, and is left out."""
     plain = {}
-    for key in config:
-        if find(str(key)).decides:
+    for key in map(str, config):
+        if find(key).decides:
             node = config[key]
-            plain[str(key)] = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+            plain[key] = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
     return plain
 
 

@@ -10,12 +10,12 @@ and for the same key below ``teacher``: ``teacher.data.num_threads`` is ``data.n
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container
 from dataclasses import dataclass
 from functools import lru_cache
 
 from kd_lightning.config.rules import Rule
-from kd_lightning.teachers.node import outer_key
 
 RESULT, SEED, RUNNING, PLACE, SHOWN = "result", "seed", "running", "place", "shown"
 """What a key is for: it decides the result; it decides it as a seed does; how fast and beside whom a run runs; where
@@ -66,7 +66,12 @@ KEYS: dict[str, Key] = {
     "student": Key(_TARGET, "the model that is trained", own=True, group=True, sizes=True),
     "method": Key(_TARGET, "loss terms, their weights, temperature, taps", own=True, group=True),
     "optimizer": Key(_TARGET, "of the student", own=True, group=True),
-    "scheduler": Key(_TARGET_OR_NULL, "of the student's learning rate", own=True, group=True),
+    "scheduler": Key(
+        _TARGET_OR_NULL,
+        "of the student's learning rate; it spans the run, in epochs or steps; `plateau` follows the validation metric",
+        own=True,
+        group=True,
+    ),
     "trainer": Key(Rule("arguments"), "arguments of Lightning's Trainer", group=True),
     "callbacks": Key(Rule("targets", null=True), "Lightning callbacks by name; such a run trains alone", group=True),
     "seed": Key(_SEED, "of the student: initial weights, dropout", SEED, own=True),
@@ -106,7 +111,6 @@ KEYS: dict[str, Key] = {
     "teacher.train.seed": Key(_SEED, "of the teacher: initial weights, dropout", SEED),
     "teacher.train.optimizer": Key(_TARGET, "of the teacher"),
     "teacher.train.scheduler": Key(_TARGET_OR_NULL, "of the teacher's learning rate"),
-    "teacher.train.scheduler.interval": Key(_INTERVAL, "as `scheduler.interval`", beside=True),
     "teacher.train.scheduler_interval": Key(_INTERVAL, "as `scheduler.interval`"),
     "teacher.data": Key(Rule("overlay", null=True), "what differs in the data of the teacher's training"),
     "teacher.normalization": Key(Rule("mapping", null=True), "what its inputs were normalised with, if not the data's"),
@@ -121,12 +125,17 @@ KEYS: dict[str, Key] = {
     "teacher.cache_top_k": Key(_COUNT_OR_NULL, "keep only so many logits of each sample; null: all", beside=True),
     # how a run runs
     "baseline": Key(_FLAG, "train the student alone too, to compare with", RUNNING, own=True),
+    "accept_code": Key(
+        _FLAG, "keep what was made before the user's code was edited, as if it were of the code now", RUNNING, own=True
+    ),
     "max_fused": Key(
         _COUNT_OR_NULL, "students in lockstep at once; null: as many as fit into memory", RUNNING, own=True
     ),
     "failures.stop": Key(_FLAG, "end a sweep at the first run that fails or diverges", RUNNING, own=True),
     "failures.retries": Key(Rule("integer", low=0), "start a failed run again so often", RUNNING, own=True),
-    "dry_run": Key(_FLAG, "say what would run instead of running it", RUNNING, own=True, of_start=True),
+    "dry_run": Key(
+        _FLAG, "say what would run and about how long; nothing is written", RUNNING, own=True, of_start=True
+    ),
     "checkpoint.every_n_steps": Key(_COUNT_OR_NULL, "keep the state within an epoch too; null: at its end", RUNNING),
     "teacher.cache": Key(_TEXT, "stored teacher outputs: auto, off, or a directory", RUNNING, beside=True),
     "teacher.cache_limit_gb": Key(
@@ -138,18 +147,26 @@ KEYS: dict[str, Key] = {
     "data.eval_batch_size": Key(_COUNT, "samples of a batch in validation and test", RUNNING),
     "trainer.accelerator": Key(_TEXT, "where it is computed", RUNNING),
     "trainer.devices": Key(Rule("text"), "which of them", RUNNING),
-    "trainer.enable_progress_bar": Key(_FLAG, "", SHOWN),
-    "trainer.enable_model_summary": Key(_FLAG, "", SHOWN),
-    "trainer.enable_checkpointing": Key(_FLAG, "", SHOWN),
-    "trainer.num_sanity_val_steps": Key(Rule("integer", null=True, low=-1), "", SHOWN),
-    "trainer.profiler": Key(_TEXT, "", SHOWN),
-    "trainer.barebones": Key(_FLAG, "", SHOWN),
+    "trainer.enable_progress_bar": Key(_FLAG, "Lightning's progress bar", SHOWN),
+    "trainer.enable_model_summary": Key(_FLAG, "Lightning's list of layers", SHOWN),
+    "trainer.enable_checkpointing": Key(_FLAG, "Lightning's own checkpoints, beside ours", SHOWN),
+    "trainer.num_sanity_val_steps": Key(
+        Rule("integer", null=True, low=-1), "batches of validation before training; -1: all", SHOWN
+    ),
+    "trainer.profiler": Key(_TEXT, "Lightning's profiler", SHOWN),
+    "trainer.barebones": Key(_FLAG, "Lightning without extras", SHOWN),
     "launcher": Key(_TARGET, "how and where runs are computed", RUNNING, own=True, group=True, of_start=True),
     # where files are
     "name": Key(_TEXT, "`outputs/<name>/…`; by default the data's", PLACE, own=True),
-    "run_dir": Key(_TEXT, "of a single run; one that exists is continued", PLACE, own=True, of_start=True),
+    "run_dir": Key(
+        _TEXT, "of a single run; one that exists is continued; `latest`: the newest", PLACE, own=True, of_start=True
+    ),
     "sweep_dir": Key(
-        Rule("text", null=True), "of `kd-train -m`; one that exists is continued", PLACE, own=True, of_start=True
+        Rule("text", null=True),
+        "of `kd-train -m`; one that exists is continued; `latest`: the newest",
+        PLACE,
+        own=True,
+        of_start=True,
     ),
     "paths": Key(Rule("mapping"), "where things are", PLACE, own=True, group=True),
     "paths.output_dir": Key(_TEXT, "runs, sweeps and trained teachers (or `KD_OUTPUT_DIR`)", PLACE, own=True),
@@ -201,7 +218,7 @@ ARGUMENTS: dict[str, Key] = {
     "max_steps": Key(Rule("integer", low=-1)),
     "accumulate_grad_batches": Key(_COUNT),
     "gradient_clip_val": Key(Rule("number", null=True, above=0)),
-    "limit_train_batches": Key(Rule("number", null=True, above=0)),
+    "limit_train_batches": Key(Rule("amount", null=True, above=0)),
 }
 """Arguments that mean the same wherever they stand, by the last component of the key."""
 
@@ -215,6 +232,12 @@ TRAINER_ELSEWHERE = {
 """Arguments of Lightning's Trainer that have their own place in our configuration."""
 
 _ANY = Key(Rule("mapping"))
+_INNER_TEACHER = re.compile(r"^teacher(\.train\.teacher|\.members\.[^.]+)+(?=\.|$)")
+
+
+def outer_key(key: str) -> str:
+    """The key that means the same of the outermost teacher: ``teacher.members.a.train.seed`` is ``teacher.train.seed``."""
+    return _INNER_TEACHER.sub("teacher", key)
 
 
 def declared(key: str) -> Key | None:

@@ -93,7 +93,7 @@ def register_resolver() -> None:
 
 def _resolve(overrides: Sequence[str], swept: Sequence[str] | None = None) -> str:
     written = OmegaConf.to_container(overrides, resolve=False) if OmegaConf.is_config(overrides) else overrides
-    return run_name([str(o) for o in written], None if swept is None else [str(k) for k in swept])
+    return run_name([str(o) for o in written or []], None if swept is None else [str(k) for k in swept])
 
 
 @dataclass(frozen=True)

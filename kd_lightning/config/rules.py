@@ -11,6 +11,7 @@ from kd_lightning.config.suggestions import did_you_mean
 _KINDS = {
     "integer": "a whole number",
     "number": "a number",
+    "amount": "a whole number of them, or a share with a point",
     "flag": "true or false",
     "text": "a text",
     "list": "a list",
@@ -21,6 +22,7 @@ _KINDS = {
     "overlay": "arguments of the data",
     "choice": "a name",
 }
+NUMERIC = frozenset({"integer", "number", "amount"})
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Rule:
     """What a key may hold.
 
     Args:
-        kind: one of "integer", "number", "flag", "text", "list", "mapping"; of a key that holds others: "target" (a
+        kind: one of "integer", "number", "amount" (1 is one, 1.0 is all), "flag", "text", "list", "mapping"; of a key that holds others: "target" (a
             ``_target_`` with its arguments), "targets" (some, by name), "arguments" (of Lightning's Trainer),
             "overlay" (arguments of the data module that differ); "choice" for a group that is no key itself.
         null: null is a value too.
@@ -48,10 +50,14 @@ class Rule:
         """Return what is wrong with ``value``, None if nothing is."""
         if value is None:
             return None if self.null else f"must be {_KINDS[self.kind]}, got null"
-        alike = {"number": ("integer",), "text": ("integer", "number")}  # YAML reads precision: 32 as a number
+        alike = {
+            "number": ("integer",),
+            "amount": ("integer", "number"),
+            "text": ("integer", "number"),
+        }  # YAML reads precision: 32 as a number
         if kind_of(value) not in (self.kind, *alike.get(self.kind, ())):
             return f"must be {_KINDS[self.kind]}{' or null' if self.null else ''}, got {show(value)}"
-        if self.kind in ("integer", "number"):
+        if self.kind in NUMERIC:
             return self._out_of_range(value)
         if self.choices and str(value) not in self.choices:
             near = did_you_mean(str(value), self.choices, show=0)

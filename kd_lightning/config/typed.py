@@ -35,7 +35,7 @@ def _node(key: str, value: Any, annotation: Any) -> Any:
     kind = find(key).rule.kind
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return value
-    if kind == "number" or (kind not in ("integer", "text") and _numbers(annotation) == {float}):
+    if kind == "number" or (kind not in ("integer", "amount", "text") and _numbers(annotation) == {float}):
         return float(value)
     return str(value) if kind == "text" and find(key).rule.choices else value
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from kd_lightning.config.build import build_datamodule, build_member, build_trainer
+from kd_lightning.config.fingerprint import identify
+from kd_lightning.config.source import changed_files
 from kd_lightning.distiller import Distiller
 from kd_lightning.errors import UserError
 from kd_lightning.metrics.declared import Declared
@@ -16,6 +19,8 @@ from kd_lightning.recorder import Recorder
 from kd_lightning.runs.checkpoint import load_checkpoint, load_weights
 from kd_lightning.runs.result_file import read_result
 from kd_lightning.trainer_facts import teacher_module
+
+log = logging.getLogger(__name__)
 
 Metrics = dict[str, float]
 TESTING = ("accelerator", "limit_test_batches", "fast_dev_run")  # the Trainer's arguments that a test depends on
@@ -57,6 +62,9 @@ def evaluate_run(run_dir: Path, overrides: Sequence[str] = ()) -> tuple[Metrics,
         raise UserError(f"{run_dir}: the run {result['status']}; only a finished one has figures to compare with")
     config = OmegaConf.merge(OmegaConf.create(result["config"]), OmegaConf.from_dotlist(list(overrides)))
     spec = spec_of_result({**result, "config": OmegaConf.to_container(config)}, run_dir)
+    changed = changed_files(result.get("source") or {}, identify(spec.config).source)
+    if changed and not overrides:
+        log.warning("%s changed since: the weights of %s are loaded into other code", ", ".join(changed), run_dir)
     datamodule = build_datamodule(spec.config)
 
     def never(_: Any) -> Any:

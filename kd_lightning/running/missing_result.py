@@ -21,6 +21,7 @@ def without_result(spec: RunSpec, status: str, error: str | None = None) -> Resu
         "setting": spec.setting,
         "setting_name": spec.setting_name or spec.name,
         "source": dict(spec.source),
+        "configuration": spec.configuration,
         "seed": spec.seed,
         "overrides": list(spec.overrides),
         **declared(spec),

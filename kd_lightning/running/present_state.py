@@ -2,33 +2,47 @@
 
 from __future__ import annotations
 
+import logging
+
 from kd_lightning.errors import DirectoryTaken, UserError
 from kd_lightning.runs.checkpoint import load_checkpoint
-from kd_lightning.runs.result_file import Result, read_result
+from kd_lightning.runs.code_change import Stored, changed_code, is_same, restamped, why_other
+from kd_lightning.runs.result_file import Result, read_result, write_where_possible
 from kd_lightning.runs.spec import RunSpec
+
+log = logging.getLogger(__name__)
 
 
 def finished_result(spec: RunSpec) -> Result | None:
-    """The stored result, if it is of this very configuration and complete."""
+    """The stored result, if it is of this very run and complete."""
     result = stored_result(spec)
     return result if result is not None and result.get("status") == "finished" else None
 
 
 def stored_result(spec: RunSpec) -> Result | None:
-    """The stored result, however the run ended, if it is of this very configuration."""
+    """The stored result, however the run ended, if it is of this very run.
+
+    A finished one that other code made is taken for it where ``accept_code`` says so, and written as such.
+    """
     result = read_result(spec.result_path, strict=False)
-    return result if result is not None and result.get("fingerprint") == spec.fingerprint else None
+    if result is None or not is_same(result, spec):
+        return None
+    if result.get("fingerprint") != spec.fingerprint and result.get("status") == "finished":
+        log.info("%s was made with other code (%s): kept", spec.name, ", ".join(changed_code(result, spec)))
+        result = restamped(result, spec)
+        write_where_possible(spec.result_path, result)
+    return result
 
 
-def holds_other_run(spec: RunSpec) -> bool:
-    """Whether the run's directory holds checkpoints of a run with another configuration.
+def other_run_in(spec: RunSpec) -> Stored | None:
+    """What the run's directory holds of a run that must not be mixed with this one: its result, or a checkpoint.
 
-    A run that got nowhere (no checkpoint) leaves nothing to lose: its directory can be used again.
+    A run that got nowhere (no checkpoint, not finished) leaves nothing to lose: its directory can be used again.
     """
     checkpoints = [path for path in (spec.last_checkpoint, spec.best_checkpoint) if path.is_file()]
-    if not checkpoints:
-        return False
-    found = read_result(spec.result_path, strict=False)
+    found: Stored | None = read_result(spec.result_path, strict=False)
+    if not checkpoints and (found is None or found["status"] != "finished"):
+        return None
     for path in checkpoints:
         if found is not None:
             break
@@ -36,13 +50,12 @@ def holds_other_run(spec: RunSpec) -> bool:
             found = load_checkpoint(path, "run_dir")
         except UserError:  # damaged: the other may be whole
             continue
-    return found is not None and found.get("fingerprint") != spec.fingerprint
+    return None if found is None or is_same(found, spec) else found
 
 
 def refuse_other_run(spec: RunSpec) -> None:
     """Raise DirectoryTaken rather than mix two runs in one directory."""
-    if holds_other_run(spec):
-        raise DirectoryTaken(
-            f"run_dir={spec.run_dir}: holds a run with another configuration (see its .hydra/config.yaml); "
-            f"choose another directory (init_from={spec.run_dir} there starts from its weights)"
-        )
+    other = other_run_in(spec)
+    if other is not None:
+        way = "" if changed_code(other, spec) else f" (init_from={spec.run_dir} there starts from its weights)"
+        raise DirectoryTaken(f"run_dir={spec.run_dir}: {why_other(other, spec)}{way}")

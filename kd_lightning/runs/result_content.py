@@ -62,6 +62,7 @@ def result_content(
         "setting": spec.setting,
         "setting_name": spec.setting_name or spec.name,
         "source": dict(spec.source),
+        "configuration": spec.configuration,
         "seed": spec.seed,
         "overrides": list(spec.overrides),
         "task": recorder.task.name,
@@ -101,4 +102,5 @@ def spec_of_result(result: Mapping[str, Any], run_dir: Path) -> RunSpec:
         setting=result.get("setting") or "",
         setting_name=result.get("setting_name") or "",
         source=result.get("source") or {},
+        configuration=result.get("configuration") or "",
     )

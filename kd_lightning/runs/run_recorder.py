@@ -14,6 +14,7 @@ from kd_lightning.joints import Step, Task
 from kd_lightning.metrics.declared import Declared
 from kd_lightning.recorder import Recorder
 from kd_lightning.runs.checkpoint import first_line, load_checkpoint, save_checkpoint
+from kd_lightning.runs.code_change import identity_of, is_same, why_other
 from kd_lightning.runs.loggers import log_end
 from kd_lightning.runs.metrics_file import MetricsFile
 from kd_lightning.runs.spec import TEACHER, Progress, RunSpec
@@ -92,10 +93,8 @@ class RunRecorder(Recorder):
             self._metrics_file.rewind(-1)
             return Progress()
         content = load_checkpoint(path, "run_dir")
-        if content.get("fingerprint") != self.spec.fingerprint:
-            raise UserError(
-                f"run_dir={self.spec.run_dir}: holds a run with another configuration; choose another directory"
-            )
+        if not is_same(content, self.spec):
+            raise UserError(f"run_dir={self.spec.run_dir}: {why_other(content, self.spec)}")
         member.load_state_dict(content["state_dict"])
         member.load_training_state(content["training"])
         for name, value in content["recorder"].items():
@@ -131,7 +130,7 @@ class RunRecorder(Recorder):
             self.best, self.best_epoch, self.best_step = value, epoch, step
             self.best_metrics = dict(metrics)
             content = {"state_dict": member.measured_weights(), "epoch": epoch, "global_step": step, "metrics": metrics}
-            save_checkpoint(self.spec.best_checkpoint, content | {"fingerprint": self.spec.fingerprint})
+            save_checkpoint(self.spec.best_checkpoint, content | identity_of(self.spec))
         if self.mark is None or self._gain(value, self.mark) > self._min_delta:
             self.mark, self.stale = value, 0
         else:
@@ -160,7 +159,7 @@ class RunRecorder(Recorder):
             "epoch": epoch,
             "batch": batch,
             "global_step": step,
-            "fingerprint": self.spec.fingerprint,
+            **identity_of(self.spec),
         }
         save_checkpoint(self.spec.last_checkpoint, content)
         for logger in self.loggers:  # so that a killed run's event files know the same steps as its checkpoint

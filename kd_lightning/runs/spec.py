@@ -29,6 +29,7 @@ class RunSpec:
         setting: what the run shares with those that differ from it in seeds only (:mod:`kd_lightning.config.replicates`).
         setting_name: the readable name of that; empty: the run's own.
         source: digests of the user's code that the run is made of, by file.
+        configuration: fingerprint of the configuration alone, without the code.
         files: texts that are written into the run's directory as soon as it begins, by relative path.
     """
 
@@ -42,6 +43,7 @@ class RunSpec:
     setting: str = ""
     setting_name: str = ""
     source: Mapping[str, str] = field(default_factory=dict)
+    configuration: str = ""
     files: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property

@@ -47,6 +47,7 @@ def spec_from_hydra(cfg: DictConfig, run_dir: str | Path | None = None) -> RunSp
         identity.setting,
         setting_name(overrides, swept) if in_sweep else "",
         identity.source,
+        identity.configuration,
     )
 
 
@@ -97,6 +98,7 @@ def baseline_spec(config: dict[str, Any], base: Path, overrides: tuple[str, ...]
         setting=identity.setting,
         setting_name="student_alone" + (f"_{of_all}" if of_all != "all seeds" else ""),
         source=identity.source,
+        configuration=identity.configuration,
     )
 
 

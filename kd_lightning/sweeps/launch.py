@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,10 +19,10 @@ from kd_lightning.errors import NothingRun, RunInterrupted, RunsFailed
 from kd_lightning.running.baselines import with_baselines
 from kd_lightning.running.execute import execute
 from kd_lightning.running.plan import say_plan
-from kd_lightning.running.present_state import holds_other_run
 from kd_lightning.runs.result_file import Result
 from kd_lightning.runs.spec import RunSpec
 from kd_lightning.sweeps.from_hydra import spec_from_hydra
+from kd_lightning.sweeps.placing import Placing, once
 from kd_lightning.sweeps.report import refresh_report
 from kd_lightning.sweeps.sweep_file import read_sweep_file, write_sweep_file
 from kd_lightning.terminal.present import say_sweep, shown
@@ -45,15 +44,14 @@ def launch(
     setup_globals()
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     sweep_dir = Path(str(config.hydra.sweep.dir)).resolve()
-    known = {run["fingerprint"]: run["name"] for run in read_sweep_file(sweep_dir)["runs"]}
-    jobs, taken = [], {}
+    placing = Placing({run["fingerprint"]: run["name"] for run in read_sweep_file(sweep_dir)["runs"]})
+    jobs = []
     for offset, overrides in enumerate(job_overrides):
         job_config = context.config_loader.load_sweep_config(config, list(overrides))
         with open_dict(job_config):
             job_config.hydra.job.id = job_config.hydra.job.num = initial_job_idx + offset
-        spec, job = composed(job_config, sweep_dir, known, taken)
-        known[spec.fingerprint] = spec.name  # a job that computes the same is the same run
-        jobs.append((spec, job))
+        jobs.append(composed(job_config, sweep_dir, placing))
+    placing.tell()
     specs = with_baselines(once([spec for spec, _ in jobs]))
     executor = instantiate(config.launcher, "launcher")
     if config.dry_run:
@@ -78,59 +76,28 @@ def launch(
     return [told(job, by_dir[spec.run_dir]) for spec, job in jobs]
 
 
-def composed(
-    job_config: DictConfig, sweep_dir: Path, known: Mapping[str, str], taken: dict[str, str]
-) -> tuple[RunSpec, JobReturn]:
+def composed(job_config: DictConfig, sweep_dir: Path, placing: Placing) -> tuple[RunSpec, JobReturn]:
     """The job's RunSpec, and Hydra's record of the job.
 
     Args:
         job_config: composed for the job.
         sweep_dir: where all runs of the sweep are.
-        known: names of runs that the sweep expects, by fingerprint.
-        taken: fingerprints of this start's jobs by their names; this one's are added.
+        placing: gives each run its directory.
     """
     HydraConfig.instance().set_config(job_config)
     subdir = str(OmegaConf.select(job_config, "hydra.sweep.subdir"))
     task_config = copy.deepcopy(job_config)
     with open_dict(task_config):
         del task_config["hydra"]
-    spec = settled(spec_from_hydra(task_config, sweep_dir / subdir), known, taken)
+    spec = placing.placed(spec_from_hydra(task_config, sweep_dir / subdir))
     if spec.baseline is not None:
-        spec = replace(spec, baseline=settled(spec.baseline, known, taken))
+        spec = replace(spec, baseline=placing.placed(spec.baseline))
     with read_write(job_config.hydra), open_dict(job_config.hydra):
         job_config.hydra.sweep.subdir = spec.run_dir.name
         job_config.hydra.runtime.output_dir = str(spec.run_dir)
     spec = replace(spec, files=hydra_files(task_config, job_config))
     job = JobReturn(overrides=list(spec.overrides), cfg=task_config, hydra_cfg=job_config, task_name="kd-train")
     return spec, job
-
-
-def once(specs: Sequence[RunSpec]) -> list[RunSpec]:
-    """The specs without those that compute the same as another one, which are told in one line."""
-    kept: dict[str, RunSpec] = {}
-    for spec in specs:
-        other = kept.setdefault(spec.fingerprint, spec)
-        if other.baseline is None and spec.baseline is not None:
-            kept[spec.fingerprint] = spec
-    if len(kept) < len(specs):
-        counts = Counter(spec.name for spec in specs)
-        twice = ", ".join(f"{name} ({count} times)" for name, count in counts.items() if count > 1)
-        log.warning("asked for more than once, computed and counted once: %s", twice)
-    return list(kept.values())
-
-
-def settled(spec: RunSpec, known: Mapping[str, str], taken: dict[str, str]) -> RunSpec:
-    """The spec in the directory that is its own, whatever the sweep was called with before.
-
-    The fingerprint decides: a run that the sweep knows by another name (other keys were swept then) keeps that name,
-    and a name that belongs to another configuration gets the fingerprint added, so that both results stay.
-    """
-    name = known.get(spec.fingerprint, spec.name)
-    spec = replace(spec, name=name, run_dir=spec.run_dir.with_name(name))
-    if taken.setdefault(name, spec.fingerprint) != spec.fingerprint or holds_other_run(spec):
-        name = f"{spec.name}-{spec.fingerprint[:6]}"
-        spec = replace(spec, name=name, run_dir=spec.run_dir.with_name(name))
-    return spec
 
 
 def told(job: JobReturn, result: Result) -> JobReturn:

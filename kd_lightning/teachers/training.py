@@ -10,13 +10,14 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from kd_lightning.config.build import build_datamodule
-from kd_lightning.config.fingerprint import source_of, teacher_fingerprint, with_source
+from kd_lightning.config.fingerprint import identify, teacher_fingerprint
 from kd_lightning.errors import RunInterrupted, UserError
 from kd_lightning.joints import DataModule
 from kd_lightning.runs.result_file import read_result
 from kd_lightning.runs.spec import TEACHER, RunSpec
 from kd_lightning.teachers.kind import TeacherContext, nothing, sizes_at
 from kd_lightning.teachers.recipe import own_data, own_run
+from kd_lightning.teachers.stored import stored_teacher, tell_other_code
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +38,9 @@ def trained_once(context: TeacherContext) -> tuple[Mapping[str, Any], Path]:
         if result is not None:
             return result, known
     spec = teacher_spec(context)
-    stored = _stored(spec, context.name)
+    stored = stored_teacher(spec, context.name)
     if stored is not None:
-        return stored, spec.run_dir
+        return stored
     context.attempt(spec)
     spec.run_dir.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(f"{spec.run_dir}.lock")
@@ -49,9 +50,10 @@ def trained_once(context: TeacherContext) -> tuple[Mapping[str, Any], Path]:
         log.info("teacher %s is being trained by another process: waiting for it", spec.name)
         lock.acquire()
     try:
-        stored = _stored(spec, context.name)
+        stored = stored_teacher(spec, context.name)
         if stored is not None:
-            return stored, spec.run_dir
+            return stored
+        tell_other_code(spec)
         log.info("training the teacher %s in %s", context.name, spec.run_dir)
         trained = context.train(spec)
     finally:
@@ -67,17 +69,8 @@ def announce_training(context: TeacherContext) -> None:
     """In a trial: tell ``context.attempt`` of the training that a real start would begin with."""
     if context.attempt is not nothing:
         spec = teacher_spec(context)
-        if _stored(spec, context.name) is None:
+        if stored_teacher(spec, context.name) is None:
             context.attempt(spec)
-
-
-def _stored(spec: RunSpec, name: str) -> Mapping[str, Any] | None:
-    """The result of a training that has ended well; None where it has not."""
-    result = read_result(spec.result_path)
-    if result is None or result["status"] != "finished" or not spec.best_checkpoint.is_file():
-        return None
-    log.info("teacher %s found in %s: not trained again", name, spec.run_dir)
-    return result
 
 
 def teacher_spec(context: TeacherContext) -> RunSpec:
@@ -88,11 +81,18 @@ def teacher_spec(context: TeacherContext) -> RunSpec:
     if data_node != config["data"]:
         data = _other_data({**config, "data": data_node}, context.where)
     own = own_run(config, sizes_at(data, teacher.get("image_size")), context.where)
-    source = source_of(own)
-    fingerprint = with_source(teacher_fingerprint(own, data.data_fingerprint() + data.view_fingerprint()), source)
-    name = f"{context.name}-{fingerprint[:12]}".replace("/", "-")
-    run_dir = Path(config["paths"]["teacher_dir"]) / name
-    return RunSpec(name, run_dir, own, fingerprint, role=TEACHER, source=source)
+    identity = identify(own, teacher_fingerprint(own, data.data_fingerprint() + data.view_fingerprint()))
+    name = f"{context.name}-{identity.fingerprint[:12]}".replace("/", "-")
+    return RunSpec(
+        name,
+        Path(config["paths"]["teacher_dir"]) / name,
+        own,
+        identity.fingerprint,
+        role=TEACHER,
+        setting=identity.setting,
+        source=identity.source,
+        configuration=identity.configuration,
+    )
 
 
 def _other_data(config: Mapping[str, Any], where: str) -> DataModule:
