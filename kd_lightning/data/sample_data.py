@@ -13,9 +13,9 @@ from kd_lightning.data.augment import CropFlip, moved_along
 from kd_lightning.data.inputs import Inputs
 from kd_lightning.data.items import ItemForm, UnequalShapes
 from kd_lightning.data.labels import Labels
+from kd_lightning.data.loader.choosing import read_now
 from kd_lightning.data.loader.errors import describe, said
 from kd_lightning.data.loader.foreign import ForeignCode
-from kd_lightning.data.loader.readers import read_now
 from kd_lightning.data.loader.wrappers import fills, gathers, with_views
 from kd_lightning.data.samples import first_sample
 from kd_lightning.data.split import masked
@@ -59,8 +59,8 @@ class SampleData(Dataset):
 
     @property
     def wrapped(self) -> list[Any]:
-        """What it holds."""
-        return [self.dataset]
+        """The user's code that it calls: it is as safe in threads as that."""
+        return [self.dataset] if self.form.collate_fn is None else [self.dataset, self.form.collate_fn]
 
     def __len__(self) -> int:
         return len(self.rows)

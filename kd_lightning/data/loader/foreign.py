@@ -132,7 +132,7 @@ def foreign_name(dataset: Any) -> str:
     for held in inside(dataset) or ():
         if not thread_safe(held) or not draws_nothing(held):
             return foreign_name(held)
-    return type(dataset).__name__
+    return getattr(dataset, "__name__", type(dataset).__name__)
 
 
 def key_number(key: Any) -> int:

@@ -14,7 +14,7 @@ import torch
 
 from kd_lightning.data.loader.errors import LoaderTimeout, describe, several
 from kd_lightning.data.loader.plan import Plan
-from kd_lightning.data.loader.readers import END, Reader
+from kd_lightning.data.loader.reader import END, Reader
 from kd_lightning.data.loader.state import Position
 from kd_lightning.data.loader.tasks import Chunk, Slot, Workers
 

@@ -23,7 +23,7 @@ from kd_lightning.data.loader.errors import SampleError, sample_error
 from kd_lightning.data.loader.wrappers import thread_copy
 
 if TYPE_CHECKING:
-    from kd_lightning.data.loader.readers import Reader
+    from kd_lightning.data.loader.reader import Reader
 
 Keys = Tensor | list
 """Positions of samples, int64 (N,); or a list of whatever else the data set's items are asked for by."""

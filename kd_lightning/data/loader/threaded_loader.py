@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -11,33 +10,23 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, default_collate, default_convert
 
-from kd_lightning.data.loader.dataloader_arguments import translated
+from kd_lightning.data.loader.arguments import check, translated
+from kd_lightning.data.loader.choosing import choose_reader, is_stream
 from kd_lightning.data.loader.errors import LoaderTimeout, SampleError
 from kd_lightning.data.loader.foreign import ForeignCode, tell_once
+from kd_lightning.data.loader.loader_iterator import LoaderIterator
+from kd_lightning.data.loader.machine import default_threads
 from kd_lightning.data.loader.one_pass import Pass, join
 from kd_lightning.data.loader.plan import Plan
-from kd_lightning.data.loader.readers import Delivery, Reader, StreamReader, choose_reader, is_stream
+from kd_lightning.data.loader.reader import Delivery, Reader
 from kd_lightning.data.loader.sampling import distributed_place, epoch_sampler
 from kd_lightning.data.loader.state import Position, load_position, save_position
+from kd_lightning.data.loader.stream_reader import StreamReader
 from kd_lightning.data.loader.wrappers import thread_safe, with_views
-from kd_lightning.errors import UserError
 
 __all__ = ["LoaderTimeout", "SampleError", "ThreadedLoader", "default_threads"]
 
-_MOST_THREADS = 16
 _numbers = itertools.count()
-
-
-def default_threads() -> int:
-    """Threads for this process: the CPUs it may run on, divided among the processes of a distributed run on this
-    machine (``LOCAL_WORLD_SIZE``), at most 16."""
-    if hasattr(os, "process_cpu_count"):
-        cpus = os.process_cpu_count() or 1
-    elif hasattr(os, "sched_getaffinity"):
-        cpus = len(os.sched_getaffinity(0))
-    else:
-        cpus = os.cpu_count() or 1
-    return max(1, min(_MOST_THREADS, cpus // max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))))
 
 
 class ThreadedLoader(DataLoader):
@@ -153,28 +142,11 @@ class ThreadedLoader(DataLoader):
         asked = translated(dataloader)
         num_threads = asked.get("num_threads") if num_threads is None else num_threads
         prefetch, order = asked.get("prefetch") if prefetch is None else prefetch, asked.get("order", order)
-        for name, value, least in (
-            ("batch_size", batch_size, 1),
-            ("num_threads", num_threads, 0),
-            ("prefetch", prefetch, 1),
-            ("views", views, 0),
-            ("extra_views", extra_views, 0),
-            ("reread", reread, 0),
-        ):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-                raise UserError(f"{name} must be an integer >= {least}, got {value!r}")
-        if order not in ("input", "completion"):
-            raise UserError(f'order must be "input" or "completion", got {order!r}')
-        if timeout is not None and not timeout > 0:
-            raise UserError(f"timeout must be > 0 seconds or None, got {timeout!r}")
-        if is_stream(dataset) and (shuffle or sampler is not None or batch_sampler is not None):
-            raise UserError(
-                "an iterable data set has its own order: shuffle there, and remove shuffle and sampler here"
-            )
-        if batch_sampler is not None and (batch_size not in (1, None) or shuffle or sampler is not None or drop_last):
-            raise UserError("a batch_sampler says it all: remove batch_size, shuffle, sampler and drop_last")
-        if batch_size is None and batch_sampler is None and (as_batch or drop_last):
-            raise UserError("batch_size=None delivers samples as they are: remove as_batch and drop_last")
+        check(
+            dataset, batch_size=batch_size, shuffle=shuffle, drop_last=drop_last, num_threads=num_threads,
+            prefetch=prefetch, order=order, timeout=timeout, as_batch=as_batch, views=views, extra_views=extra_views,
+            sampler=sampler, batch_sampler=batch_sampler, reread=reread,
+        )  # fmt: skip
         if generator is not None:
             seed = int(torch.randint(1 << 62, (), generator=generator, device=generator.device))
         self.dataset, self.batch_sampler = dataset, batch_sampler
@@ -364,29 +336,6 @@ class ThreadedLoader(DataLoader):
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-class LoaderIterator:
-    """An iterator over one epoch. Lightning makes iterators before it names the epoch: the pass begins at ``next``."""
-
-    def __init__(self, loader: ThreadedLoader) -> None:
-        self._loader: ThreadedLoader | None = loader
-        self._pass: Pass | None = None
-
-    def __iter__(self) -> LoaderIterator:
-        return self
-
-    def __next__(self) -> Any:
-        if torch.get_default_device().type != "cpu":  # the consumer's models may be made there, batches are not
-            with torch.device("cpu"):
-                return self._next()
-        return self._next()
-
-    def _next(self) -> Any:
-        if self._loader is not None:
-            self._pass, self._loader = self._loader._begin(), None
-        assert self._pass is not None
-        return self._pass.next()
 
 
 class _Single:

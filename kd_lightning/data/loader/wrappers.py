@@ -75,7 +75,7 @@ def thread_copy(dataset: Any) -> Any:
         names = list(wrapper.datasets) if isinstance(wrapper.datasets, dict) else None
         wrapper.datasets = type(wrapper.datasets)(copies if names is None else zip(names, copies, strict=True))
     else:
-        (wrapper.dataset,) = copies
+        wrapper.dataset = copies[0]  # ours may name a function of the user's behind it
     return wrapper
 
 

@@ -77,6 +77,18 @@ def test_all_processes_make_equally_many_training_batches(length, replicas, batc
         assert set(seen) == set(range(length))
 
 
+def test_a_loader_takes_its_place_from_torch_distributed(monkeypatch):
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
+    shards = []
+    for rank in range(2):
+        monkeypatch.setattr("torch.distributed.get_rank", lambda rank=rank: rank)
+        shards.append([i for batch in ThreadedLoader(range(21), 4, pad_shards=False) for i in batch.tolist()])
+    assert [len(shard) for shard in shards] == [11, 10]
+    assert sorted(shards[0] + shards[1]) == list(range(21))
+
+
+@pytest.mark.slow
 def test_two_processes_of_torch_distributed_share_an_epoch(tmp_path):
     torch.multiprocessing.spawn(_visit_as_rank, args=(str(tmp_path),), nprocs=2)
     even = [torch.load(tmp_path / f"train-{rank}.pt") for rank in range(2)]

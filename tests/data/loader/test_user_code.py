@@ -15,8 +15,8 @@ from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset, Te
 
 from kd_lightning.data.array_data import ArrayData
 from kd_lightning.data.augment import CropFlip
+from kd_lightning.data.loader.choosing import read_now
 from kd_lightning.data.loader.errors import SampleError
-from kd_lightning.data.loader.readers import read_now
 from kd_lightning.data.loader.threaded_loader import LoaderTimeout, ThreadedLoader
 from kd_lightning.data.loader.wrappers import thread_safe
 
