@@ -22,6 +22,16 @@ def _rest(share: float) -> float:
     return round(1 - float(share), 12)
 
 
+def _direction(task: Any) -> str:
+    """``${kd_direction:${task}}``: "minimize" or "maximize", as the task's monitored metric has it, for a search."""
+    from kd_lightning.config.build import build_task  # torch and all: only where a search starts
+    from kd_lightning.metrics.declared import Declared
+
+    made = build_task({"task": OmegaConf.to_container(task, resolve=True)})
+    return f"{Declared(made.metrics, made.monitor).monitored.mode}imize"
+
+
 OmegaConf.register_new_resolver("kd_default", _default, replace=True)
 OmegaConf.register_new_resolver("kd_rest", _rest, replace=True)
+OmegaConf.register_new_resolver("kd_direction", _direction, replace=True)
 names.register_resolver()

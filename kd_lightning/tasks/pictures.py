@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from kd_lightning.joints import DataModule, Step, Task
 from kd_lightning.outputs import ModelOutput
+from kd_lightning.structure import mapped
 
 log = logging.getLogger(__name__)
 
@@ -54,12 +54,13 @@ class Pictures:
 
 def first_samples(step: Step, count: int) -> Step:
     """The step with the first ``count`` of its samples, and of what the models answered for them."""
-    batch = step.batch._replace(
-        inputs=_head(step.batch.inputs, count),
-        target=_head(step.batch.target, count),
-        index=_head(step.batch.index, count),
-        also=(),
-    )
+
+    def head(leaf: Any) -> Any:
+        return leaf[:count] if isinstance(leaf, (Tensor, np.ndarray, list, tuple)) else leaf
+
+    batch = step.batch
+    inputs, target, index = (mapped(value, head) for value in (batch.inputs, batch.target, batch.index))
+    batch = batch._replace(inputs=inputs, target=target, index=index, also=())
     teacher = None if step.teacher is None else _head_of_output(step.teacher, count)
     return replace(step, batch=batch, student=_head_of_output(step.student, count), teacher=teacher)
 
@@ -68,18 +69,3 @@ def _head_of_output(output: ModelOutput, count: int) -> ModelOutput:
     features = {name: value[:count] for name, value in output.features.items()}
     spread = None if output.spread is None else output.spread[:count]
     return replace(output, logits=output.logits[:count], features=features, spread=spread)
-
-
-def _head(value: Any, count: int) -> Any:
-    """The first samples of any structure of tensors, arrays and lists (of texts, say)."""
-    if isinstance(value, (Tensor, np.ndarray)):
-        return value[:count]
-    if isinstance(value, Mapping):
-        return {key: _head(item, count) for key, item in value.items()}
-    if isinstance(value, tuple):
-        items = [_head(item, count) for item in value]
-        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
-    if isinstance(value, list):
-        nested = any(isinstance(item, (Tensor, np.ndarray, Mapping, tuple, list)) for item in value)
-        return [_head(item, count) for item in value] if nested else value[:count]
-    return value

@@ -160,6 +160,8 @@ def sweep_table(results: Sequence[Mapping[str, Any]], rerun: str = "", skipped: 
         told.append(f"{len(skipped)} of them already before")
     notes = [f"\u2026 and {len(ranked) - MOST_ROWS} more in the report"] if len(ranked) > MOST_ROWS else []
     notes.append(", ".join(told) or "no runs")
+    if len(cells) > 1 and max(len(members) for members in cells.values()) == 1:
+        notes.append("one seed each: a difference may be luck (seed=0,1,2)")
     for result in results:
         if result["status"] != "finished":
             notes.append(f"{result['name']} {result['status']}: {result.get('error') or 'continues where it stopped'}")

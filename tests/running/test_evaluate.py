@@ -83,6 +83,14 @@ def test_an_unknown_key_is_told_in_one_line(cwd):
     assert "eval_batchsize" in one_line(cwd, "single", "data.eval_batchsize=64")
 
 
+def test_a_run_of_one_batch_is_measured_on_that_batch(cwd):
+    trained = run(cwd, *SMALL, "debug=fast", "run_dir=fast", "baseline=false")
+    assert trained.code == 0, trained.text
+    ended = run(cwd, "fast", program="evaluate")
+    assert ended.code == 0, ended.text
+    assert ended.text.strip().splitlines()[-1] == "equal to result.json"
+
+
 def test_a_changed_weight_is_noticed(cwd, tmp_path):
     copy = copied(cwd, tmp_path)
     best = copy / "checkpoints" / "best.ckpt"

@@ -191,6 +191,12 @@ def test_a_loss_is_called_worse_and_shown_in_a_warning_colour():
     assert "\x1b[31m" in line
 
 
+def test_a_sweep_with_one_seed_each_says_that_a_difference_may_be_luck():
+    note = "one seed each: a difference may be luck (seed=0,1,2)"
+    assert note in sweep_table([run_of(t, 0) for t in (1, 2)]).notes
+    assert note not in sweep_table([run_of(t, s) for t in (1, 2) for s in (0, 1)]).notes
+
+
 def test_an_empty_sweep_has_a_table_too():
     assert "no runs" in str(sweep_table([]))
 
