@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import methods_page
 import pytest
 import torch
 from method_builds import METHODS, ON_SMALL_NETWORKS, RESNET_LAYERS, built, networks, one_step, text_of
@@ -61,3 +62,7 @@ def test_a_term_switched_off_on_the_command_line_is_not_computed():
     path = next(path for path in METHODS if path.stem == "dkd")
     method = built(path, {"method": {"weights": {"true_class": 0}}})
     assert method.active == ["other_classes"]
+
+
+def test_the_page_of_methods_is_the_one_that_the_files_give():
+    assert methods_page.PAGE.read_text(encoding="utf-8") == methods_page.page(), "python tests/methods_page.py"

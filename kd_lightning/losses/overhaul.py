@@ -46,53 +46,69 @@ class OverhaulLoss(nn.Module):
     ``loss = sum_k w_k sum partial_distance / N``, ``w_k = 2^(k - K + 1)`` for the k-th of K taps. The student's maps go
     through a 1x1 convolution with BatchNorm. Tap the layers before their ReLU. The authors' weight is 1e-3.
 
+    A channel's margin comes from the mean and deviation of the teacher's responses, as running averages over the
+    training batches. (The authors read them off the teacher's BatchNorm, which promises the same for its own layer.)
+
     Args:
         taps: names from shallow to deep, the same for both models.
         adapter: False compares the maps as they are.
+        momentum: of the running averages, in (0, 1].
     """
 
     requires = frozenset({"features"})
+    mean: Tensor
+    deviation: Tensor
 
-    def __init__(self, taps: Sequence[str], adapter: bool = True) -> None:
+    def __init__(self, taps: Sequence[str], adapter: bool = True, momentum: float = 0.1) -> None:
         super().__init__()
         if not taps:
             raise UserError("OverhaulLoss needs at least one tap: set taps to names from method.taps.student")
-        self.taps = list(taps)
+        if not 0 < momentum <= 1:
+            raise UserError(f"momentum must be in (0, 1], got {momentum}")
+        self.taps, self.momentum = list(taps), float(momentum)
         self.adapters: nn.ModuleList | None = nn.ModuleList() if adapter else None
-        self.register_buffer("margins", None)
-
-    margins: Tensor | None
-
-    def bind(self, student_model: nn.Module, teacher_model: nn.Module) -> None:
-        """Nothing is taken from the models: margins come from the teacher's maps where no BatchNorm is known."""
+        self.register_buffer("mean", torch.zeros(0))
+        self.register_buffer("deviation", torch.zeros(0))
 
     def prepare(self, student: ModelOutput, teacher: ModelOutput) -> None:
-        """Build the adapters, and the margins from the teacher's maps; a second call changes nothing."""
-        if self.margins is not None:
+        """Build the adapters, and begin the averages with these maps; a second call changes nothing."""
+        if len(self.mean):
             return
-        rows = []
-        for tap in self.taps:
-            guided, hint = paired_features(student, teacher, tap)
+        pairs = [paired_features(student, teacher, tap) for tap in self.taps]
+        for guided, hint in pairs:
+            if guided.ndim != 4 or hint.ndim != 4:
+                raise UserError(f"OFD needs maps (N, C, H, W), got {tuple(guided.shape)} and {tuple(hint.shape)}")
             if self.adapters is not None:
                 adapter = nn.Sequential(
                     nn.Conv2d(guided.shape[1], hint.shape[1], 1, bias=False), nn.BatchNorm2d(hint.shape[1])
                 )
                 self.adapters.append(adapter.to(guided.device))
-            rows.append(negative_mean(hint.mean(dim=(0, 2, 3)), hint.std(dim=(0, 2, 3)).clamp(min=1e-6)))
-        self.margins = torch.cat(rows)
+        self.mean, self.deviation = (
+            torch.cat([moment(hint) for _, hint in pairs]).float() for moment in (_mean, _deviation)
+        )
 
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
         """Maps (N, C, H, W) under each tap's name; returns a scalar >= 0."""
-        if self.margins is None:
+        if not len(self.mean):
             raise RuntimeError("OverhaulLoss has no margins yet: call prepare(student, teacher) with examples first")
-        losses, start = [], 0
-        for k, tap in enumerate(self.taps):
-            guided, hint = paired_features(student, teacher, tap)
+        pairs = [paired_features(student, teacher, tap) for tap in self.taps]
+        if self.training:
+            for kept, moment in ((self.mean, _mean), (self.deviation, _deviation)):
+                kept.lerp_(torch.cat([moment(hint) for _, hint in pairs]).to(kept), self.momentum)
+        margins = negative_mean(self.mean, self.deviation).split([hint.shape[1] for _, hint in pairs])
+        losses = []
+        for k, ((guided, hint), margin) in enumerate(zip(pairs, margins, strict=True)):
             if self.adapters is not None:
                 guided = full_precision(self.adapters[k](guided))
             guided, hint = of_equal_size(guided, hint)
-            margin = self.margins[start : start + hint.shape[1]].to(hint.dtype)[None, :, None, None]
-            start += hint.shape[1]
-            loss = partial_distance(guided, hint, margin).sum() / len(guided)
-            losses.append(loss * 2.0 ** (k - len(self.taps) + 1))
+            distance = partial_distance(guided, hint, margin.to(hint.dtype)[None, :, None, None])
+            losses.append(distance.sum() / len(guided) * 2.0 ** (k - len(self.taps) + 1))
         return torch.stack(losses).sum()
+
+
+def _mean(maps: Tensor) -> Tensor:
+    return maps.mean(dim=(0, 2, 3))
+
+
+def _deviation(maps: Tensor) -> Tensor:
+    return maps.std(dim=(0, 2, 3)).clamp(min=1e-6)

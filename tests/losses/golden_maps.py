@@ -24,7 +24,7 @@ from kd_lightning.losses.hint import HintLoss
 from kd_lightning.losses.masked_generation import MaskedGenerationLoss
 from kd_lightning.losses.neuron_selectivity import NeuronSelectivityLoss
 from kd_lightning.losses.orthogonal import OrthogonalFeatureLoss
-from kd_lightning.losses.overhaul import OverhaulLoss
+from kd_lightning.losses.overhaul import OverhaulLoss, partial_distance
 from kd_lightning.losses.regressed_representation import RegressedRepresentationLoss
 from kd_lightning.losses.review import ReviewLoss, hierarchical_difference
 from kd_lightning.losses.singular_vectors import SingularVectorLoss
@@ -81,20 +81,22 @@ def _(case, hp):
 
 @of_file("ofd")
 def _(case, hp):
-    term = OverhaulLoss(["x"], adapter=False)
     if case == "mmrazor":  # the margin is in the teacher's map already
-        term.margins = torch.full((32,), -1e9, dtype=torch.float64)
-        return lambda s, t: on_features(term, "x")(_tiled(s, t), t) / hp["mul_factor"]
-    term.margins = array("ofd", "param/margin_f32").flatten().double()
-    if "connector" in case:
+        nothing = torch.full((), -torch.inf, dtype=torch.float64)
+        return lambda s, t: partial_distance(_tiled(s, t), t, nothing).sum() / len(s) / hp["mul_factor"]
+    term = OverhaulLoss(["x"], adapter=False).eval()
+    term.mean, term.deviation = array("ofd", "param/bn.bias"), array("ofd", "param/bn.weight")
+    if "connector" not in case:
+        loss, names = (lambda s, t: on_features(term, "x")(0.9 * t + _tiled(s, t), t)), {}
+    else:
         adapter = torch.nn.Sequential(torch.nn.Conv2d(8, 16, 1, bias=False), torch.nn.BatchNorm2d(16)).double()
         adapter[0].weight.data = array("ofd", "param/conn.connectors.0.0.weight")
         for kind in ("weight", "bias"):
             getattr(adapter[1], kind).data = array("ofd", f"param/conn.connectors.0.1.{kind}")
         term.adapters = torch.nn.ModuleList([adapter])
         names = {"conn.connectors.0.0.weight": adapter[0].weight, "conn.connectors.0.1.bias": adapter[1].bias}
-        return Comparison(on_features(term, "x"), {"parameters": names})
-    return lambda s, t: on_features(term, "x")(0.9 * t + _tiled(s, t), t)
+        loss = on_features(term, "x")
+    return Comparison(loss, {"parameters": names, "rtol": 1e-6})  # the reference's margins are in float32
 
 
 @of_file("misc_feature")
