@@ -1,0 +1,1 @@
+"""Optimizers that treat the gradients of the task and of distillation apart."""
