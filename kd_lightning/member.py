@@ -20,6 +20,7 @@ from kd_lightning.errors import UserError
 from kd_lightning.joints import Clock, Task, View
 from kd_lightning.method import Method
 from kd_lightning.metrics.declared import Declared
+from kd_lightning.optimizers.separate import SeparateMomenta
 from kd_lightning.outputs import ModelOutput
 from kd_lightning.parameter_groups import Layers, check_settings, freeze_layers, parameter_groups
 from kd_lightning.rng import RngStream
@@ -110,6 +111,7 @@ class Member(nn.Module):
         """The weights of the newest validation, where those were not the member's own (an average of them)."""
         self.loss_names: tuple[str, ...] = ()
         self.scaler: torch.amp.GradScaler | None = None
+        self._separate: SeparateMomenta | None = None
         self._pending: dict[str, Any] | None = None
 
     # -- forward -------------------------------------------------------------------------------------------------
@@ -184,7 +186,7 @@ class Member(nn.Module):
         teacher: ModelOutput | None,
         *,
         stepping: bool,
-        backward: Callable[[Tensor], Any],
+        backward: Callable[..., Any],
         clock: Clock | None = None,
         teacher_views: Sequence[ModelOutput | None] | None = None,
     ) -> list[Tensor]:
@@ -193,8 +195,11 @@ class Member(nn.Module):
         Returns detached scalars: the weighted total, then each unweighted term in the order of ``loss_names``.
         """
         total, parts = self.loss(batch, teacher, clock, teacher_views)
-        scaled = total if self.accumulate == 1 else total / self.accumulate
-        backward(scaled if self.scaler is None else self.scaler.scale(scaled))
+        if self._separate is not None:
+            self._backward_by_part(self._separate, backward)
+        else:
+            scaled = total if self.accumulate == 1 else total / self.accumulate
+            backward(scaled if self.scaler is None else self.scaler.scale(scaled))
         if stepping:
             self._step()
             if clock is not None:
@@ -202,6 +207,16 @@ class Member(nn.Module):
                     self.method.after_step(self.student, clock._replace(step=clock.step + 1))
         self.loss_names = ("loss", *(f"loss_{name}" for name in parts))
         return [total.detach(), *parts.values()]
+
+    def _backward_by_part(self, optimizer: SeparateMomenta, backward: Callable[..., Any]) -> None:
+        """One backward pass a part of the loss, whose gradients the optimizer takes apart."""
+        losses: dict[str, Tensor] = {}
+        for name, loss in self.method.take_weighted().items():
+            part = optimizer.part_of(name)
+            losses[part] = losses[part] + loss if part in losses else loss
+        for number, (part, loss) in enumerate(losses.items(), start=1):
+            backward(loss / self.accumulate, retain_graph=number < len(losses))
+            optimizer.collect(part)
 
     def _step(self) -> None:
         optimizer = self.optimizer
@@ -276,6 +291,17 @@ class Member(nn.Module):
             raise UserError(
                 f"scheduler.interval=step: {type(self.scheduler).__name__} follows the validation metric: use epoch"
             )
+        self._separate = self._optimizer if isinstance(self._optimizer, SeparateMomenta) else None
+        self.method.keep_weighted = self._separate is not None
+        if self._separate is not None:
+            kind = type(self._separate).__name__
+            for name in ("task", *self.method.active):
+                self._separate.part_of(name)
+            if self._clip is not None or self._dtype is torch.float16:
+                raise UserError(
+                    f"optimizer: {kind} takes several gradients a step, which trainer.gradient_clip_val and "
+                    "trainer.precision=16-mixed do not know: leave them out (bf16-mixed works)"
+                )
         # a scaler of its own: fp16's loss scale is state, and one member's overflow must not halve another's
         self.scaler = torch.amp.GradScaler(device.type) if self._dtype is torch.float16 else None
         if self._pending is not None:

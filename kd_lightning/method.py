@@ -71,6 +71,10 @@ class Method(nn.Module):
         self.taps = checked_taps(taps)
         self._following = scheduled_attributes(self.terms)
         self.prepared = False
+        self.keep_weighted = False
+        """Keep each weighted part of the last loss, with its graph, until :meth:`take_weighted` (for optimizers that
+        tell the parts' gradients apart)."""
+        self._weighted: dict[str, Tensor] = {}
         self._bound = False
         self._at(START)
 
@@ -184,6 +188,7 @@ class Method(nn.Module):
         parts = {TASK: task_loss.detach()}
         # A weight of 0 leaves the loss out instead of multiplying it: 0 * nan would be nan.
         total = self.weights[TASK] * task_loss if self.weights[TASK] > 0 else None
+        weighted = {} if total is None else {TASK: total}
         for name, asked in self._asks.items():
             weight = self.weights[name]
             if not weight > 0:
@@ -197,10 +202,18 @@ class Method(nn.Module):
                 raise UserError(f"method.terms.{name} must return a scalar tensor, got {_described(value)}")
             value = value.reshape(())
             parts[name] = value.detach()
-            total = weight * value if total is None else total + weight * value
+            weighted[name] = weight * value
+            total = weighted[name] if total is None else total + weighted[name]
+        if self.keep_weighted:
+            self._weighted = weighted
         if total is None:  # every weight is 0 for now: nothing to learn from in this step
             total = 0.0 * student.logits.sum()
         return total, parts
+
+    def take_weighted(self) -> dict[str, Tensor]:
+        """The weighted parts of the last loss by name, ``task`` and terms; afterwards they are forgotten."""
+        weighted, self._weighted = self._weighted, {}
+        return weighted
 
     def extra_repr(self) -> str:
         return f"weights={self.weights}, temperature={self.temperature}"

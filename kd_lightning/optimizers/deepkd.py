@@ -59,13 +59,13 @@ class DeepKD(SeparateMomenta):
         if form not in FORMS:
             raise UserError(f"optimizer.form must be one of {', '.join(FORMS)}, got {form!r}")
         settings = {
-            "lr": lr, "momentum": momentum, "deltas": deltas, "dampening": dampening, "weight_decay": weight_decay,
+            "lr": lr, "base_momentum": momentum, "deltas": deltas, "dampening": dampening, "weight_decay": weight_decay,
         }  # fmt: skip
         super().__init__(params, (TASK, OTHERS, TRUE), settings)
         self.form = form
 
     def _update(self, parameter: Tensor, given: dict[str, Tensor], group: dict[str, Any]) -> None:
-        momenta = {part: group["momentum"] + delta for part, delta in group["deltas"].items()}
+        momenta = {part: group["base_momentum"] + delta for part, delta in group["deltas"].items()}
         decays = {part: float(number == 0) for number, part in enumerate(given)}
         if self.form == "authors_code":
             decays = {part: float(part == TRUE) for part in given}

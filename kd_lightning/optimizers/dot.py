@@ -46,19 +46,23 @@ class DOT(SeparateMomenta):
             raise UserError(f"optimizer.delta={delta}: momentum ± delta must be in [0, 1), momentum is {momentum}")
         settings = {
             "lr": lr,
-            "momentum": momentum,
+            "base_momentum": momentum,
             "delta": delta,
             "dampening": dampening,
             "weight_decay": weight_decay,
         }
         super().__init__(params, (TASK, DISTILLATION), settings)
 
+    def part_of(self, term: str) -> str:
+        """The task's own loss is one part, every term the other."""
+        return TASK if term == TASK else DISTILLATION
+
     def _update(self, parameter: Tensor, given: dict[str, Tensor], group: dict[str, Any]) -> None:
         alone = len(given) == 1
         if TASK in given:
-            momentum = group["momentum"] - (0 if alone else group["delta"])
+            momentum = group["base_momentum"] - (0 if alone else group["delta"])
             self._apply(parameter, TASK, given[TASK], group, momentum, decays=1)
         if DISTILLATION in given:
-            momentum = group["momentum"] + (0 if alone else group["delta"])
+            momentum = group["base_momentum"] + (0 if alone else group["delta"])
             decays = 1 if alone and self._has_stepped(parameter, DISTILLATION) else 0
             self._apply(parameter, DISTILLATION, given[DISTILLATION], group, momentum, decays)

@@ -19,6 +19,8 @@ from kd_lightning.errors import UserError
 class SeparateMomenta(Optimizer):
     """Base: gradients by part, momentum buffers by part.
 
+    What the groups call ``base_momentum`` is no single momentum, so that schedulers which cycle one leave it alone.
+
     Args:
         params: parameters, or groups of them.
         parts: names of the parts, in the order in which a step applies them.
@@ -26,9 +28,9 @@ class SeparateMomenta(Optimizer):
     """
 
     def __init__(self, params: Iterable[Any], parts: tuple[str, ...], defaults: dict[str, Any]) -> None:
-        for key, low in (("lr", 0.0), ("momentum", 0.0), ("dampening", 0.0), ("weight_decay", 0.0)):
+        for key, low in (("lr", 0.0), ("base_momentum", 0.0), ("dampening", 0.0), ("weight_decay", 0.0)):
             if not defaults[key] >= low:
-                raise UserError(f"optimizer.{key} must be >= {low:g}, got {defaults[key]}")
+                raise UserError(f"optimizer.{key.removeprefix('base_')} must be >= {low:g}, got {defaults[key]}")
         super().__init__(params, defaults)
         self.parts = parts
         self._gradients: dict[str, dict[Tensor, Tensor]] = {part: {} for part in parts}
@@ -60,6 +62,19 @@ class SeparateMomenta(Optimizer):
         for kept in self._gradients.values():
             kept.clear()
         return loss
+
+    def part_of(self, term: str) -> str:
+        """To which part a term of the method (or "task") belongs.
+
+        Raises:
+            UserError: to none.
+        """
+        if term not in self.parts:
+            raise UserError(
+                f"method.terms.{term}: {type(self).__name__} knows the parts {', '.join(self.parts)} only: name the "
+                "terms so, or take another optimizer"
+            )
+        return term
 
     def _update(self, parameter: Tensor, given: dict[str, Tensor], group: dict[str, Any]) -> None:
         """Change one parameter by its gradients of this step."""

@@ -26,6 +26,9 @@ class RunLength(NamedTuple):
     steps_per_epoch: int
 
 
+_MOMENTA = {"momentum", "betas"}
+
+
 def make_scheduler(
     factory: Callable[..., Any] | None, optimizer: Optimizer, interval: str, length: RunLength, mode: str = "min"
 ) -> Any:
@@ -57,6 +60,8 @@ def make_scheduler(
     added = _lengths(length, interval, _name(factory), wanted)
     if _class(factory) is ReduceLROnPlateau and "mode" not in given:
         added["mode"] = mode
+    if "cycle_momentum" in accepted and "cycle_momentum" not in given and not optimizer.defaults.keys() & _MOMENTA:
+        added["cycle_momentum"] = False  # such a scheduler would refuse an optimizer without one momentum to cycle
     base = optimizer.defaults.get("lr")
     ratios = [group["lr"] / base for group in optimizer.param_groups] if base else []
     for name in ("max_lr", "base_lr"):

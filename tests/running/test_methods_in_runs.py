@@ -18,3 +18,19 @@ def test_a_method_trains_from_the_command_line(method, tmp_path, monkeypatch):
     assert main([*SMALL, "baseline=false", f"method={method}", "run_dir=run"]) == 0
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["status"] == "finished"
+
+
+@pytest.mark.parametrize(("optimizer", "method"), [("dot", "kd"), ("deepkd", "deepkd")])
+def test_optimizers_with_several_gradients_train(optimizer, method, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = [*SMALL, "baseline=false", f"method={method}", f"optimizer={optimizer}", "run_dir=run"]
+    assert main(words) == 0
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["status"] == "finished"
+    assert result["metrics"]["test/acc"] > 0.2
+
+
+def test_an_optimizer_whose_parts_the_method_lacks_is_told(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    assert main([*SMALL, "baseline=false", "method=kd", "optimizer=deepkd", "run_dir=run"]) == 2
+    assert "method.terms.kd: DeepKD knows the parts" in capfd.readouterr().err
