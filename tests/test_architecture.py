@@ -29,6 +29,7 @@ ROOMS = (
     "calling",  # how a model is given inputs of any structure
     "taps",
     "losses",
+    "optimizers",
     "models",
     "optimizers",
     "core",  # all files that have no room: Distiller, Member, Method, Recorder and their parts

@@ -20,6 +20,14 @@ def test_a_method_trains_from_the_command_line(method, tmp_path, monkeypatch):
     assert result["status"] == "finished"
 
 
+def test_a_method_on_two_views_trains(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = [*SMALL, "baseline=false", "method=crld", "data.extra_views=1", "data.augment=true", "run_dir=run"]
+    assert main(words) == 0
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert any("train/loss_across" in line for line in lines)
+
+
 @pytest.mark.parametrize(("optimizer", "method"), [("dot", "kd"), ("deepkd", "deepkd")])
 def test_optimizers_with_several_gradients_train(optimizer, method, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
