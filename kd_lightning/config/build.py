@@ -115,15 +115,6 @@ def fill_auto(node: Mapping[str, Any], sizes: Mapping[str, int], where: str) -> 
     return node
 
 
-def without_auto(method: Mapping[str, Any]) -> dict[str, Any]:
-    """The method's node with some number where a term leaves one to the data, so that it can be made before data."""
-    terms = method.get("terms") or {}
-    small = {
-        k: {**term, "train_samples": 2} if term.get("train_samples") == "auto" else term for k, term in terms.items()
-    }
-    return {**method, "terms": small}
-
-
 def with_train_samples(method: Mapping[str, Any], datamodule: Any) -> dict[str, Any]:
     """The method's node with the number of training samples where a term's ``train_samples`` is "auto"."""
     node = copy.deepcopy(dict(method))

@@ -225,7 +225,6 @@ class _Checker:
             self.fail(f"method.taps.{role}", f"no such model{did_you_mean(role, ['student', 'teacher'])}")
         if isinstance(node.get("temperature"), Mapping):
             self.made("method.temperature", node["temperature"])
-        from kd_lightning.config.build import without_auto
 
         method = self.made("method", without_auto(node))
         if isinstance(method, Method) and method.wants_views and not self.config["data"].get("extra_views"):
