@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 
 def ask(model: Callable[..., Any], inputs: Any) -> Any:
@@ -33,6 +33,12 @@ def ask(model: Callable[..., Any], inputs: Any) -> Any:
         if accepted is not None and len(accepted[1]) == len(inputs) > 1:
             return model(*inputs)
     return model(inputs)
+
+
+def whole_number_hint(inputs: Any) -> str:
+    """What to type where a model without an embedding got whole numbers; empty for other inputs."""
+    whole = isinstance(inputs, Tensor) and not inputs.is_floating_point()
+    return "; data.input_type=float32 makes numbers of them that layers other than embeddings take" if whole else ""
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from kd_lightning.batch import Batch
+from kd_lightning.calling import whole_number_hint
 from kd_lightning.config.build import build_member
 from kd_lightning.errors import UserError
 from kd_lightning.joints import Clock, Teacher
@@ -211,14 +212,8 @@ def _told(what: str, batch: Batch, student: str = "student") -> Iterator[None]:
         text = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(
             f"{whose} fails on one batch (inputs {_described(batch.inputs)}, target {_described(batch.target)}): "
-            f"{text[:300]}{_hint(batch.inputs)} (HYDRA_FULL_ERROR=1 shows where)"
+            f"{text[:300]}{whole_number_hint(batch.inputs)} (HYDRA_FULL_ERROR=1 shows where)"
         ) from error
-
-
-def _hint(inputs: Any) -> str:
-    """Whole numbers go to an embedding as they are; any other layer wants floats."""
-    whole = isinstance(inputs, Tensor) and not inputs.is_floating_point()
-    return "; data.input_type=float32 makes numbers of them that layers other than embeddings take" if whole else ""
 
 
 def _culprit(traceback: TracebackType | None, student: str) -> str | None:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from kd_lightning.batch import Batch
-from kd_lightning.calling import ask
+from kd_lightning.calling import ask, whole_number_hint
 from kd_lightning.errors import UserError
 from kd_lightning.joints import FEATURES, LOGITS, Teacher
 from kd_lightning.outputs import ModelOutput, as_model_output
@@ -146,7 +146,9 @@ class NetworkTeacher:
                 f"{tuple(t.shape)} {str(t.dtype).removeprefix('torch.')}" for t in tensors_of(batch.inputs)
             )
             text = " ".join(f"{type(error).__name__}: {error}".split())
-            raise UserError(f"{context.where}.model: fails on one batch (inputs {shapes}): {text[:300]}") from error
+            raise UserError(
+                f"{context.where}.model: fails on one batch (inputs {shapes}): {text[:300]}{whole_number_hint(batch.inputs)}"
+            ) from error
 
     def _require_numbers(self, teacher: FrozenTeacher, context: TeacherContext) -> None:
         """Refuse answers that are no numbers, which would look like a student that diverges."""

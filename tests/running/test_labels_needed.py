@@ -27,7 +27,8 @@ class Points(Dataset):
         target = self.y[index]
         if self.what == "soft":
             target = torch.stack([1 - 0.9 * target, 0.9 * target]).float()
-        return {"x": self.x[index], "y": float(target) if self.what == "floats" else target}
+        x = (10 * self.x[index]).long() if self.what == "whole inputs" else self.x[index]
+        return {"x": x, "y": float(target) if self.what == "floats" else target}
 """
 COMMON = (
     "data=dataset", "data.train._target_=unlabelled_points.Points", "data.batch_size=32", "data.num_classes=2",
@@ -72,3 +73,10 @@ def test_values_are_not_taken_for_classes(kd_train):
     code, told = kd_train("+data.train.what=floats", "baseline=false", "data.num_classes=1")
     assert code == 2
     assert "data.target_type=classes" in told
+
+
+def test_whole_numbers_as_inputs_of_a_perceptron_are_told_with_the_cast(kd_train):
+    code, told = kd_train("+data.train.what='whole inputs'", "baseline=false")
+    assert code == 2
+    assert "data.input_type=float32" in told
+    assert kd_train("+data.train.what='whole inputs'", "baseline=false", "data.input_type=float32")[0] == 0
