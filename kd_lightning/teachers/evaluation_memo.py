@@ -70,7 +70,7 @@ class EvaluationMemo(TeacherWrapper):
         self._bytes = 0
         self._trusted = False
         log.warning(
-            "the %s data give other inputs each time they are read (random transforms?): figures of two epochs are not "
+            "WARNING: the %s data give other inputs each time they are read (random transforms?): figures of two epochs are not "
             "measured on the same samples",
             split,
         )

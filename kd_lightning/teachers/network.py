@@ -104,7 +104,7 @@ class NetworkTeacher:
         doubt = None if self.normalization is None else normalization_doubt(batch.inputs, data_normalization(context))
         if doubt and not context.trial:
             log.warning(
-                "%s.normalization: the data's inputs %s: give data.mean and data.std, by which your data set normalised "
+                "WARNING: %s.normalization: the data's inputs %s: give data.mean and data.std, by which your data set normalised "
                 "them, or set %s.normalization=null, or the teacher's inputs are normalised wrongly",
                 context.where,
                 doubt,
@@ -113,7 +113,7 @@ class NetworkTeacher:
         output = self._first_answer(module, batch, context)
         if self.outputs == "logits" and looks_like_probabilities(output.logits) and not context.trial:
             log.warning(
-                "teacher %s: its outputs look like probabilities (each sample's are >= 0 and sum to 1), and they are "
+                "WARNING: teacher %s: its outputs look like probabilities (each sample's are >= 0 and sum to 1), and they are "
                 "taken for logits: if the model ends in a softmax, set %s.outputs=probabilities",
                 context.name,
                 context.where,

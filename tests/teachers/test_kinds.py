@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
+import sys
 import textwrap
 from pathlib import Path
 
@@ -307,3 +310,19 @@ def test_a_plan_names_every_teacher_that_would_be_trained(folder, capsys):
     assert main(["--config-dir", "mine", *TINY, "teacher=ensemble", "dry_run=true"]) == 0
     assert capsys.readouterr().out.count("teacher small_cnn-") == 2
     assert not Path("run").exists()
+
+
+def test_a_teacher_whose_code_was_edited_is_trained_again_and_a_comment_changes_nothing(folder):
+    code = "from torch import nn\n\n\ndef net(in_features, num_classes):\n    return nn.Sequential(nn.Flatten(), {})\n"
+    layers = "nn.Linear(in_features, 8), nn.{}(), nn.Linear(8, num_classes)"
+    teacher_yaml(
+        folder, "edited", f"defaults: [none]\nname: edited\nmodel: {{_target_: edited_net.net}}\ntrain: {{{RECIPE}}}\n"
+    )
+    for number, (activation, comment) in enumerate((("ReLU", ""), ("ReLU", "# tried\n"), ("Tanh", ""))):
+        (folder / "edited_net.py").write_text(comment + code.format(layers.format(activation)))
+        os.utime(folder / "edited_net.py", ns=(number, number))
+        sys.modules.pop("edited_net", None)
+        importlib.invalidate_caches()
+        assert main(["--config-dir", "mine", *TINY, "teacher=edited", f"run_dir=r{number}"]) == 0
+        trained = len(list(Path("outputs/teachers").glob("edited-*/result.json")))
+        assert trained == (1 if activation == "ReLU" else 2)
