@@ -228,6 +228,14 @@ class DataModule(Protocol):
         """
         ...
 
+    def prepare_data(self) -> None:
+        """Fetch what is not there; called once, by one process."""
+        ...
+
+    def setup(self, stage: str) -> None:
+        """Make the splits ready; "fit" comes before anything else is asked, and more than once does no harm."""
+        ...
+
     def example_batch(self) -> Batch:
         """Two samples, to infer shapes from."""
         ...

@@ -15,7 +15,7 @@ from hydra.core.object_type import ObjectType
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from yaml import MarkedYAMLError, YAMLError
 
 from kd_lightning.config.suggestions import closest, did_you_mean
 
@@ -56,7 +56,7 @@ def explain(error: BaseException, known_keys: Iterable[str] = (), groups: Iterab
         return f"command line: ~{match[1]}: no such key{did_you_mean(match[1], known_keys, show=0)}"
     if match := re.match(r"Error merging override (\S+)", text):
         return f"command line: {match[1]}: {one_line(str(error.__cause__ or error))}"
-    if isinstance(error, YAMLError) and getattr(error, "problem_mark", None) is not None:
+    if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         return f"{mark.name!s}, line {mark.line + 1}: not valid YAML: {error.problem}"
     if isinstance(error, OmegaConfBaseException):
@@ -75,7 +75,7 @@ def leaf_keys(cfg: DictConfig, prefix: str = "") -> list[str]:
     """Dotted keys of every node of ``cfg``; interpolations are left alone."""
     keys: list[str] = []
     for key in cfg:
-        name = f"{prefix}{key}"
+        name = prefix + str(key)
         keys.append(name)
         if not OmegaConf.is_interpolation(cfg, str(key)) and not OmegaConf.is_missing(cfg, key):
             value = cfg[key]

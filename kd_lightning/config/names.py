@@ -26,6 +26,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -92,7 +93,7 @@ def register_resolver() -> None:
 
 
 def _resolve(overrides: Sequence[str], swept: Sequence[str] | None = None) -> str:
-    written = OmegaConf.to_container(overrides, resolve=False) if OmegaConf.is_config(overrides) else overrides
+    written: Any = OmegaConf.to_container(overrides, resolve=False) if OmegaConf.is_config(overrides) else overrides
     return run_name([str(o) for o in written or []], None if swept is None else [str(k) for k in swept])
 
 
