@@ -119,7 +119,7 @@ class ItemForm:
         if fields is None or self.target is not None:
             return None
         target = self.target_field(fields)
-        if target is None:
+        if target is None and _has_names(item):
             return f"no target among {', '.join(map(str, fields))} ({self.key}.target names it)"
         return (
             f"target is element {target + 1} of {len(fields)}" if isinstance(target, int) and len(fields) > 2 else None

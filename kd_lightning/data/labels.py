@@ -220,9 +220,11 @@ def as_tensor(raw: Any, key: str) -> Tensor:
         return raw
     try:
         if isinstance(raw, list):
-            raw = [float("nan") if label is None else label for label in raw]
-            if raw and isinstance(raw[0], Tensor):
-                return torch.stack(raw)
+            known = [label for label in raw if label is not None]
+            missing = UNLABELLED if known and all(map(_is_whole_number, known)) else float("nan")
+            raw = [missing if label is None else label for label in raw]
+            if any(isinstance(label, Tensor) for label in raw):
+                return torch.stack([torch.as_tensor(label) for label in raw])
             return torch.from_numpy(np.asarray(raw))
         return torch.as_tensor(raw)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -231,6 +233,12 @@ def as_tensor(raw: Any, key: str) -> Tensor:
             f"{key}: a target is {type(shown).__name__}: expected a number, a text, or a tensor of the same shape for "
             "every sample; data.target chooses a field"
         ) from error
+
+
+def _is_whole_number(label: Any) -> bool:
+    if isinstance(label, Tensor):
+        return label.dim() == 0 and not label.is_floating_point()
+    return isinstance(label, (int, np.integer, np.bool_))
 
 
 def _listed(raw: Any) -> list[Any]:

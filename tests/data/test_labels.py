@@ -38,6 +38,8 @@ SOFT = torch.softmax(torch.randn(N, 4, generator=torch.Generator().manual_seed(0
         (torch.where(Y == 3, 255, Y), {"num_classes": 5}, 5, torch.where(Y == 3, -1, Y), "label 255"),
         (torch.where(Y == 3, -1, Y), {}, 3, torch.where(Y == 3, -1, Y), "10 samples with label -1 are unlabelled"),
         (torch.where(Y == 3, torch.nan, Y.float()), {"num_classes": 3}, 3, torch.where(Y == 3, -1, Y), "become int64"),
+        ([None if k == 3 else int(k) for k in Y], {}, 3, torch.where(Y == 3, -1, Y), "10 samples with label -1"),
+        ([None if k == 3 else k for k in Y], {}, 3, torch.where(Y == 3, -1, Y), "10 samples with label -1"),
         ([None if k == 3 else "ab"[k % 2] for k in Y], {}, 2, torch.where(Y == 3, -1, Y % 2), "texts"),
     ],
 )
