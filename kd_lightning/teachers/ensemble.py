@@ -115,6 +115,8 @@ class Ensemble:
         return all(member.labels_new_inputs for member in self.members.values())
 
     def __call__(self, batch: Batch) -> ModelOutput:
+        if LOGITS not in self.provides:  # some member knows other classes: only the features are of use
+            return self.members[self.features](batch)
         outputs = {name: member(batch) for name, member in self.members.items()}
         logits = [output.logits for output in outputs.values()]
         if self.combine == "logits":

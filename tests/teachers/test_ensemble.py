@@ -6,7 +6,7 @@ from torch import nn
 
 from kd_lightning.batch import Batch
 from kd_lightning.errors import UserError
-from kd_lightning.joints import Teacher
+from kd_lightning.joints import FEATURES, Teacher
 from kd_lightning.teachers.ensemble import Ensemble, EnsembleTeacher, draws
 from kd_lightning.teachers.frozen import FrozenTeacher
 
@@ -87,6 +87,14 @@ def test_everything_that_its_answers_depend_on_is_part_of_its_key():
     keys = [ensemble().cache_parts(), ensemble("probabilities").cache_parts(), ensemble("draw").cache_parts()]
     keys += [ensemble("draw", seed=1).cache_parts(), ensemble(weights=(0.25, 0.5, 0.25)).cache_parts()]
     assert len({str(key) for key in keys}) == len(keys)
+
+
+def test_members_of_other_classes_leave_the_features_of_the_named_one():
+    model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 7))
+    other = FrozenTeacher(model, taps={"0": "0"}, provides=frozenset({FEATURES}))
+    teacher = Ensemble({"a": FrozenTeacher(nn.Linear(4, 5)), "b": other}, "logits", {"a": 0.5, "b": 0.5}, "b")
+    assert teacher.provides == {FEATURES}
+    assert teacher(batch(torch.arange(3))).features["0"].shape == (3, 3)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from training import RECIPE, TINY, plain, refused, teacher_yaml, train
+from teacher_runs import RECIPE, TINY, plain, refused, teacher_yaml, train
 
 from kd_lightning.cli.evaluate import main as evaluate
 from kd_lightning.cli.train import main

@@ -7,7 +7,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from training import TINY, refused, teacher_yaml, train
+from teacher_runs import TINY, refused, teacher_yaml, train
 
 from kd_lightning.cli.train import main
 
