@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kd_lightning.batch import Batch
 from kd_lightning.errors import UserError
-from kd_lightning.joints import FEATURES, Teacher
+from kd_lightning.joints import FEATURES, LOGITS, Teacher
 from kd_lightning.outputs import ModelOutput
 from kd_lightning.teachers.kind import TeacherContext, build_kind
 
