@@ -112,8 +112,10 @@ def warnings(study: Study) -> list[str]:
     if len(totals) > 1:
         said.append(
             f"The sum of the loss weights varies from {totals[0]:g} to {totals[-1]:g} over these configurations: the size of "
-            "a step changes along with the share of each loss (sweep=temperature_balance keeps the sum)."
+            "a step changes along with the share of each loss."
         )
+        if any(factor.key == "method.weights.kd" for factor in study.factors):
+            said[-1] += " sweep=temperature_balance keeps the sum."
     return said
 
 

@@ -147,7 +147,8 @@
       if (row.notes) td.append(make("span", "note", row.notes));
     } else if (column.gain) {
       const gain = row.gains[context.state.metric];
-      td.textContent = gain ? gain.text + (gain.half ? " ± " + gain.half : "") : row.kind === "cell" ? "–" : "";
+      td.textContent = gain ? gain.text : row.kind === "cell" ? "–" : "";
+      if (gain && gain.half) td.append(make("span", "half", " ± " + gain.half));
       if (gain && gain.mean < 0) td.classList.add("bad");
       const picture = make("td", "wide-only");
       if (gain) picture.append(intervalPicture(gain, context.low, context.most));
