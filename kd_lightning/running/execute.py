@@ -12,7 +12,7 @@ from kd_lightning.running.baselines import link_baselines
 from kd_lightning.running.executors.local import LocalExecutor
 from kd_lightning.running.grouping import grouped
 from kd_lightning.running.missing_result import failed_result, without_result
-from kd_lightning.running.present_state import finished_result, refuse_other_run, stored_result
+from kd_lightning.running.present_state import finished_result, keep, refuse_other_run, stored_result
 from kd_lightning.running.run_group import tell_failure
 from kd_lightning.runs.interrupt import stoppable
 from kd_lightning.runs.result_file import Result
@@ -51,7 +51,7 @@ def execute(
             refuse_other_run(spec)
             todo.append(spec)
         else:
-            log.info("%s is finished already: %s", spec.name, spec.run_dir)
+            keep(spec, done)
             results[spec.run_dir] = done
     link_baselines(specs, results)
     wanted = specs[0].config.get("failures") or {}

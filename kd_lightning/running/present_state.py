@@ -22,16 +22,23 @@ def finished_result(spec: RunSpec) -> Result | None:
 def stored_result(spec: RunSpec) -> Result | None:
     """The stored result, however the run ended, if it is of this very run.
 
-    A finished one that other code made is taken for it where ``accept_code`` says so, and written as such.
+    A finished one that other code made is taken for it where ``accept_code`` says so: see :func:`keep`.
     """
     result = read_result(spec.result_path, strict=False)
     if result is None or not is_same(result, spec):
         return None
     if result.get("fingerprint") != spec.fingerprint and result.get("status") == "finished":
-        log.info("%s was made with other code (%s): kept", spec.name, ", ".join(changed_code(result, spec)))
-        result = restamped(result, spec)
-        write_where_possible(spec.result_path, result)
+        return restamped(result, spec)
     return result
+
+
+def keep(spec: RunSpec, result: Result) -> None:
+    """Say that a run is finished already; one that other code made is written as of the code now, once for all."""
+    log.info("%s is finished already: %s", spec.name, spec.run_dir)
+    before = read_result(spec.result_path, strict=False)
+    if before is not None and before.get("fingerprint") != result["fingerprint"]:
+        log.info("%s was made before %s changed: kept", spec.name, ", ".join(changed_code(before, spec)))
+        write_where_possible(spec.result_path, result)
 
 
 def other_run_in(spec: RunSpec) -> Stored | None:

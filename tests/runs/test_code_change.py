@@ -11,7 +11,7 @@ import pytest
 
 from kd_lightning.config.fingerprint import identify
 from kd_lightning.errors import DirectoryTaken
-from kd_lightning.running.present_state import finished_result, other_run_in, refuse_other_run
+from kd_lightning.running.present_state import finished_result, keep, other_run_in, refuse_other_run
 from kd_lightning.runs.code_change import accepting, identity_of, is_same
 from kd_lightning.runs.result_file import read_result, write_result
 from kd_lightning.runs.spec import RunSpec
@@ -80,6 +80,8 @@ def test_accepted_code_keeps_the_result_and_says_so_from_then_on(project):
     edit(CODE.replace("square", "abs"))
     kept = finished_result(spec(accept=True))
     assert kept is not None
+    assert finished_result(spec()) is None  # asking writes nothing
+    keep(spec(accept=True), kept)
     assert (kept["setting"], kept["source"]) == (spec().setting, spec().source)
     assert read_result("s0")["made_with"] == dict(made.source)
     assert finished_result(spec()) is not None

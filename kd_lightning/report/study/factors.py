@@ -63,8 +63,9 @@ def find_factors(runs: Sequence[Run], declared: Iterable[str] = ()) -> list[Fact
     declared = list(dict.fromkeys(declared))
     known = [run for run in runs if run.config] or list(runs)  # a run that hasn't started only knows its overrides
     chosen = [key for key in declared if not is_seed(key) and _varies([r for r in runs if _has(r, key)], key)]
+    chosen = [key for key in chosen if not _is_mapping(known, key)]  # its values are keys of their own
     for key in dict.fromkeys(key for run in known for key in run.override_values):
-        if key in chosen or is_seed(key) or not decides(key) or not _varies(known, key):
+        if key in chosen or is_seed(key) or not decides(key) or not _varies(known, key) or _is_mapping(known, key):
             continue
         if not _has_twin(known, key, chosen):
             chosen.append(key)
@@ -94,6 +95,10 @@ def _comparable(value: Any) -> Any:
 
 def _has(run: Run, key: str) -> bool:
     return value_of(run, key) != MISSING
+
+
+def _is_mapping(runs: Sequence[Run], key: str) -> bool:
+    return any(str(value_of(run, key)).startswith("{") for run in runs)
 
 
 def _identity(value: Any) -> tuple[str, str]:
@@ -158,6 +163,9 @@ def _label(chosen: list[tuple[str, tuple]]) -> list[Factor]:
             label, short = "temperature T", "T"
         elif len(parts) >= 2 and parts[-2] == "weights":
             label, short = f"weight of {distinct}", distinct
+        elif "weights" in parts[:-1]:  # a schedule's argument is called as the weight that it makes
+            short = ".".join(parts[parts.index("weights") + 1 :])
+            label = f"weight of {short}"
         else:
             label, short = distinct.replace("_", " "), distinct
         factors.append(Factor(key, label, short, values))

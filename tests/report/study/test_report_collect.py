@@ -175,3 +175,39 @@ def test_what_is_no_directory_or_holds_no_run_is_the_users_error(tmp_path):
         collect(tmp_path / "nowhere")
     with pytest.raises(UserError, match="no run in"):
         collect(tmp_path)
+
+
+def test_what_a_swept_mapping_holds_are_the_swept_keys(tmp_path):
+    path = make_sweep(tmp_path / "s", {"student.shape": [1, 2]}, seeds=2, alone=False)
+    for run in path.glob("shape*"):
+        value = int(run.name[5])
+        config = result_of(run)["config"]
+        config["student"]["shape"] = {"width": value, "depth": 3}
+        overrides = [f"student.shape={{width:{value},depth:3}}", *result_of(run)["overrides"][1:]]
+        edit(run, config=config, overrides=overrides)
+    (study,) = collect(path)
+    assert [(factor.key, factor.values) for factor in study.factors] == [("student.shape.width", (1, 2))]
+    assert [len(cell.runs) for cell in study.cells] == [2, 2]
+
+
+def test_runs_of_edited_code_are_a_configuration_of_their_own(tmp_path):
+    path = make_sweep(tmp_path / "s", {"method.temperature": [4]}, seeds=3, alone=False)
+    for run in path.glob("T*"):
+        edit(run, source={"my_l.py": "new" if run.name.endswith("s2") else "old"})
+    (study,) = collect(path)
+    assert sorted(len(cell.runs) for cell in study.cells) == [1, 2]
+    assert [factor.key for factor in study.factors] == ["source"]
+    assert len({cell.label for cell in study.cells}) == 2
+
+
+def test_numbers_of_the_teachers_seed_are_repetitions_beside_one_student_alone(tmp_path):
+    path = make_sweep(tmp_path / "s", {"teacher.train.seed": [0, 1]}, seeds=2)
+    for run in path.glob("seed*"):
+        config = result_of(run)["config"]
+        config["teacher"] = {"train": {"seed": int(run.name[4])}}
+        edit(run, config=config)
+    (study,) = collect(path)
+    assert study.factors == []
+    (cell,) = study.cells
+    assert len(cell.runs) == 4
+    assert set(cell.runs) <= set(cell.references)
