@@ -58,7 +58,7 @@ def spdl_decodes() -> bool:
 
 
 def ours(dataset: Dataset, batch_size: int, threads: int | None, **options: Any) -> Epoch:
-    """ThreadedLoader, as the data modules use it."""
+    """ThreadedLoader, as the data modules use it, on data that say ``thread_safe = True`` (ours do)."""
     loader = ThreadedLoader(dataset, batch_size, shuffle=True, num_threads=threads, as_batch=True, **options)
     return lambda: iter(loader)
 

@@ -143,6 +143,7 @@ KEYS: dict[str, Key] = {
     ),
     "data.num_threads": Key(Rule("integer", null=True, low=0), "of the loader; null: chosen from the machine", RUNNING),
     "data.prefetch": Key(_COUNT_OR_NULL, "batches made ahead", RUNNING),
+    "data.reread": Key(Rule("integer", low=0), "read every so-many-th sample twice and compare; 0: none", RUNNING),
     "data.timeout": Key(Rule("number", null=True, above=0), "seconds that a batch may take", RUNNING),
     "data.eval_batch_size": Key(_COUNT, "samples of a batch in validation and test", RUNNING),
     "trainer.accelerator": Key(_TEXT, "where it is computed", RUNNING),

@@ -43,7 +43,7 @@ class DistillationDataModule(LightningDataModule):
             view each epoch. None: 0 with augmentation, 1 without.
         extra_views: further views of the same samples in each training batch's ``also``, for methods that compare views:
             each is a function of (seed, epoch, index, which of them). >= 0.
-        num_threads, prefetch, timeout: of :class:`~kd_lightning.data.loader.threaded_loader.ThreadedLoader`.
+        num_threads, prefetch, timeout, reread: of :class:`~kd_lightning.data.loader.threaded_loader.ThreadedLoader`.
         drop_last: leave out a last, smaller training batch.
 
     Attributes:
@@ -79,6 +79,7 @@ class DistillationDataModule(LightningDataModule):
         num_threads: int | None = None,
         prefetch: int | None = None,
         timeout: float | None = 120.0,
+        reread: int = 0,
         drop_last: bool = True,
     ) -> None:
         super().__init__()
@@ -101,7 +102,7 @@ class DistillationDataModule(LightningDataModule):
         self.augment = self.make_augment(augment)
         self.views = (0 if views is None else views) if self.augment is not None else 1
         self.extra_views = extra_views
-        self._loading = {"num_threads": num_threads, "prefetch": prefetch, "timeout": timeout}
+        self._loading = {"num_threads": num_threads, "prefetch": prefetch, "timeout": timeout, "reread": reread}
         self._train: Samples | None = None
         self._val: Samples | None = None
         self._test: Samples | None = None

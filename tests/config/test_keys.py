@@ -137,6 +137,7 @@ NOT_DECIDING = frozenset(
         "data.num_threads",
         "data.prefetch",
         "data.timeout",
+        "data.reread",
         "data.eval_batch_size",
         "data.existing",
         "data.download",

@@ -77,6 +77,8 @@ def sample_error(
 ) -> Exception:
     """The error to raise in the consumer for ``error`` in batch ``number``, at position ``at`` of its ``indices``."""
     index = indices[at] if indices is not None and at is not None and at < len(indices) else None
+    if isinstance(error, SampleError) and error.index is not None:
+        index = error.index  # it knows better
     if index is not None:
         where = f"{describe(dataset, index)}, in batch {number}"
     else:
