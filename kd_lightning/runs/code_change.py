@@ -60,6 +60,6 @@ def why_other(stored: Stored, spec: RunSpec) -> str:
             f"its run was made with other code ({', '.join(files)} changed since); accept_code=true keeps it, "
             "another directory makes it anew"
         )
-    if stored.get("fingerprint") and not stored.get("configuration"):
+    if stored.get("fingerprint") and "configuration" not in stored:
         return "holds a run of an earlier version, which named configurations otherwise; choose another directory"
     return "holds a run with another configuration (see its .hydra/config.yaml); choose another directory"
