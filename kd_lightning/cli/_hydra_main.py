@@ -89,7 +89,11 @@ def run_hydra(
 def _named(override: str, overrides: Sequence[str]) -> str:
     """The override with the directory's name where the latest one is asked for."""
     key, _, value = override.partition("=")
-    if value != LATEST or key not in ("run_dir", "sweep_dir", "rerun"):
+    if key not in ("run_dir", "sweep_dir", "rerun"):
+        return override
+    if not value.strip("'\" "):
+        raise UserError(f"{key}= is empty: give a directory, or {key}={LATEST}")
+    if value != LATEST:
         return override
     where = next((o.partition("=")[2] for o in overrides if o.startswith("paths.output_dir=")), None)
     return f"{key}={latest('sweep' if key == 'sweep_dir' else 'run', where)}"

@@ -84,4 +84,8 @@ def _read(run_dir: Path) -> dict[str, Any]:
         raise UserError(f"rerun={run_dir}: its configuration cannot be read: {line}") from error
     if not isinstance(saved, dict):
         raise UserError(f"rerun={run_dir}: its configuration is no mapping")
+    if "student" not in saved:
+        raise UserError(
+            f"rerun={run_dir}: holds no student: a teacher's training is not started by itself; give a run's directory"
+        )
     return {str(key): value for key, value in saved.items()}

@@ -96,3 +96,16 @@ def test_hydras_change_of_directory_is_refused_in_one_line(folder, capsys):
     composed("hydra.job.chdir=true", code=2)
     assert "relative paths are those of the directory that you start in" in capsys.readouterr().err
     assert OmegaConf.is_config(composed("run_dir=x")[1])
+
+
+def test_what_holds_no_student_is_no_run(folder, capsys):
+    (folder / "teacher").mkdir()
+    (folder / "teacher/result.json").write_text('{"config": {"model": {}}}')
+    composed("rerun=teacher", code=2)
+    assert "rerun=teacher: holds no student" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("key", ["run_dir", "sweep_dir", "rerun"])
+def test_an_empty_directory_name_is_refused_in_one_line(key, folder, capsys):
+    composed(f"{key}=", code=2)
+    assert f"{key}= is empty: give a directory" in capsys.readouterr().err
