@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Override
 
 from kd_lightning.errors import UserError
 
@@ -33,9 +33,10 @@ def merged(overrides: Sequence[str]) -> list[str]:
 def _gives_mapping(override: Override) -> bool:
     if override.is_delete():
         return False
-    if override.is_sweep_override():
-        return override.is_discrete_sweep() and any("{" in str(v) for v in override.sweep_string_iterator())
-    return isinstance(override.value(), dict)
+    value = override.value()
+    if isinstance(value, ChoiceSweep):  # a range or a pattern of names holds no mapping
+        return any(isinstance(choice, dict) for choice in value.list)
+    return isinstance(value, dict)
 
 
 def _together(key: str, found: Sequence[Override]) -> str:

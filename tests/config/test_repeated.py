@@ -30,6 +30,11 @@ def test_one_that_is_swept_cannot_be_put_together_and_says_how_to_write_it(given
         merged(given.split())
 
 
+def test_patterns_ranges_and_plain_choices_are_left_as_they_are():
+    given = ["method=glob(log*)", "seed=range(2)", "a=1,2", "a=sort(2,1)", "b=interval(0,1)"]
+    assert merged(given) == given
+
+
 def test_a_value_that_is_given_twice_is_told():
     with pytest.raises(UserError, match=r"command line: a: b is given twice: write one mapping"):
         merged(["a={b:1}", "a={b:2}"])
