@@ -120,15 +120,15 @@ class Distiller(pl.LightningModule):
             complete_methods(self.trainer, self.members, self.teacher)
 
     def configure_optimizers(self) -> Lockstep:
-        accumulate = self.members[0].accumulate
-        if any(member.accumulate != accumulate for member in self.members):
+        accumulate = self.members[0].optimization.accumulate
+        if any(member.optimization.accumulate != accumulate for member in self.members):
             raise ValueError("members of a group must accumulate the same number of batches")
         length = run_length(self.trainer, accumulate)
         self._steps_per_epoch, self._total_steps = length.steps_per_epoch, length.total_steps or 1
         optimizers = [member.configure(length, device=self.device) for member in self.members]
-        if not self.trainer.enable_validation and any(member.follows_metric for member in self.members):
+        if not self.trainer.enable_validation and any(member.optimization.follows_metric for member in self.members):
             raise UserError("scheduler follows the validation metric, and there is no validation: choose another one")
-        if ends_by_time(self.trainer) and any(member.scheduler is not None for member in self.members):
+        if ends_by_time(self.trainer) and any(member.optimization.scheduler is not None for member in self.members):
             log.warning(
                 "max_time may end the run before its learning-rate schedule, which spans max_epochs or max_steps"
             )
@@ -164,7 +164,7 @@ class Distiller(pl.LightningModule):
         views: list[ModelOutput | None] | None = None
         if any(self._wants_views):
             views = [None if teacher is None else teacher(also) for also in batch.also]
-        accumulate = self.members[0].accumulate
+        accumulate = self.members[0].optimization.accumulate
         stepping = (batch_idx + 1) % accumulate == 0 or self.trainer.is_last_batch
         backward = self.manual_backward if self.trainer.world_size > 1 else Tensor.backward
         for i in active:
@@ -197,7 +197,7 @@ class Distiller(pl.LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         if 0 <= self.trainer.max_steps <= self.global_step:
             self.trainer.should_stop = True  # ends within an epoch: Lightning then validates what was reached
-        if self.trainer.is_last_batch or (batch_idx + 1) % self.members[0].accumulate:
+        if self.trainer.is_last_batch or (batch_idx + 1) % self.members[0].optimization.accumulate:
             return  # the end of the epoch saves; a gradient that is half accumulated could not be saved
         every = self.recorders[0].checkpoint_every_n_steps
         if self.interrupted or (every and self.global_step % every == 0):
@@ -207,7 +207,7 @@ class Distiller(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         for i in self.active:
-            self.members[i].end_epoch(self._monitored.pop(i, None))
+            self.members[i].optimization.end_epoch(self._monitored.pop(i, None))
         self._save_all(0)
         if not self.active:
             self.trainer.should_stop = True
@@ -257,7 +257,7 @@ class Distiller(pl.LightningModule):
         metrics = self._evaluation.metrics(self._reduce())
         for i, found in metrics.items() if not self.trainer.sanity_checking else ():
             member = self.members[i]
-            if member.follows_metric:
+            if member.optimization.follows_metric:
                 self._monitored[i] = found[member.task.monitor]
             self._guarded(i, self.recorders[i].validated, member, self.global_step, self.current_epoch, found)
             member.measured = None

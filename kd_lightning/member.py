@@ -20,11 +20,11 @@ from kd_lightning.errors import UserError
 from kd_lightning.joints import Clock, Task, View
 from kd_lightning.method import Method
 from kd_lightning.metrics.declared import Declared
-from kd_lightning.optimizers.separate import SeparateMomenta
+from kd_lightning.optimization import Optimization
 from kd_lightning.outputs import ModelOutput
 from kd_lightning.parameter_groups import Layers, check_settings, freeze_layers, parameter_groups
 from kd_lightning.rng import RngStream
-from kd_lightning.schedules.learning_rate import RunLength, make_scheduler, wants_metric
+from kd_lightning.schedules.learning_rate import RunLength
 from kd_lightning.taps import Taps
 
 AUTOCAST = {"32-true": None, "32": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -72,31 +72,24 @@ class Member(nn.Module):
         name: str = "student",
     ) -> None:
         super().__init__()
-        if not callable(optimizer):
-            raise UserError(
-                f"optimizer is a {type(optimizer).__name__}, which knows some parameters already: give what makes it, "
-                "functools.partial(torch.optim.SGD, lr=...)"
-            )
         if precision not in AUTOCAST:
             raise UserError(f"trainer.precision={precision}: a student trains in one of {', '.join(AUTOCAST)}")
-        if scheduler_interval not in (None, "step", "epoch"):
-            raise UserError(f"scheduler.interval={scheduler_interval!r}: use 'step' or 'epoch'")
-        if gradient_clip_val is not None and not gradient_clip_val > 0:
-            raise UserError(f"trainer.gradient_clip_val={gradient_clip_val}: must be > 0, or null for none")
-        if accumulate_grad_batches < 1:
-            raise UserError(f"trainer.accumulate_grad_batches={accumulate_grad_batches}: must be at least 1")
         self.student = student
         self.method = method
         self.task = task
         self.name = name
         self.channels_last = channels_last
-        self.accumulate = accumulate_grad_batches
         self.rng = RngStream(seed)
-        self._make_optimizer = optimizer
-        self._make_scheduler = scheduler
-        self._scheduler_interval = scheduler_interval
-        self._clip = gradient_clip_val
         self._dtype = AUTOCAST[precision]
+        self.optimization = Optimization(
+            optimizer,
+            scheduler=scheduler,
+            scheduler_interval=scheduler_interval,
+            gradient_clip_val=gradient_clip_val,
+            accumulate_grad_batches=accumulate_grad_batches,
+            scales_loss=self._dtype is torch.float16,
+            name=name,
+        )
         self._layers = dict(layers or {})
         self._frozen = freeze_layers(student, self._layers)
         self._taps = Taps(student, method.taps["student"])
@@ -104,15 +97,9 @@ class Member(nn.Module):
             self.student.to(memory_format=torch.channels_last)
         if compile_student:
             self.student.compile()
-        self._optimizer: Optimizer | None = None
-        self.scheduler: Any = None
-        self.follows_metric = False
         self.measured: dict[str, Tensor] | None = None
         """The weights of the newest validation, where those were not the member's own (an average of them)."""
         self.loss_names: tuple[str, ...] = ()
-        self.scaler: torch.amp.GradScaler | None = None
-        self._separate: SeparateMomenta | None = None
-        self._pending: dict[str, Any] | None = None
 
     # -- forward -------------------------------------------------------------------------------------------------
     def autocast(self, device: torch.device) -> contextlib.AbstractContextManager:
@@ -195,53 +182,17 @@ class Member(nn.Module):
         Returns detached scalars: the weighted total, then each unweighted term in the order of ``loss_names``.
         """
         total, parts = self.loss(batch, teacher, clock, teacher_views)
-        if self._separate is not None:
-            self._backward_by_part(self._separate, backward)
+        if self.optimization.separate is None:
+            self.optimization.backward(total, backward)
         else:
-            scaled = total if self.accumulate == 1 else total / self.accumulate
-            backward(scaled if self.scaler is None else self.scaler.scale(scaled))
+            self.optimization.backward_by_part(self.optimization.separate, self.method.take_weighted(), backward)
         if stepping:
-            self._step()
+            self.optimization.step(self.trained_parameters)
             if clock is not None:
                 with torch.no_grad():
                     self.method.after_step(self.student, clock._replace(step=clock.step + 1))
         self.loss_names = ("loss", *(f"loss_{name}" for name in parts))
         return [total.detach(), *parts.values()]
-
-    def _backward_by_part(self, optimizer: SeparateMomenta, backward: Callable[..., Any]) -> None:
-        """One backward pass a part of the loss, whose gradients the optimizer takes apart."""
-        losses: dict[str, Tensor] = {}
-        for name, loss in self.method.take_weighted().items():
-            part = optimizer.part_of(name)
-            losses[part] = losses[part] + loss if part in losses else loss
-        for number, (part, loss) in enumerate(losses.items(), start=1):
-            backward(loss / self.accumulate, retain_graph=number < len(losses))
-            optimizer.collect(part)
-
-    def _step(self) -> None:
-        optimizer = self.optimizer
-        if self._clip is not None:
-            if self.scaler is not None:
-                self.scaler.unscale_(optimizer)
-            torch.nn.utils.clip_grad_norm_(self.trained_parameters(), self._clip)
-        if self.scaler is None:
-            optimizer.step()
-        else:
-            self.scaler.step(optimizer)
-            self.scaler.update()
-        optimizer.zero_grad()
-        if self.scheduler is not None and self._scheduler_interval != "epoch" and not self.follows_metric:
-            self.scheduler.step()
-
-    def end_epoch(self, metric: float | None = None) -> None:
-        """Let a scheduler by epochs step; ``metric`` is the monitored one, if there was a validation in the epoch."""
-        if self.scheduler is None:
-            return
-        if self.follows_metric:
-            if metric is not None:
-                self.scheduler.step(metric)
-        elif self._scheduler_interval == "epoch":
-            self.scheduler.step()
 
     # -- optimizer and state -------------------------------------------------------------------------------------
     def trained_parameters(self) -> list[nn.Parameter]:
@@ -281,40 +232,21 @@ class Member(nn.Module):
         parameters = self.trained_parameters()
         if not parameters:
             raise UserError(f"{self.name}: the student has no trainable parameter (check requires_grad)")
-        self._optimizer = self._make_optimizer(parameter_groups(self.student, self._layers, parameters))
-        check_settings(self._layers, self._optimizer)
-        interval = self._scheduler_interval or "step"
+        optimizer = self.optimization.make_optimizer(parameter_groups(self.student, self._layers, parameters))
+        check_settings(self._layers, optimizer)
+        separate = self.optimization.separate
+        self.method.keep_weighted = separate is not None
+        if separate is not None:
+            for term in ("task", *self.method.active):
+                separate.part_of(term)
         mode = Declared(self.task.metrics, self.task.monitor).monitored.mode
-        self.scheduler = make_scheduler(self._make_scheduler, self.optimizer, interval, length, mode)
-        self.follows_metric = self.scheduler is not None and wants_metric(self.scheduler)
-        if self.follows_metric and self._scheduler_interval == "step":
-            raise UserError(
-                f"scheduler.interval=step: {type(self.scheduler).__name__} follows the validation metric: use epoch"
-            )
-        self._separate = self._optimizer if isinstance(self._optimizer, SeparateMomenta) else None
-        self.method.keep_weighted = self._separate is not None
-        if self._separate is not None:
-            kind = type(self._separate).__name__
-            for name in ("task", *self.method.active):
-                self._separate.part_of(name)
-            if self._clip is not None or self._dtype is torch.float16:
-                raise UserError(
-                    f"optimizer: {kind} takes several gradients a step, which trainer.gradient_clip_val and "
-                    "trainer.precision=16-mixed do not know: leave them out (bf16-mixed works)"
-                )
-        # a scaler of its own: fp16's loss scale is state, and one member's overflow must not halve another's
-        self.scaler = torch.amp.GradScaler(device.type) if self._dtype is torch.float16 else None
-        if self._pending is not None:
-            self._restore(self._pending)
-            self._pending = None
-        return self.optimizer
+        self.optimization.configure(length, mode=mode, device=device)
+        return optimizer
 
     @property
     def optimizer(self) -> Optimizer:
         """The optimizer; there is one as soon as ``configure`` was called."""
-        if self._optimizer is None:
-            raise RuntimeError(f"{self.name} has no optimizer yet: configure() makes it")
-        return self._optimizer
+        return self.optimization.optimizer
 
     @property
     def learning_rate(self) -> float:
@@ -330,33 +262,9 @@ class Member(nn.Module):
 
     def training_state(self) -> dict[str, Any]:
         """Everything but the weights that the next step depends on."""
-        return {
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": None if self.scheduler is None else plain(self.scheduler.state_dict()),
-            "scaler": None if self.scaler is None else self.scaler.state_dict(),
-            "rng": self.rng.state_dict(),
-        }
+        return {**self.optimization.state(), "rng": self.rng.state_dict()}
 
     def load_training_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from ``training_state()``: now, or as soon as the optimizer exists."""
-        if self._optimizer is None:
-            self._pending = dict(state)
-        else:
-            self._restore(state)
-
-    def _restore(self, state: Mapping[str, Any]) -> None:
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.scheduler is not None and state["scheduler"] is not None:
-            self.scheduler.load_state_dict(state["scheduler"])
-        if self.scaler is not None and state["scaler"] is not None:
-            self.scaler.load_state_dict(state["scaler"])
+        """Continue from ``training_state()``: the optimizer as soon as it exists."""
+        self.optimization.load_state(state)
         self.rng.load_state_dict(state["rng"])
-
-
-def plain(value: Any) -> Any:
-    """A scheduler's state without what ``weights_only=True`` refuses (functions, objects)."""
-    if isinstance(value, Mapping):
-        return {k: plain(v) for k, v in value.items() if not callable(v)}
-    if isinstance(value, (list, tuple)):
-        return [plain(v) for v in value if not callable(v)]
-    return value

@@ -55,7 +55,7 @@ KEYS = {
     *(f"kd_lightning.config.{name}" for name in ("keys", "names", "replicates", "rules", "source", "suggestions")),
 }
 
-CHECKED = ("distiller", "member", "method", "recorder", "running", "sweeps", "callbacks")
+CHECKED = ("distiller", "member", "method", "optimization", "recorder", "running", "sweeps", "callbacks")
 """Where objects come through a joint: it says what they have, so nobody has to ask."""
 ASKED = {
     # optional members of a term, which joints.Term names

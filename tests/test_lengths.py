@@ -82,7 +82,7 @@ def test_accumulated_batches_count_as_one_step_of_the_schedule(teacher):
     notes = Rates()
     trained = member(seeded(DropNet, 1), scheduler=COSINE, accumulate_grad_batches=4)
     fit(teacher, trained, notes, max_epochs=4)
-    assert trained.scheduler.last_epoch == 8
+    assert trained.optimization.scheduler.last_epoch == 8
     assert notes.rates[-1] == pytest.approx(0, abs=1e-12)
 
 
@@ -111,7 +111,7 @@ def plateau(**settings):
 def test_a_scheduler_that_follows_a_metric_gets_the_validations_and_their_direction(teacher):
     trained, notes = member(seeded(DropNet, 1), scheduler=plateau()), Notebook()
     fit(teacher, trained, notes, max_epochs=8)
-    assert trained.scheduler.mode == "max"
+    assert trained.optimization.scheduler.mode == "max"
     best, rate = -1.0, 0.05
     for accuracy in (found["acc"] for found in notes.validation):
         rate, best = (rate, accuracy) if accuracy > best else (rate / 2, best)
@@ -122,7 +122,7 @@ def test_a_scheduler_that_follows_a_metric_gets_the_validations_and_their_direct
 def test_it_steps_only_in_epochs_that_were_validated(teacher):
     trained = member(seeded(DropNet, 1), scheduler=plateau())
     fit(teacher, trained, Notebook(), max_epochs=7, check_val_every_n_epoch=3)
-    assert trained.scheduler.last_epoch == 2
+    assert trained.optimization.scheduler.last_epoch == 2
 
 
 def test_it_continues_from_a_checkpoint(teacher):
@@ -134,7 +134,7 @@ def test_it_continues_from_a_checkpoint(teacher):
     again = member(first.student, scheduler=plateau())
     again.load_training_state(state)
     fit(teacher, again, Notebook(), max_epochs=2)
-    assert again.scheduler.state_dict() == whole.scheduler.state_dict()
+    assert again.optimization.scheduler.state_dict() == whole.optimization.scheduler.state_dict()
     assert again.learning_rate == whole.learning_rate
 
 

@@ -146,8 +146,8 @@ def test_each_fp16_member_has_a_loss_scale_of_its_own():
     )  # fmt: skip
     recorders = [Recorder(), type("Quiet", (Recorder,), {"diverged": lambda self, step, terms: None})()]
     trainer.fit(Distiller(FrozenTeacher(make(9)), [calm, wild], recorders), DataLoader(batches(), batch_size=None))
-    assert wild.scaler.get_scale() < calm.scaler.get_scale()
-    assert calm.training_state()["scaler"]["scale"] == calm.scaler.get_scale()
+    assert wild.optimization.scaler.get_scale() < calm.optimization.scaler.get_scale()
+    assert calm.training_state()["scaler"]["scale"] == calm.optimization.scaler.get_scale()
 
 
 def test_channels_last_changes_the_memory_format_and_not_the_result():
