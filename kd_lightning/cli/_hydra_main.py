@@ -29,6 +29,7 @@ import kd_lightning.config.resolvers  # noqa: F401  (registers them)
 from kd_lightning.cli._error_line import report_error
 from kd_lightning.cli._jobs import Check, TaskFunction, run_single, run_sweep
 from kd_lightning.cli._rerun import register, saved_run, taken_out
+from kd_lightning.cli._unread import unread
 from kd_lightning.config.explain import leaf_keys, unknown_option
 from kd_lightning.config.keys import outer_key
 from kd_lightning.errors import UserError
@@ -147,6 +148,8 @@ def _dispatch(
         if problem is not None:
             raise UserError(problem)
         multirun = args.multirun or hydra.get_mode(config_name, args.overrides) == RunMode.MULTIRUN
+        for line in unread(args.overrides, multirun, hydra.config_loader.get_group_options):
+            print(f"not read: {line}", file=sys.stderr)
         run = run_sweep if multirun else run_single
         run(hydra, config_name, list(args.overrides), task_function, check)
     return 0

@@ -16,7 +16,7 @@ from kd_lightning.running.present_state import finished_result, keep, refuse_oth
 from kd_lightning.running.run_group import tell_failure
 from kd_lightning.runs.interrupt import stoppable
 from kd_lightning.runs.result_file import Result
-from kd_lightning.runs.spec import RunSpec
+from kd_lightning.runs.spec import ALONE, RunSpec
 
 log = logging.getLogger(__name__)
 
@@ -75,12 +75,16 @@ def _attempt(
     stop: bool,
 ) -> bool:
     """Have ``todo`` computed and fill in ``results``; False if it was stopped before its end."""
-    groups = grouped(todo, executor.fuse)
+    # what serves others comes last: where none of those can run, nobody waits for it
+    groups = sorted(grouped(todo, executor.fuse), key=_serves)
+    asked_for = sum(len(group) for group in groups if not _serves(group))
     handles = executor.submit(groups)
     refused: list[tuple[list[RunSpec], UserError]] = []  # before anything was written: to be raised, or told
     try:
         with stoppable():
             for group, handle in zip(groups, handles, strict=True):
+                if _serves(group) and refused and sum(len(others) for others, _ in refused) == asked_for:
+                    break
                 for spec, result in _group_results(group, handle, refused):
                     results |= _failures(refused)
                     results[spec.run_dir] = result
@@ -99,10 +103,17 @@ def _attempt(
             ended = {spec.run_dir: stored_result(spec) for spec in todo if spec.run_dir not in results}
             results |= {path: found for path, found in ended.items() if found and found["status"] in FAILED}
         return False
-    if refused and sum(len(group) for group, _ in refused) == len(todo):
+    if refused and sum(len(group) for group, _ in refused) >= asked_for and not any(s.run_dir in results for s in todo):
+        for handle in handles:
+            handle.cancel()
         raise refused[0][1]
     results |= _failures(refused)
     return True
+
+
+def _serves(group: Sequence[RunSpec]) -> bool:
+    """Whether these runs are there for others to be compared with."""
+    return all(spec.role == ALONE for spec in group)
 
 
 def _group_results(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,7 @@ def _trained(specs: Sequence[RunSpec], files: LogFiles, display: Display | None)
         nonlocal begun
         if not begun:
             problems.update(try_students(specs, datamodule, teacher) | without_labels(specs, datamodule))
-            if len(problems) == len(specs):
+            if nothing_is_left(specs, problems):
                 raise next(iter(problems.values()))
             begin(specs, files)
             begun = True
@@ -150,6 +150,12 @@ def _trained(specs: Sequence[RunSpec], files: LogFiles, display: Display | None)
     if not config["trainer"].get("fast_dev_run"):  # a batch or two teach nobody
         warn_about_teacher(results)
     datamodule.teardown("fit")  # says how many unreadable images were left out
+
+
+def nothing_is_left(specs: Sequence[RunSpec], problems: Mapping[Path, UserError]) -> bool:
+    """Whether every run has a problem; a run's own baseline, within its directory, is not wanted without it."""
+    served = [spec for spec in specs if not any(path in spec.run_dir.parents for path in problems)]
+    return all(spec.run_dir in problems for spec in served)
 
 
 def begin(specs: Sequence[RunSpec], files: LogFiles) -> None:

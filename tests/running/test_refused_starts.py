@@ -117,3 +117,17 @@ def test_sweeps_that_start_in_the_same_second_have_directories_of_their_own(fold
     for _ in range(5):
         assert main(["--config-dir", "mine", "-m", "seed=0,1", "launcher=nowhere", "baseline=false"]) == 0
     assert len(list((folder / "outputs/digits").iterdir())) == 5
+
+
+@pytest.mark.parametrize("mistake", ["method=ab", "optimizer=deepkd"])
+def test_no_student_alone_is_trained_for_a_run_that_cannot_go(mistake, folder, capsys):
+    own = [word for word in TINY if word != "baseline=false"]
+    assert main([*own, mistake, "run_dir=run"]) == 2
+    assert ": method." in capsys.readouterr().err
+    assert not list(folder.iterdir())
+
+
+def test_a_sweep_of_runs_that_cannot_go_is_refused_before_the_student_alone(folder, capsys):
+    own = [word for word in TINY if word != "baseline=false"]
+    assert main(["-m", *own, "method=ab,rkd", "preset=authors", "sweep_dir=sweep"]) == 2
+    assert not list(folder.iterdir())
