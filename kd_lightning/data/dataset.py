@@ -57,6 +57,7 @@ class DatasetData(DistillationDataModule):
     """
 
     scale = 1.0
+    reading = None  # whatever the data set does to its pictures
 
     def __init__(
         self,

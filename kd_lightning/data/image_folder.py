@@ -93,6 +93,9 @@ class ImageFolderData(DistillationDataModule):
         self.test_size, self.decode, self.on_bad_image = test_size, decode, on_bad_image
         self.normalize_on_device, self.max_pixels, self.cache_dir = normalize_on_device, max_pixels, Path(cache_dir)
         self.skipped: dict[str, str] = {}
+        self.reading = {
+            **self.eval_crop.settings(), "decode": decode, "max_pixels": max_pixels, "grey_white": grey_white,
+        }  # fmt: skip
 
     @property
     def class_names(self) -> list[str]:

@@ -52,6 +52,8 @@ class DistillationDataModule(LightningDataModule):
         in_channels, image_size: of the inputs (N, in_channels, image_size, image_size); None for inputs of another kind.
         in_features: values a sample; None where it is no single tensor.
         mean, std: per channel: inputs are ``(x / scale - mean) / std``; None where nobody knows what was done to them.
+        reading: how a picture in a file becomes a sample in evaluation, as plain values: the crop and how it is decoded; empty where
+            its pixels are the sample's; None where nobody knows.
         notes: what a user should know of the data, a few words each: said once, before training.
     """
 
@@ -62,6 +64,7 @@ class DistillationDataModule(LightningDataModule):
     mean: list[float] | None = None
     std: list[float] | None = None
     scale: float = 255.0
+    reading: Mapping[str, Any] | None = {}
     default_augment: Mapping[str, Any] = {"crop_padding": 2, "flip": False}
 
     def __init__(

@@ -27,6 +27,7 @@ def described(data: DistillationDataModule) -> dict[str, Any]:
         "mean": data.mean,
         "std": data.std,
         "scale": None if data.mean is None else data.scale,
+        "reading": None if data.reading is None else dict(data.reading),
         "example": structure(example.inputs),
         "samples": {"train": data.train_samples, "labelled": data.labelled_in("train"), "val": data.val_samples},
         "notes": list(data.notes),

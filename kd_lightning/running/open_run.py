@@ -16,7 +16,9 @@ from yaml import YAMLError
 from kd_lightning.config.build import build_sized_model
 from kd_lightning.config.source import source_fingerprint, targets_of
 from kd_lightning.config.targets import TargetProblem, import_target
+from kd_lightning.data.images.image_data import normalise
 from kd_lightning.errors import UserError
+from kd_lightning.running.predict import answers
 from kd_lightning.runs.checkpoint import load_checkpoint, load_weights, model_weights
 from kd_lightning.runs.result_content import spec_of_result
 from kd_lightning.runs.result_file import read_result
@@ -30,22 +32,26 @@ class Preprocessing:
     Attributes:
         scale: largest value of the raw pixels, 255 for bytes.
         mean, std: per channel, of pixels in [0, 1].
+        reading: how a picture in a file became pixels: the data module's ``reading``.
     """
 
     scale: float | None
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
+    reading: Mapping[str, Any] | None = None
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """Raw pixels (N, C, H, W) or (C, H, W) as the student takes them.
+        """Raw pixels (N, C, H, W) or (C, H, W) as the student takes them: to the last bit what the run's loaders give.
 
         Raises:
-            UserError: the data said nothing of how they were normalised.
+            UserError: the data said nothing of how they were normalised, or had other channels.
         """
         if self.scale is None or self.mean is None or self.std is None:
             raise UserError("the run's data did not say how they normalise: give inputs as your data set makes them")
-        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
-        return (pixels.float() / self.scale - mean) / std
+        if pixels.dim() < 3 or pixels.shape[-3] != len(self.mean):
+            form = " x ".join(map(str, pixels.shape))
+            raise UserError(f"pixels are (N, {len(self.mean)}, H, W) in this run, got {form}")
+        return normalise(pixels, self.mean, self.std, scale=self.scale)
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,7 @@ class OpenRun:
         class_names: in the order of the logits, or None.
         preprocessing: how inputs were made from pixels.
         metrics: ``test/acc``, ``best/val_acc``, …: those of ``result.json``.
+        task: the name of the kind of problem: ``classification``, ….
     """
 
     spec: RunSpec
@@ -68,6 +75,7 @@ class OpenRun:
     preprocessing: Preprocessing
     metrics: Mapping[str, float]
     _example: Any
+    task: str = "classification"
 
     @property
     def example_shape(self) -> tuple[int, ...]:
@@ -82,6 +90,22 @@ class OpenRun:
         """Zeros of the shape and type that the student takes, as one tensor or the structure of them."""
         return _zeros(self._example, samples, f"run_dir={self.spec.run_dir}")
 
+    def predict(self, inputs: Any, batch_size: int = 64) -> Tensor:
+        """Class probabilities (N, C), float32 on the CPU; the student's outputs as they are for any other task.
+
+        The student is put in eval mode, and asked without gradients, on the device where it is.
+
+        Args:
+            inputs: uint8 (N, C, H, W): raw pixels, which become what the run's loaders would make of them. Anything else:
+                inputs as the run's data set makes them, (N, ...), or the structure of them; arrays are taken as tensors.
+            batch_size: samples that are computed at once, >= 1.
+
+        Raises:
+            UserError: of another shape than the run's, or raw pixels where the data did not say how they normalise.
+        """
+        classes = self.task == "classification"
+        return answers(self.student, inputs, self._example, self.preprocessing, batch_size, probabilities=classes)
+
 
 def open_run(run_dir: Path | str) -> OpenRun:
     """Open a finished run.
@@ -89,6 +113,7 @@ def open_run(run_dir: Path | str) -> OpenRun:
     ::
 
         run = kd.open_run("outputs/kd/s0")
+        probabilities = run.predict(pixels)
         with torch.no_grad():
             logits = run.student(run.preprocessing(pixels))
 
@@ -119,9 +144,10 @@ def open_run(run_dir: Path | str) -> OpenRun:
         student.eval(),
         sizes,
         data.get("class_names"),
-        Preprocessing(data.get("scale"), _tuple(data.get("mean")), _tuple(data.get("std"))),
+        Preprocessing(data.get("scale"), _tuple(data.get("mean")), _tuple(data.get("std")), data.get("reading")),
         result["metrics"],
         data.get("example"),
+        result["task"],
     )
 
 

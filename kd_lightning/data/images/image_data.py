@@ -128,12 +128,14 @@ class ImagePixels(ImageData):
         return PixelBatch(pixels, tuple(self.mean), tuple(self.std)), targets
 
 
-def normalise(pixels: Tensor, mean: Sequence[float], std: Sequence[float], out: Tensor | None = None) -> Tensor:
-    """``(pixels / 255 - mean) / std`` per channel, float32, for uint8 of shape (..., C, H, W); contiguous if new."""
+def normalise(
+    pixels: Tensor, mean: Sequence[float], std: Sequence[float], out: Tensor | None = None, scale: float = 255
+) -> Tensor:
+    """``(pixels / scale - mean) / std`` per channel, float32, for pixels (..., C, H, W); contiguous if new."""
     if out is None:
         out = torch.empty(pixels.shape, dtype=torch.float32, device=pixels.device)
     out.copy_(pixels)
     for channel, (m, s) in enumerate(zip(mean, std, strict=True)):
         plane = out.select(-3, channel)
-        torch.add(-m / s, plane, alpha=1 / (255 * s), out=plane)
+        torch.add(-m / s, plane, alpha=1 / (scale * s), out=plane)
     return out
