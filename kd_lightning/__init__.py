@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kd_lightning.batch import Batch
     from kd_lightning.data.loader.threaded_loader import ThreadedLoader
     from kd_lightning.distiller import Distiller
+    from kd_lightning.export.export_run import export_run
     from kd_lightning.member import Member
     from kd_lightning.method import Method
     from kd_lightning.outputs import ModelOutput
@@ -32,6 +33,7 @@ __all__ = [
     "Taps",
     "ThreadedLoader",
     "__version__",
+    "export_run",
     "open_run",
 ]
 
@@ -44,6 +46,7 @@ _HOMES = {
     "ModelOutput": "outputs",
     "Taps": "taps",
     "ThreadedLoader": "data.loader.threaded_loader",
+    "export_run": "export.export_run",
     "open_run": "running.open_run",
 }
 

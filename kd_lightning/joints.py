@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -297,5 +298,32 @@ class Executor(Protocol):
         """Start the groups once everything in ``after`` has ended; one handle a group.
 
         Whoever computes a group calls :func:`kd_lightning.running.run_group.run_group` with it, in any process.
+        """
+        ...
+
+
+@runtime_checkable
+class Exporter(Protocol):
+    """A form in which a student leaves us, as one file; made without arguments.
+
+    Attributes:
+        suffix: of the file's name, with its dot: ".onnx".
+        holds_graph: whether the file holds the computation; False: weights alone, read into the student's own class.
+    """
+
+    suffix: str
+    holds_graph: bool
+
+    def write(self, model: nn.Module, example: Tensor, path: Path) -> None:
+        """Write ``model``, on the CPU and in eval mode, as ``path``; it takes any number of inputs like ``example``.
+
+        With a graph the model returns the logits, one tensor (N, ...); without, it is the student itself.
+        """
+        ...
+
+    def open(self, path: Path, model: nn.Module) -> Callable[[Tensor], Any]:
+        """What the file answers for a batch of inputs, for any number of samples.
+
+        ``model`` is a freshly made student, for files without a graph.
         """
         ...

@@ -29,6 +29,7 @@ PRELOAD = (
     "kd_lightning.sweeps.launch",
     "kd_lightning.sweeps.from_hydra",
     "kd_lightning.running.evaluate",
+    "kd_lightning.export.export_run",
     "kd_lightning.report.pages.page",
     "kd_lightning.report.pages.sweep_summary",
     "kd_lightning.data.digits",
@@ -38,6 +39,7 @@ PRELOAD = (
     "kd_lightning.losses.soft_target",
     "kd_lightning.cli.train",
     "kd_lightning.cli.evaluate",
+    "kd_lightning.cli.export",
 )
 
 SMALL = (

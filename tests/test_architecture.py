@@ -42,8 +42,8 @@ ROOMS = (
     "config",  # composes, builds
     "teachers",
     "check",  # config/check.py: asks all of these, at the start, before anything is made
-    "export",
     "running",  # how runs are executed
+    "export",  # opens a finished run
     "sweeps",
     "cli",
     "hydra_plugins",

@@ -32,6 +32,15 @@ def write_atomically(path: str | os.PathLike, content: str | bytes) -> None:
     _sync_directory(path.parent)
 
 
+def rename_atomically(written: Path, path: Path) -> None:
+    """Bring a file that lies on the same file system to the disk, then rename it into place."""
+    with written.open("rb") as file:
+        os.fsync(file.fileno())
+    os.chmod(written, 0o666 & ~_umask())
+    os.replace(written, path)
+    _sync_directory(path.parent)
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

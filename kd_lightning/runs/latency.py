@@ -43,7 +43,7 @@ def latency_ms(module: nn.Module, example_inputs: Any, budget: float = 0.2, repe
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     inputs = _first_sample(example_inputs, device)
     with _evaluating(module):
-        return _median_ms(lambda: ask(module, inputs), device, budget, repeats)
+        return median_ms(lambda: ask(module, inputs), device, budget, repeats)
 
 
 def teacher_latency_ms(
@@ -54,10 +54,11 @@ def teacher_latency_ms(
     first = first._replace(index=None if example.index is None else example.index[:1])
     device = teacher(first).logits.device
     batch = first._replace(inputs=_first_sample(example.inputs, device))
-    return _median_ms(lambda: teacher(batch), device, budget, repeats)
+    return median_ms(lambda: teacher(batch), device, budget, repeats)
 
 
-def _median_ms(call: Callable[[], Any], device: torch.device, budget: float, repeats: int) -> float:
+def median_ms(call: Callable[[], Any], device: torch.device, budget: float, repeats: int) -> float:
+    """Median time in milliseconds of a call, after two that are not timed; arguments as in :func:`latency_ms`."""
     times: list[float] = []
     started = time.perf_counter()
     devices = [device] if device.type == "cuda" else []

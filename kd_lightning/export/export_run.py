@@ -1,0 +1,185 @@
+"""Export a finished run's student, open every file again, compare it with the checkpoint, and only then keep it."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from torch import nn
+
+from kd_lightning.config.build import build_datamodule, build_sized_model, build_task
+from kd_lightning.errors import UserError
+from kd_lightning.export.card import model_card
+from kd_lightning.export.compare import Compared, on_the_test_split
+from kd_lightning.export.formats import DEFAULT, exporters, first_line
+from kd_lightning.export.model import LogitsOnly, Pixels
+from kd_lightning.export.report import REPORT, comparison_table, earlier_files, preprocessing, report_content
+from kd_lightning.joints import Exporter
+from kd_lightning.running.open_run import OpenRun, open_run
+from kd_lightning.runs.atomic import rename_atomically
+from kd_lightning.runs.result_file import read_result
+
+FOLDER, STEM = "export", "student"
+EXAMPLES = 2
+"""Samples of the example that a graph is traced with: more than one, or "one" would be taken for a constant."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export left.
+
+    Attributes:
+        directory: ``RUN_DIR/export``.
+        files: the student's files that were written now.
+        report: the content of ``export.json``.
+    """
+
+    directory: Path
+    files: tuple[Path, ...]
+    report: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        return comparison_table(self.report).plain()
+
+
+def export_run(
+    run_dir: Path | str,
+    formats: Sequence[str] = DEFAULT,
+    preprocess: bool = False,
+    overrides: Sequence[str] = (),
+) -> Exported:
+    """Write the student of a finished run into ``RUN_DIR/export``, with the best checkpoint's weights.
+
+    Args:
+        run_dir: directory of a finished run.
+        formats: "safetensors", "onnx", "torch_export", or dotted names of exporters.
+        preprocess: whether graphs normalise, so that they take uint8 images.
+        overrides: ``data.key=value`` changes of the run's configuration, for the comparison.
+
+    Raises:
+        UserError: the run is not finished, a form cannot be written or opened, or a file's answers on the test split
+            differ beyond the tolerance. What lay in the directory is then as it was.
+    """
+    chosen = exporters(formats)
+    run = open_run(run_dir)
+    shape = _single_input(run)
+    pixels = Pixels(run.preprocessing, shape) if preprocess else None
+    result = read_result(run.spec.result_path) or {}
+    config = OmegaConf.merge(OmegaConf.create(dict(run.spec.config)), OmegaConf.from_dotlist(list(overrides)))
+    data = build_datamodule(OmegaConf.to_container(config))  # type: ignore[arg-type]  # a mapping, as it was before
+    task = build_task(run.spec.config)
+    directory = run.spec.run_dir / FOLDER
+    with _staging(directory) as staging:
+        files: dict[str, Path] = {}
+        compared: dict[str, Compared] = {}
+        for name, exporter in chosen.items():
+            within = pixels if exporter.holds_graph else None
+            files[name] = staging / f"{STEM}{exporter.suffix}"
+            _write(name, exporter, run, within, files[name])
+            compared[name] = Compared(f"format={name}", _open(name, exporter, run, files[name]), within, task)
+        checkpoint = Compared("the checkpoint", run.student, None, task)
+        loader = data.test_dataloader()
+        try:
+            samples, sample = on_the_test_split([checkpoint, *compared.values()], run.student, loader)
+        finally:
+            loader.close()
+        for model in compared.values():
+            _within_tolerance(model)
+        classes = "num_classes" in run.sizes
+        written = {
+            files[name].name: {"format": name, "bytes": files[name].stat().st_size, **model.figures(sample, classes)}
+            for name, model in compared.items()
+        }
+        earlier = earlier_files(directory, result["fingerprint"])
+        report = report_content(result, samples, checkpoint.figures(sample, classes), {**earlier, **written})
+        _keep(directory, staging, run, result, report)
+    return Exported(directory, tuple(directory / name for name in written), report)
+
+
+def _single_input(run: OpenRun) -> tuple[int, ...]:
+    try:
+        return run.example_shape
+    except UserError as error:
+        raise UserError(f"{run.spec.run_dir}: only a student of one input tensor can be exported") from error
+
+
+@contextmanager
+def _staging(directory: Path) -> Iterator[Path]:
+    """A folder within ``directory`` for files that are not known to be right yet; gone afterwards, whatever happens."""
+    made = not directory.exists()
+    try:
+        directory.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=directory, prefix=".unchecked-") as staging:
+            yield Path(staging)
+    except OSError as error:
+        raise UserError(f"export: {error.filename or directory}: {error.strerror or error}") from error
+    finally:
+        if made and directory.is_dir() and not any(directory.iterdir()):
+            directory.rmdir()
+
+
+def _write(name: str, exporter: Exporter, run: OpenRun, pixels: Pixels | None, path: Path) -> None:
+    model: nn.Module = run.student
+    inputs = run.example_inputs(EXAMPLES)
+    if exporter.holds_graph:
+        model = LogitsOnly(model)
+    if pixels is not None:
+        model = nn.Sequential(pixels, model)
+        inputs = inputs.to(torch.uint8)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # of exporters, about their own next versions
+            exporter.write(model.eval(), inputs, path)
+    except OSError:
+        raise
+    except Exception as error:  # tracing fails in as many ways as models are written
+        hint = "; format=safetensors needs no graph" if exporter.holds_graph else ""
+        cause = error.__cause__ or error
+        raise UserError(
+            f"format={name}: {type(run.student).__name__} cannot be written: {first_line(cause)}{hint}"
+        ) from error
+    if not path.is_file():
+        raise UserError(f"format={name}: wrote no file of the name that it was given")
+
+
+def _open(name: str, exporter: Exporter, run: OpenRun, path: Path) -> Any:
+    fresh = build_sized_model(run.spec.config["student"], run.sizes, f"{run.spec.run_dir}: student")
+    try:
+        return exporter.open(path, fresh)
+    except Exception as error:  # whatever reads the file, with whatever it raises
+        raise UserError(f"format={name}: the file cannot be opened again: {first_line(error)}") from error
+
+
+def _within_tolerance(model: Compared) -> None:
+    if not model.difference <= model.tolerance:  # not ">": NaN is beyond any tolerance
+        raise UserError(
+            f"{model.name}: its answers on the test split differ from the checkpoint's by up to {model.difference:.2g}, "
+            f"beyond {model.tolerance:.2g}: nothing was kept"
+        )
+
+
+def _keep(directory: Path, staging: Path, run: OpenRun, result: Mapping[str, Any], report: Mapping[str, Any]) -> None:
+    """Everything has been compared: put it in place, the report last. All is on the disk before the first is renamed."""
+    files = sorted(staging.iterdir())
+    texts = {
+        "preprocessing.json": _json(preprocessing(run, report)),
+        "README.md": model_card(run, result, report, comparison_table(report)),
+        REPORT: _json(report),
+    }
+    for name, text in texts.items():
+        (staging / name).write_text(text, encoding="utf-8")
+        files.append(staging / name)
+    for file in files:
+        rename_atomically(file, directory / file.name)
+
+
+def _json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=2) + "\n"

@@ -1,0 +1,108 @@
+"""What an export leaves beside the student's files: ``export.json``, its table, ``preprocessing.json``."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kd_lightning.export.compare import BATCHES
+from kd_lightning.metrics.declared import Declared
+from kd_lightning.metrics.show import NONE, with_unit
+from kd_lightning.running.open_run import OpenRun
+from kd_lightning.runs.provenance import host, versions
+from kd_lightning.terminal.table import Closing, size
+
+REPORT = "export.json"
+PACKAGES = ("onnx", "onnxscript", "onnxruntime", "safetensors")
+
+
+def report_content(
+    result: Mapping[str, Any], samples: int, checkpoint: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """``export.json``.
+
+    Args:
+        result: of the run.
+        samples: of the test split.
+        checkpoint: its figures (:meth:`kd_lightning.export.compare.Compared.figures`).
+        files: by name: format, size, figures.
+    """
+    return {
+        "run": result["name"],
+        "fingerprint": result["fingerprint"],
+        "precision": "fp32",
+        "monitor": result["monitor"],
+        "declared": result.get("declared"),
+        "test_samples": samples,
+        "checkpoint": {name: checkpoint[name] for name in ("metrics", "latency_ms")},
+        "files": dict(files),
+        "versions": {**versions(), **_installed()},
+        "host": host(),
+    }
+
+
+def earlier_files(directory: Path, fingerprint: str) -> dict[str, Any]:
+    """What ``export.json`` says of files that are still there and belong to the same run; empty without one."""
+    try:
+        report = json.loads((directory / REPORT).read_text())
+        files = report["files"] if report["fingerprint"] == fingerprint else {}
+        return {name: figures for name, figures in files.items() if (directory / name).is_file()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # none, or not one of ours
+        return {}
+
+
+def comparison_table(report: Mapping[str, Any]) -> Closing:
+    """The checkpoint and every file, side by side."""
+    metric = Declared.of_result(report).monitored
+    header = ["", "inputs", metric.heading, "equal decisions", "largest difference", "size"]
+    header += [f"batch {samples}" for samples in BATCHES]
+    checkpoint = report["checkpoint"]
+    first = with_unit(metric, checkpoint["metrics"].get(metric.name))
+    rows = [["checkpoint", NONE, first, NONE, NONE, NONE, *_latencies(checkpoint)]]
+    for name, figures in report["files"].items():
+        equal = figures["equal_decisions"]
+        rows.append(
+            [
+                name,
+                figures["inputs"],
+                with_unit(metric, figures["metrics"].get(metric.name)),
+                NONE if equal is None else f"{100 * equal:.2f} %",
+                f"{figures['largest_difference']:.1e}",
+                size(figures["bytes"]),
+                *_latencies(figures),
+            ]
+        )
+    return Closing(header, rows, title=f"{report['run']}, {report['test_samples']:,} test samples")
+
+
+def preprocessing(run: OpenRun, report: Mapping[str, Any]) -> dict[str, Any]:
+    """``preprocessing.json``: what stands between an image and the student, and what its outputs are called."""
+    known = run.preprocessing
+    return {
+        "shape": list(run.example_shape),
+        "dtype": str(run.example_inputs().dtype).removeprefix("torch."),
+        "formula": "(pixels / scale - mean) / std",
+        "scale": known.scale,
+        "mean": known.mean,
+        "std": known.std,
+        "class_names": run.class_names,
+        "inputs": {name: figures["inputs"] for name, figures in report["files"].items()},
+    }
+
+
+def _latencies(figures: Mapping[str, Any]) -> list[str]:
+    times = [figures["latency_ms"].get(str(samples)) for samples in BATCHES]
+    return [NONE if time is None else f"{time:.3f} ms" for time in times]
+
+
+def _installed() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
