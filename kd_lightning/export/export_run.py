@@ -84,6 +84,8 @@ def export_run(
             within = pixels if exporter.holds_graph else None
             files[name] = staging / f"{STEM}{exporter.suffix}"
             _write(name, exporter, run, within, files[name])
+            if extra := set(staging.iterdir()) - set(files.values()):
+                raise UserError(f"format={name}: wrote more than one file ({min(extra).name}); a form is one file")
             compared[name] = Compared(f"format={name}", _open(name, exporter, run, files[name]), within, task)
         checkpoint = Compared("the checkpoint", run.student, None, task)
         loader = data.test_dataloader()
@@ -168,7 +170,7 @@ def _within_tolerance(model: Compared) -> None:
 
 def _keep(directory: Path, staging: Path, run: OpenRun, result: Mapping[str, Any], report: Mapping[str, Any]) -> None:
     """Everything has been compared: put it in place, the report last. All is on the disk before the first is renamed."""
-    files = sorted(staging.iterdir())
+    files = list(staging.iterdir())
     texts = {
         "preprocessing.json": _json(preprocessing(run, report)),
         "README.md": model_card(run, result, report, comparison_table(report)),

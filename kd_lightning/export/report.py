@@ -19,6 +19,10 @@ REPORT = "export.json"
 PACKAGES = ("onnx", "onnxscript", "onnxruntime", "safetensors")
 
 
+_FIGURES = {"format", "inputs", "bytes", "metrics", "largest_difference", "equal_decisions", "latency_ms"}
+"""What is known of each file."""
+
+
 def report_content(
     result: Mapping[str, Any], samples: int, checkpoint: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
@@ -45,13 +49,21 @@ def report_content(
 
 
 def earlier_files(directory: Path, fingerprint: str) -> dict[str, Any]:
-    """What ``export.json`` says of files that are still there and belong to the same run; empty without one."""
+    """What ``export.json`` says of this run's files, those that are still there; empty without one."""
     try:
         report = json.loads((directory / REPORT).read_text())
         files = report["files"] if report["fingerprint"] == fingerprint else {}
-        return {name: figures for name, figures in files.items() if (directory / name).is_file()}
+        return {
+            name: figures
+            for name, figures in files.items()
+            if _FIGURES <= figures.keys() and _bytes(directory / name) == figures["bytes"]
+        }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # none, or not one of ours
         return {}
+
+
+def _bytes(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None
 
 
 def comparison_table(report: Mapping[str, Any]) -> Closing:

@@ -61,6 +61,12 @@ class Breaks(Npz):
         raise RuntimeError("out of luck\\nand more lines")
 
 
+class Scatters(Npz):
+    def write(self, model, example, path):
+        super().write(model, example, path)
+        path.with_name("weights.bin").write_bytes(b"0")
+
+
 class Unfit:
     suffix = ".bin"
 """
@@ -182,6 +188,7 @@ def test_an_export_that_is_not_equal_changes_nothing(run_dir, exporters):
     assert "by up to nan" in refused(run_dir, "torch_export", "export_forms.NoNumber")
     assert "answers in the shape (1, 10)" in refused(run_dir, "export_forms.OneAtATime")
     assert "MLP cannot be written: RuntimeError: out of luck" in refused(run_dir, "export_forms.Breaks")
+    assert "wrote more than one file (weights.bin)" in refused(run_dir, "export_forms.Scatters")
     shutil.rmtree(run_dir / "export")
     refused(run_dir, "export_forms.Breaks")
     assert not (run_dir / "export").exists()
