@@ -56,7 +56,7 @@ def earlier_files(directory: Path, fingerprint: str) -> dict[str, Any]:
         return {
             name: figures
             for name, figures in files.items()
-            if _FIGURES <= figures.keys() and _bytes(directory / name) == figures["bytes"]
+            if figures.keys() >= _FIGURES and _bytes(directory / name) == figures["bytes"]
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # none, or not one of ours
         return {}

@@ -19,24 +19,11 @@ import kd_lightning as kd
 from kd_lightning.errors import UserError
 from kd_lightning.models.mlp import MLP
 
+PAGE = Path(__file__).parents[2] / "docs" / "export.md"
 QUICK = ("teacher=none", "method=none", "trainer.max_epochs=1", "trainer.accelerator=cpu", "pictures.every_n_epochs=0")
 
 EXPORTERS = """
-import numpy as np
-import torch
-
-
-class Npz:
-    suffix = ".npz"
-    holds_graph = False
-
-    def write(self, model, example, path):
-        np.savez(path, **{name: value.numpy() for name, value in model.state_dict().items()})
-
-    def open(self, path, model):
-        stored = np.load(path)
-        model.load_state_dict({name: torch.from_numpy(stored[name]) for name in stored.files})
-        return model.eval()
+from my_forms import Npz
 
 
 class Coarse(Npz):
@@ -88,12 +75,15 @@ def run_dir(trained, tmp_path) -> Path:
 
 @pytest.fixture
 def exporters(tmp_path, monkeypatch):
-    """A user's own file of exporters."""
+    """A user's own file of exporters, and the one that docs/export.md shows."""
+    shown = PAGE.read_text().partition("# my_forms.py\n")[2].partition("```")[0]
+    (tmp_path / "my_forms.py").write_text(shown)
     (tmp_path / "export_forms.py").write_text(EXPORTERS)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     yield
-    sys.modules.pop("export_forms", None)
+    for name in ("export_forms", "my_forms"):
+        sys.modules.pop(name, None)
 
 
 def content(directory: Path) -> dict[str, bytes]:
@@ -175,7 +165,7 @@ def test_onnx_runs_without_torch_on_raw_pixels(run_dir):
 
 def test_a_users_own_exporter_is_one_class_and_what_was_exported_before_stays_in_the_report(run_dir, exporters):
     kd.export_run(run_dir, ["torch_export"])
-    exported = kd.export_run(run_dir, ["export_forms.Npz"])
+    exported = kd.export_run(run_dir, ["my_forms.Npz"])
     assert exported.files == (run_dir / "export" / "student.npz",)
     assert set(exported.report["files"]) == {"student.pt2", "student.npz"}
     assert exported.report["files"]["student.npz"]["largest_difference"] == 0
@@ -183,7 +173,7 @@ def test_a_users_own_exporter_is_one_class_and_what_was_exported_before_stays_in
 
 
 def test_an_export_that_is_not_equal_changes_nothing(run_dir, exporters):
-    kd.export_run(run_dir, ["export_forms.Npz"])
+    kd.export_run(run_dir, ["my_forms.Npz"])
     assert "differ from the checkpoint's by up to 0.01, beyond" in refused(run_dir, "export_forms.Coarse")
     assert "by up to nan" in refused(run_dir, "torch_export", "export_forms.NoNumber")
     assert "answers in the shape (1, 10)" in refused(run_dir, "export_forms.OneAtATime")
@@ -212,8 +202,8 @@ def test_a_student_that_cannot_be_traced_is_one_line(run_dir, monkeypatch):
         (["export_forms.Nothing"], "export_forms has no 'Nothing'"),
         (["export_forms.Unfit"], "a Unfit is no exporter"),
         (
-            ["export_forms.Npz", "export_forms.Coarse"],
-            "writes a file with the suffix .npz, and so does export_forms.Npz",
+            ["my_forms.Npz", "export_forms.Coarse"],
+            "writes a file with the suffix .npz, and so does my_forms.Npz",
         ),
     ],
 )
