@@ -143,6 +143,12 @@ class RunRecorder(Recorder):
 
     def tested(self, metrics: dict[str, float]) -> None:
         self.test_metrics = dict(metrics)
+        if strange := [name for name, value in metrics.items() if not math.isfinite(value)]:
+            log.warning(
+                "%s: %s not finite on the test split: look there for samples with values that are no numbers",
+                self.spec.name,
+                ", ".join(strange),
+            )
 
     def look(self, step: Step) -> None:
         self._seen = step

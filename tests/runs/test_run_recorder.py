@@ -188,3 +188,13 @@ def test_the_best_checkpoint_holds_the_weights_that_were_measured(tmp_path):
     validate(kept, student, [0.5])
     best = load_checkpoint(kept.spec.best_checkpoint)["state_dict"]
     assert all(torch.equal(best[k], v + 1) for k, v in student.weights().items())
+
+
+def test_a_test_metric_that_is_not_finite_is_told(tmp_path, caplog):
+    kept = recorder(tmp_path)
+    kept.tested({"acc": 0.5, "loss_task": 1.0})
+    assert not caplog.records
+    kept.tested({"acc": 0.5, "loss_task": float("nan")})
+    assert caplog.messages == [
+        "run: loss_task not finite on the test split: look there for samples with values that are no numbers"
+    ]
