@@ -92,7 +92,7 @@ def _file_of(module: str) -> Path | None:
     if spec is None or not spec.has_location or spec.origin is None:
         return None
     path = Path(spec.origin).resolve()
-    return path if path.is_file() and _is_users(path) else None
+    return path if _is_users(path) and path.is_file() else None  # what is installed may be unreadable
 
 
 def _spec(module: str) -> importlib.machinery.ModuleSpec | None:

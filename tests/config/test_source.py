@@ -31,6 +31,14 @@ def test_installed_code_and_our_own_are_left_out(project):
     assert source_fingerprint(targets) == {}
 
 
+def test_what_is_installed_is_left_out_without_a_look_at_the_file(monkeypatch):
+    def refused(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", refused)
+    assert source_fingerprint(["torch.nn.Linear"]) == {}
+
+
 def test_a_file_counts_with_those_that_it_imports(project):
     write(project / "my_models.py", "import torch\nfrom my_layers import *\n\ndef net():\n    import my_late\n")
     write(project / "my_layers.py", "import my_pkg.deep.inner\n")
