@@ -10,6 +10,7 @@ import yaml
 
 from kd_lightning.metrics.declared import Declared
 from kd_lightning.running.open_run import OpenRun
+from kd_lightning.tasks.classification import ClassificationTask
 from kd_lightning.terminal.table import Closing, result_table
 
 _PIPELINE = "image-classification"
@@ -46,7 +47,7 @@ _INPUTS = (
 
 def _metadata(run: OpenRun, result: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, Any]:
     metric = Declared.of_result(result).monitored
-    classifies_images = len(run.example_shape) == 3 and result.get("task") == "classification"
+    classifies_images = len(run.example_shape) == 3 and result.get("task") == ClassificationTask.name
     formats = sorted({str(figures["format"]).rpartition(".")[2] for figures in report["files"].values()})
     task = {"type": _PIPELINE} if classifies_images else {"type": "other", "name": str(result.get("task"))}
     value = report["checkpoint"]["metrics"].get(metric.name)

@@ -23,6 +23,7 @@ from kd_lightning.runs.checkpoint import load_checkpoint, load_weights, model_we
 from kd_lightning.runs.result_content import spec_of_result
 from kd_lightning.runs.result_file import read_result
 from kd_lightning.runs.spec import RunSpec
+from kd_lightning.tasks.classification import ClassificationTask
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class OpenRun:
     preprocessing: Preprocessing
     metrics: Mapping[str, float]
     _example: Any
-    task: str = "classification"
+    task: str = ClassificationTask.name
 
     @property
     def example_shape(self) -> tuple[int, ...]:
@@ -103,7 +104,7 @@ class OpenRun:
         Raises:
             UserError: of another shape than the run's, or raw pixels where the data did not say how they normalise.
         """
-        classes = self.task == "classification"
+        classes = self.task == ClassificationTask.name
         return answers(self.student, inputs, self._example, self.preprocessing, batch_size, probabilities=classes)
 
 

@@ -19,6 +19,7 @@ from kd_lightning.errors import UserError
 from kd_lightning.running.open_run import open_run
 from kd_lightning.running.predict_inputs import GivenInputs, Sample
 from kd_lightning.running.predict_rows import FORMATS, Rows
+from kd_lightning.tasks.classification import ClassificationTask
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def predict_files(run_dir: Path, inputs: Sequence[str], options: PredictOptions)
     progress = _Progress(given.total, options.output is not None)
     skipped = 0
     with _opened(options.output) as stream, ThreadPoolExecutor(min(16, os.cpu_count() or 1), "kd-read") as pool:
-        rows = Rows(stream, options.form, options.top, run.task == "classification", run.class_names)
+        rows = Rows(stream, options.form, options.top, run.task == ClassificationTask.name, run.class_names)
         samples = iter(given)
         while batch := list(itertools.islice(samples, options.batch_size)):
             read = list(pool.map(_read, batch))
