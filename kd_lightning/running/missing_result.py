@@ -7,6 +7,7 @@ from typing import Any
 from kd_lightning.config.build import build_task
 from kd_lightning.errors import UserError
 from kd_lightning.metrics.declared import Declared
+from kd_lightning.runs.result_content import which_run
 from kd_lightning.runs.result_file import Result, write_where_possible
 from kd_lightning.runs.spec import RunSpec
 
@@ -15,15 +16,7 @@ def without_result(spec: RunSpec, status: str, error: str | None = None) -> Resu
     """What is said of a run that has no result of its own."""
     return {
         "status": status,
-        "name": spec.name,
-        "role": spec.role,
-        "fingerprint": spec.fingerprint,
-        "setting": spec.setting,
-        "setting_name": spec.setting_name or spec.name,
-        "source": dict(spec.source),
-        "configuration": spec.configuration,
-        "seed": spec.seed,
-        "overrides": list(spec.overrides),
+        **which_run(spec),
         **declared(spec),
         "metrics": {},
         "teacher": None,

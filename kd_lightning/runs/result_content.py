@@ -56,15 +56,7 @@ def result_content(
     return {
         "format": FORMAT,
         "status": recorder.status,
-        "name": spec.name,
-        "role": spec.role,
-        "fingerprint": spec.fingerprint,
-        "setting": spec.setting,
-        "setting_name": spec.setting_name or spec.name,
-        "source": dict(spec.source),
-        "configuration": spec.configuration,
-        "seed": spec.seed,
-        "overrides": list(spec.overrides),
+        **which_run(spec),
         "task": recorder.task.name,
         "monitor": {"metric": recorder.monitor, "mode": declared.monitored.mode},
         "declared": declared.as_plain(),
@@ -104,3 +96,18 @@ def spec_of_result(result: Mapping[str, Any], run_dir: Path) -> RunSpec:
         source=result.get("source") or {},
         configuration=result.get("configuration") or "",
     )
+
+
+def which_run(spec: RunSpec) -> dict[str, Any]:
+    """The entries of every result, also of a run that failed: which run it is, and of which code and configuration."""
+    return {
+        "name": spec.name,
+        "role": spec.role,
+        "fingerprint": spec.fingerprint,
+        "setting": spec.setting,
+        "setting_name": spec.setting_name or spec.name,
+        "source": dict(spec.source),
+        "configuration": spec.configuration,
+        "seed": spec.seed,
+        "overrides": list(spec.overrides),
+    }
