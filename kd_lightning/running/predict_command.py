@@ -88,9 +88,11 @@ def predict_files(run_dir: Path, inputs: Sequence[str], options: PredictOptions)
 def _read(sample: Sample) -> Tensor | str:
     """Its input, or what is wrong with it."""
     try:
-        return sample.read()
+        made = sample.read()
     except UserError as error:
         return str(error)
+    finite = not made.is_floating_point() or bool(made.isfinite().all())
+    return made if finite else f"{sample.name} holds values that are no finite numbers"
 
 
 def _alike(samples: Sequence[tuple[str, Tensor]]) -> Iterator[tuple[list[str], Tensor]]:

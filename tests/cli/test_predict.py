@@ -125,6 +125,16 @@ def test_a_tables_rows_and_an_arrays_are_inputs_and_a_regressions_outputs_are_co
     ]
 
 
+def test_a_sample_of_an_array_that_is_not_finite_is_named_and_left_out(said, tmp_path):
+    values = np.ones((3, 4), dtype=np.float32)
+    values[1, 2] = np.nan
+    np.save(tmp_path / "a.npy", values)
+    code, out, err = said("table", str(tmp_path / "a.npy"))
+    assert [row["input"] for row in csv.DictReader(out.splitlines())] == [f"{tmp_path}/a.npy:0", f"{tmp_path}/a.npy:2"]
+    assert err == f"skipped: {tmp_path}/a.npy:1 holds values that are no finite numbers\n"
+    assert code == 1
+
+
 def test_an_array_of_bytes_is_raw_pixels(said, tmp_path):
     pixels = np.arange(2 * 64, dtype=np.uint8).reshape(2, 1, 8, 8) % 17
     np.save(tmp_path / "raw.npy", pixels)
