@@ -120,7 +120,10 @@ def serve(words: list[str], folder: Path) -> None:
 
 def test_readme_begins_with_the_two_commands():
     first = next(block for block in markdown.blocks("README.md") if block.commands)
-    assert first.commands == ['pip install -e ".[dev]" && kd-train', 'pip install -e ".[dev]" && pytest']
+    assert first.commands == [
+        'pip install -e ".[dev]" && kd-train',
+        'pip install -e ".[dev]" && pytest -n 2 --dist loadfile',
+    ]
     assert first.line < 30
 
 
