@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from hydra import version
 from hydra._internal.hydra import Hydra
@@ -68,6 +70,7 @@ def run_hydra(
     args = None
     try:
         parser = get_args_parser()
+        parser.error = _refuse  # type: ignore[method-assign]  # argparse would print all options first
         args = parser.parse_intermixed_args(arguments)  # overrides before and after -m
         args.overrides = [_opened(_named(override, args.overrides)) for override in args.overrides]
         saved, args.overrides = taken_out(args.overrides)
@@ -87,6 +90,13 @@ def run_hydra(
         GlobalHydra.instance().clear()
 
 
+def _refuse(message: str) -> NoReturn:
+    option = re.match(r"unrecognized arguments: -+([^\s=]+)", message)
+    if option is None:
+        raise UserError(f"command line: {message}")
+    raise UserError(f"command line: {message}: settings are written key=value, as in {option[1]}=VALUE")
+
+
 def _named(override: str, overrides: Sequence[str]) -> str:
     """The override with the directory's name where the latest one is asked for."""
     key, _, value = override.partition("=")
@@ -97,7 +107,9 @@ def _named(override: str, overrides: Sequence[str]) -> str:
     if value != LATEST:
         return override
     where = next((o.partition("=")[2] for o in overrides if o.startswith("paths.output_dir=")), None)
-    return f"{key}={latest('sweep' if key == 'sweep_dir' else 'run', where)}"
+    found = latest("sweep" if key == "sweep_dir" else "run", where)
+    print(f"{key}={LATEST}: {found}", file=sys.stderr)
+    return f"{key}={found}"
 
 
 def _opened(override: str) -> str:

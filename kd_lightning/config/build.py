@@ -20,7 +20,6 @@ from kd_lightning.joints import DataModule, Task
 from kd_lightning.member import Member
 from kd_lightning.outputs import ModelOutput
 from kd_lightning.rng import RngStream
-from kd_lightning.runs.directory import checkpoint_in
 from kd_lightning.runs.weights import load_weights_file
 from kd_lightning.tasks.base import check_task
 
@@ -162,7 +161,7 @@ def build_member(
     with RngStream(int(config["seed"])):
         student = build_model(config["student"], datamodule, "student")
         if config.get("init_from"):
-            load_weights_file(student, checkpoint_in(config["init_from"]), "init_from")
+            load_weights_file(student, config["init_from"], "init_from")
         method = instantiate(with_train_samples(config["method"], datamodule), "method")
         member = Member(
             student,

@@ -19,7 +19,7 @@ from kd_lightning.config.explain import leaf_keys
 from kd_lightning.config.keys import KEYS, TRAINER_ELSEWHERE, children, declared, find, outer_key
 from kd_lightning.config.origin import Origin
 from kd_lightning.config.rules import NUMERIC, Rule, kind_of, show
-from kd_lightning.config.suggestions import did_you_mean
+from kd_lightning.config.suggestions import did_you_mean, same_word_elsewhere
 from kd_lightning.config.targets import TargetProblem, check_target, import_target
 from kd_lightning.errors import UserError
 from kd_lightning.runs.directory import checkpoint_in
@@ -107,8 +107,7 @@ class _Checker:
     def unknown(self, name: str, key: str, prefix: str, declared: set[str]) -> str:
         near = did_you_mean(key, declared, show=12 if prefix else 0)
         if not near and not prefix:  # the right key at the wrong place?
-            leaves = {k for k in _all_keys(self.config) if k.rpartition(".")[2] == key}
-            near = f"; did you mean {' or '.join(repr(k) for k in sorted(leaves)[:3])}?" if leaves else ""
+            near = same_word_elsewhere(key, _all_keys(self.config))
         return f"no such key{near.replace(repr(key), repr(name)) if not prefix else near}"
 
     def rule(self, name: str, value: Any, rule: Rule) -> None:

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
-from kd_lightning.config.suggestions import closest, did_you_mean
+from kd_lightning.config.suggestions import closest, did_you_mean, same_word_elsewhere
 
 _EXTRAS = {("hydra/sweeper", "optuna"): "optuna"}
 """Options that a plugin gives: which of our extras brings it."""
@@ -144,7 +144,25 @@ def _unknown_key(key: str, known_keys: Iterable[str], groups: Iterable[str]) -> 
     if group in groups:
         return f"command line: {key}: this group has no choice to replace: write +{key}=NAME"
     ours = [k for k in known_keys if k.startswith("hydra.") == key.startswith("hydra.")]
-    return f"command line: {key}: no such key{did_you_mean(key, ours, show=0)}"
+    return f"command line: {key}: no such key{_instead(key, ours)}"
+
+
+def _instead(key: str, known: list[str]) -> str:
+    """What to write instead of a key that is not there."""
+    if key in known:
+        return ": another word of this command line took away what it belongs to"
+    parent, _, leaf = key.rpartition(".")
+    beside = [k.rpartition(".")[2] for k in known if parent and k.rpartition(".")[0] == parent]
+    if elsewhere := same_word_elsewhere(key, known):
+        return elsewhere
+    if not beside:
+        return did_you_mean(key, known, show=0)
+    if (near := closest(leaf, beside)) is not None:
+        return f"; did you mean '{parent}.{near}'?"
+    if "_target_" in beside:
+        return f": its file does not name it; as an argument of {parent}._target_ it is written +{key}=…"
+    of_method = ": the method has no such term" if parent == "method.weights" else ""
+    return f"{of_method}; there is {', '.join(sorted(beside))}"
 
 
 def _grammar(text: str) -> str:

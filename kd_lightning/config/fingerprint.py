@@ -8,6 +8,7 @@ the machine, the order of keys, or on settings that only say where files go or w
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -93,8 +94,12 @@ def _plain(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _content(path: Any) -> Any:
-    """What is in a file, as hexadecimal digits; another value than a file's path as it is."""
-    if not isinstance(path, str) or not re.search(r"[./\\]", path) or not Path(path).is_file():
+    """What is in a file, or in a run's best checkpoint, as hexadecimal digits; any other value as it is."""
+    if not isinstance(path, str):
+        return path
+    if os.path.isdir(path) and checkpoint_in(path).is_file():
+        path = str(checkpoint_in(path))
+    if not re.search(r"[./\\]", path) or not Path(path).is_file():
         return path
     content = hashlib.sha256()
     with open(path, "rb") as file:

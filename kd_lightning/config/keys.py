@@ -96,11 +96,14 @@ KEYS: dict[str, Key] = {
         _INTERVAL, "the scheduler steps after every optimizer step or every epoch", own=True, beside=True
     ),
     "teacher.model": Key(_TARGET_OR_NULL, "its network; null: no teacher", sizes=True),
-    "teacher.checkpoint": Key(Rule("text", null=True), "weights from a file instead of training; its content counts"),
+    "teacher.checkpoint": Key(
+        Rule("text", null=True), "weights from a file or a run's directory instead of training; their content counts"
+    ),
     "teacher.checkpoint_key": Key(Rule("text", null=True), "which weights of a file that holds several"),
     "teacher.train": Key(Rule("mapping", null=True), "its recipe; null: taken as it is"),
     "teacher.init": Key(
-        Rule("text", null=True), "weights from a file from which its training starts; its content counts"
+        Rule("text", null=True),
+        "weights from a file or a run's directory from which its training starts; their content counts",
     ),
     "teacher.classes": Key(
         Rule("list", null=True), "which of its classes are the data's, in their order; null: its own"

@@ -39,5 +39,39 @@ def closest(word: str, known: Iterable[str]) -> str | None:
     return lowered.get(next(starts, ""))
 
 
+_ELSEWHERE = {
+    "learning_rate": "lr",
+    "tau": "temperature",
+    "t": "temperature",
+    "epochs": "max_epochs",
+    "num_epochs": "max_epochs",
+    "bs": "batch_size",
+    "num_workers": "num_threads",
+    "dataset": "data",
+    "model": "student",
+    "alpha": "weights",
+    "beta": "weights",
+}
+"""What other programs call what has another name here."""
+
+
+def same_word_elsewhere(word: str, known: Iterable[str], *, show: int = 2) -> str:
+    """Return ``"; did you mean 'optimizer.lr'?"`` where a word is the end of keys at other places; else "".
+
+    Args:
+        word: dotted; what other programs call it is known too (``learning_rate``).
+        known: dotted keys.
+        show: so many places at most, the outermost first, the student's before the teacher's.
+    """
+    parent, _, leaf = word.rpartition(".")
+    name = _ELSEWHERE.get(leaf.lower(), leaf)
+    places = {key for key in known if key.rpartition(".")[2] == name and not f"{word}.".startswith(f"{key}.")}
+    within = [key for key in places if key.rpartition(".")[0] == parent]
+    ends_alike = [key for key in places if key.endswith(f".{word}")]
+    near = within or ends_alike or ([] if parent else [*places])
+    ordered = sorted(near, key=lambda key: (key.startswith("teacher"), key.count("."), key))[:show]
+    return f"; did you mean {' or '.join(repr(key) for key in ordered)}?" if ordered else ""
+
+
 def _alike(a: str, b: str) -> float:
     return SequenceMatcher(None, a, b).ratio()

@@ -67,9 +67,14 @@ class HintLoss(nn.Module):
         if guided.shape != hint.shape:
             raise UserError(
                 f"tap {self.tap!r}: the student's feature of shape {tuple(guided.shape)} does not fit the teacher's "
-                f"{tuple(hint.shape)}: tap layers of the same kind and length, or set adapter: true"
+                f"{tuple(hint.shape)}: {self._remedy()}"
             )
         return F.mse_loss(guided, hint) if self.distance == "squared" else F.l1_loss(guided, hint)
+
+    def _remedy(self) -> str:
+        if isinstance(self.adapter, nn.Identity):
+            return "tap layers of the same kind and length, or set adapter: true"
+        return "an adapter maps the last dimension of token sequences (N, L, D), not their length L: tap layers of equal length"
 
     def extra_repr(self) -> str:
         return f"tap={self.tap!r}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from kd_lightning.data.images.image_data import normalise
 from kd_lightning.errors import UserError
 from kd_lightning.running.predict import answers
 from kd_lightning.runs.checkpoint import load_checkpoint, load_weights, model_weights
+from kd_lightning.runs.latest import LATEST, latest
 from kd_lightning.runs.result_content import spec_of_result
 from kd_lightning.runs.result_file import read_result
 from kd_lightning.runs.spec import RunSpec
@@ -55,7 +57,7 @@ class Preprocessing:
         return normalise(pixels, self.mean, self.std, scale=self.scale)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class OpenRun:
     """A finished run, to be used.
 
@@ -77,6 +79,10 @@ class OpenRun:
     metrics: Mapping[str, float]
     _example: Any
     task: str = ClassificationTask.name
+
+    def __repr__(self) -> str:
+        measured = ", ".join(f"{name} {value:.4g}" for name, value in self.metrics.items() if name.startswith("test/"))
+        return f"OpenRun({str(self.spec.run_dir)!r}: {self.task}, {type(self.student).__name__}; {measured})"
 
     @property
     def example_shape(self) -> tuple[int, ...]:
@@ -119,13 +125,13 @@ def open_run(run_dir: Path | str) -> OpenRun:
             logits = run.student(run.preprocessing(pixels))
 
     Args:
-        run_dir: directory of a finished run.
+        run_dir: directory of a finished run (or its ``result.json``); "latest": the newest run in ``outputs``.
 
     Raises:
-        UserError: the run is not finished, its checkpoint is missing or damaged, its model's code is not found or not
+        UserError: the run is not there, not finished, its checkpoint is missing or damaged, its model's code is not found or not
             the one that was trained.
     """
-    run_dir = Path(run_dir)
+    run_dir = _directory(run_dir)
     result = read_result(run_dir / "result.json")
     if result is None:
         raise UserError(f"{run_dir}: holds no result.json; give the directory of a finished run")
@@ -150,6 +156,17 @@ def open_run(run_dir: Path | str) -> OpenRun:
         data.get("example"),
         result["task"],
     )
+
+
+def _directory(given: Path | str) -> Path:
+    if not isinstance(given, (str, os.PathLike)) or not str(given):
+        raise UserError(f"open_run({given!r}): give the directory of a finished run, or 'latest'")
+    path = latest("run") if given == LATEST else Path(given)
+    if path.name == "result.json":
+        return path.parent
+    if path.is_file():
+        raise UserError(f"{path}: is a file; give the directory of a finished run")
+    return path
 
 
 def _find_code(student: Mapping[str, Any], run_dir: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from kd_lightning.config.build import build_datamodule, build_member
+from kd_lightning.running.accelerator import require_accelerator
 from kd_lightning.running.dry_pass import (
     CLOCK,
     moved,
@@ -71,6 +72,7 @@ def say_plan(specs: Sequence[RunSpec], fuse: bool) -> None:
 def _trainings(group: Sequence[RunSpec]) -> list[Training]:
     config = group[0].config
     require_one_device(config)
+    require_accelerator(config)
     datamodule = build_datamodule(config)
     to_train: list[RunSpec] = []  # teachers that are not stored
 

@@ -19,6 +19,7 @@ from typing import Any
 from kd_lightning.config.build import build_datamodule
 from kd_lightning.errors import RunInterrupted, UserError
 from kd_lightning.joints import Teacher
+from kd_lightning.running.accelerator import require_accelerator
 from kd_lightning.running.dry_pass import try_students
 from kd_lightning.running.group import Group
 from kd_lightning.running.labels_needed import without_labels
@@ -69,8 +70,8 @@ def run_group(specs: Sequence[RunSpec], display: Display | None = None) -> Itera
                 mine.append(spec)
             else:
                 yield done
-        if len(refused) == len(specs):
-            raise refused[-1][1]
+        if len(refused) == len(specs):  # the first: what serves others lies within them
+            raise refused[0][1]
         for spec, reason in refused:  # the directory is another's: nothing is written
             log.error("%s", reason)
             yield without_result(spec, "failed", str(reason))
@@ -84,6 +85,7 @@ def run_group(specs: Sequence[RunSpec], display: Display | None = None) -> Itera
 def _trained(specs: Sequence[RunSpec], files: LogFiles, display: Display | None) -> Iterator[Result]:
     config = specs[0].config
     require_one_device(config)
+    require_accelerator(config)
     datamodule = build_datamodule(config)
     problems: dict[Path, UserError] = {}
     begun = False

@@ -92,7 +92,10 @@ class RunRecorder(Recorder):
         if not path.is_file():
             self._metrics_file.rewind(-1)
             return Progress()
-        content = load_checkpoint(path, "run_dir")
+        try:
+            content = load_checkpoint(path, "run_dir")
+        except UserError as error:
+            raise UserError(f"{error}: the run cannot go on from it; delete it, and the run starts anew") from error
         if not is_same(content, self.spec):
             raise UserError(f"run_dir={self.spec.run_dir}: {why_other(content, self.spec)}")
         member.load_state_dict(content["state_dict"])

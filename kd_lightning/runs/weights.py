@@ -16,6 +16,7 @@ from torch import nn
 
 from kd_lightning.errors import UserError
 from kd_lightning.runs.checkpoint import Unread, load_checkpoint, printable, shape_of
+from kd_lightning.runs.directory import checkpoint_in
 from kd_lightning.runs.weight_match import Match, all_matches, places
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ def load_weights_file(
 
     Args:
         model: to fill, in place.
-        path: the file.
+        path: the file, or a run's directory, whose best checkpoint is meant.
         key: configuration key that named it, for messages.
         part: which of the weights in the file: a key, or words in front of names ("model_ema", "teacher"); None: the
             model's own, raw rather than averaged.
@@ -38,6 +39,7 @@ def load_weights_file(
     Raises:
         UserError: the file is none, or holds no weights that fit; the line says what differs.
     """
+    path = checkpoint_in(path)
     return fill(model, load_checkpoint(path, key), path, key, part, partial)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from kd_lightning.config.targets import TargetProblem
+from kd_lightning.runs.directory import checkpoint_in
 from kd_lightning.runs.weights import load_weights_file
 from kd_lightning.teachers.kind import TeacherContext
 from kd_lightning.teachers.network import NetworkTeacher
@@ -19,7 +20,7 @@ class CheckpointTeacher(NetworkTeacher):
 
     Args:
         model, settings: see :class:`~kd_lightning.teachers.network.NetworkTeacher`.
-        checkpoint: the file.
+        checkpoint: the file, or a run's directory, whose best weights are meant.
         checkpoint_key: which weights of the file, where it has several.
     """
 
@@ -40,7 +41,10 @@ class CheckpointTeacher(NetworkTeacher):
 
 
 def require_file(node: Mapping[str, Any], key: str) -> None:
-    """Raise TargetProblem where an argument names a file that is not there."""
+    """Raise TargetProblem where an argument names neither a file that is there nor a run with a checkpoint."""
     path = node.get(key)
-    if path is not None and not Path(str(path)).is_file():
-        raise TargetProblem(key, f"no such file: {path}")
+    if path is None or checkpoint_in(str(path)).is_file():
+        return
+    if Path(str(path)).is_dir():
+        raise TargetProblem(key, f"{path} is a directory without checkpoints/best.ckpt: give a run's, or a file")
+    raise TargetProblem(key, f"no such file: {path}")

@@ -95,6 +95,12 @@ class TeacherContext:
         node = self.config["teacher"]
         return str(node.get("name") or str(node["_target_"]).rpartition(".")[2])
 
+    @property
+    def called(self) -> str:
+        """The name for messages: with the member that it is, where it is one of several."""
+        within = self.where.partition(".")[2]
+        return f"{self.name} ({within})" if within else self.name
+
     def build(self, node: Mapping[str, Any], key: str) -> Any:
         """The object of an argument's node (``_target_`` and arguments); ``key`` is the argument's name."""
         return instantiate(node, f"{self.where}.{key}")

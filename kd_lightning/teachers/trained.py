@@ -30,9 +30,9 @@ class TrainedTeacher(NetworkTeacher):
             teacher that is itself distilled (an assistant, a next generation), ``teacher`` and ``method``. None: the
             network is taken as it comes.
         data: arguments of the data that differ in its training.
-        checkpoint: a file of weights, taken instead of training.
+        checkpoint: a file of weights, or a run's directory, taken instead of training.
         checkpoint_key: which weights of that file (or of ``init``), where it has several.
-        init: a file of weights from which its training starts; layers of another shape, a head for other classes,
+        init: a file of weights, or a run's directory, from which its training starts; layers of another shape, a head for other classes,
             start anew.
     """
 

@@ -38,7 +38,7 @@ def trained_once(context: TeacherContext) -> tuple[Mapping[str, Any], Path]:
         if result is not None:
             return result, known
     spec = teacher_spec(context)
-    stored = stored_teacher(spec, context.name)
+    stored = stored_teacher(spec, context.called)
     if stored is not None:
         return stored
     context.attempt(spec)
@@ -50,18 +50,18 @@ def trained_once(context: TeacherContext) -> tuple[Mapping[str, Any], Path]:
         log.info("teacher %s is being trained by another process: waiting for it", spec.name)
         lock.acquire()
     try:
-        stored = stored_teacher(spec, context.name)
+        stored = stored_teacher(spec, context.called)
         if stored is not None:
             return stored
         tell_other_code(spec)
-        log.info("training the teacher %s in %s", context.name, spec.run_dir)
+        log.info("training the teacher %s in %s", context.called, spec.run_dir)
         trained = context.train(spec)
     finally:
         lock.release()
     if trained["status"] == "interrupted":
         raise RunInterrupted("stopped while the teacher was trained")
     if trained["status"] != "finished":
-        raise UserError(f"teacher {context.name}: its training {trained['status']}: {trained['error']}")
+        raise UserError(f"teacher {context.called}: its training {trained['status']}: {trained['error']}")
     return trained, spec.run_dir
 
 
@@ -69,7 +69,7 @@ def announce_training(context: TeacherContext) -> None:
     """In a trial: tell ``context.attempt`` of the training that a real start would begin with."""
     if context.attempt is not nothing:
         spec = teacher_spec(context)
-        if stored_teacher(spec, context.name) is None:
+        if stored_teacher(spec, context.called) is None:
             context.attempt(spec)
 
 

@@ -181,3 +181,11 @@ def test_flags_that_exclude_each_other_are_refused(folder, capsys):
     assert run_hydra(lambda cfg: None, "train", ["--resolve"]) == 2
     assert run_hydra(lambda cfg: None, "train", ["--no-such-flag"]) == 2
     assert len(capsys.readouterr().err.splitlines()) > 2
+
+
+@pytest.mark.parametrize("argv", [["--seed", "1"], ["--seed=1"]])
+def test_a_setting_written_as_an_option_is_one_line_that_shows_how_it_is_written(argv, folder, capsys):
+    assert run_hydra(lambda cfg: None, "train", argv) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: command line: unrecognized arguments: --seed")
+    assert line.endswith("as in seed=VALUE")

@@ -109,3 +109,9 @@ def test_what_holds_no_student_is_no_run(folder, capsys):
 def test_an_empty_directory_name_is_refused_in_one_line(key, folder, capsys):
     composed(f"{key}=", code=2)
     assert f"{key}= is empty: give a directory" in capsys.readouterr().err
+
+
+def test_which_run_is_the_latest_is_said(folder, capsys):
+    composed("run_dir=outputs/digits/a")
+    composed("rerun=latest", "run_dir=b")
+    assert "rerun=latest: outputs/digits/a\n" in capsys.readouterr().err

@@ -191,3 +191,11 @@ def test_what_a_teacher_within_a_teacher_is_called_decides_nothing(where, key, v
 def test_an_argument_of_a_model_may_be_called_like_a_key_of_every_teacher():
     one, other = (changed("teacher.model", {"_target_": "x.Net", "name": name}) for name in ("small", "large"))
     assert config_fingerprint(one) != config_fingerprint(other)
+
+
+def test_a_run_as_teacher_counts_by_its_best_weights_not_by_its_place(tmp_path):
+    for name, content in (("a", b"1"), ("b", b"1"), ("c", b"2")):
+        (tmp_path / name / "checkpoints").mkdir(parents=True)
+        (tmp_path / name / "checkpoints" / "best.ckpt").write_bytes(content)
+    a, b, c = (config_fingerprint(changed("teacher.checkpoint", str(tmp_path / n))) for n in "abc")
+    assert a == b != c

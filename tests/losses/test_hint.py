@@ -137,5 +137,8 @@ def test_errors_name_tap_and_shapes():
         HintLoss(adapter=False)(output(vector, "other"), output(vector), torch.zeros(2))
     with pytest.raises(UserError, match=r"\(2, 3\) does not fit the teacher's \(2, 5\).*adapter: true"):
         HintLoss(adapter=False)(output(vector), output(torch.randn(2, 5)), torch.zeros(2))
+    short, long = torch.randn(2, 5, 3), torch.randn(2, 7, 3)
+    with pytest.raises(UserError, match=r"\(2, 5, 3\) does not fit.*\(2, 7, 3\).*not their length L"):
+        prepared(short, long)(output(short), output(long), torch.zeros(2))
     with pytest.raises(RuntimeError, match="prepare"):
         HintLoss()(output(vector), output(vector), torch.zeros(2))

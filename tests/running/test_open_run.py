@@ -138,3 +138,28 @@ def test_a_model_of_another_shape_than_the_trained_one_is_told(here, copied):
     assert "made for another architecture than Net (net.1.weight has shape (12, 64), expected (6, 64)" in refused(
         copied
     )
+
+
+@pytest.mark.parametrize("given", [None, "", 3])
+def test_what_is_no_directory_is_one_line(given):
+    with pytest.raises(UserError, match=r"open_run\(.*\): give the directory of a finished run, or 'latest'"):
+        kd.open_run(given)
+
+
+def test_a_file_of_the_run_is_its_result_or_one_line(here):
+    assert kd.open_run(here / "run/result.json").metrics["test/acc"] > 0
+    with pytest.raises(UserError, match=r"best\.ckpt: is a file; give the directory"):
+        kd.open_run(here / "run/checkpoints/best.ckpt")
+
+
+def test_the_latest_run_needs_no_name(here, monkeypatch, tmp_path):
+    shutil.copytree(here / "run", tmp_path / "outputs/net/a")
+    monkeypatch.chdir(tmp_path)
+    assert kd.open_run("latest").spec.run_dir == Path("outputs/net/a")
+
+
+def test_shown_it_is_one_line_without_the_configuration(here):
+    text = repr(kd.open_run(here / "run"))
+    assert "Net; test/acc 0." in text
+    assert len(text) < 300
+    assert "\n" not in text

@@ -61,6 +61,31 @@ def test_a_run_that_has_not_written_anything_yet_is_held_too(folder, capsys):
     assert capsys.readouterr().err.strip().endswith("run: another process is writing into this directory")
 
 
+def test_a_second_start_names_the_run_and_not_the_student_alone_within_it(folder, capsys):
+    own = [word for word in TINY if word != "baseline=false"]
+    with held(folder / "run"), held(folder / "run/student_alone"):
+        assert main([*own, "run_dir=run"]) == 2
+    assert capsys.readouterr().err.strip().endswith("/run: another process is writing into this directory")
+
+
+@pytest.mark.parametrize("kind", ["gpu", "tpu"])
+def test_an_accelerator_that_is_not_here_is_told_before_data_are_read(kind, folder, capsys, monkeypatch):
+    for name in ("CUDAAccelerator", "MPSAccelerator"):
+        monkeypatch.setattr(f"pytorch_lightning.accelerators.{name}.is_available", staticmethod(lambda: False))
+    assert main([*MISTAKE, f"trainer.accelerator={kind}", "run_dir=run"]) == 2
+    assert f"trainer.accelerator={kind}: this machine has none; it has cpu" in capsys.readouterr().err
+    assert not list(folder.iterdir())
+
+
+def test_a_last_checkpoint_that_is_cut_off_says_what_to_do(folder, capsys):
+    (folder / "run/checkpoints").mkdir(parents=True)
+    (folder / "run/checkpoints/last.ckpt").write_bytes(b"PK\x03\x04 cut")
+    assert main([*TINY, "run_dir=run"]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "checkpoints/last.ckpt: not a readable checkpoint" in line
+    assert "delete it, and the run starts anew" in line
+
+
 def test_a_run_of_a_sweep_that_another_process_holds_fails_by_itself_and_is_left_untouched(folder, capsys):
     with held(folder / "sweep/s0"):
         (folder / "sweep/s0/.hydra").mkdir()

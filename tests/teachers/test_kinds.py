@@ -118,6 +118,8 @@ def test_the_shipped_ensemble_trains_each_member_once_and_teaches(folder, combin
     described = result["teacher"]["members"]
     assert result["teacher"]["parameters"] == 2 * described["a"]["parameters"]
     assert described["a"]["fingerprint"] != described["b"]["fingerprint"]
+    log = Path("run/kd-train.log").read_text()
+    assert all(f"the teacher small_cnn (members.{member})" in log for member in "ab")
 
 
 def test_members_of_an_ensemble_are_trained_or_loaded_each_by_its_own_yaml(folder):
