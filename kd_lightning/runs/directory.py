@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Iterator, Sequence
 from logging.handlers import MemoryHandler
 from pathlib import Path
@@ -16,6 +17,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from kd_lightning.errors import DirectoryTaken, UserError
+
+log = logging.getLogger(__name__)
 
 LOG_FILE = "kd-train.log"
 LOCK = ".lock"
@@ -95,6 +98,24 @@ def held(directory: Path, key: str = "run_dir") -> Iterator[None]:
         with contextlib.suppress(OSError):  # not empty: something was written
             for path in made:
                 path.rmdir()
+
+
+def wait_until_free(directories: Sequence[Path], seconds: float) -> None:
+    """Return as soon as no other process holds any of the directories, at the latest after so many seconds.
+
+    A lock goes with the process that holds it. On a shared file system, where that was on a node that died, it does so
+    only when the server notices: whoever continues the run there waits for it.
+    """
+    until = time.monotonic() + seconds
+    for directory in (path for path in directories if (path / LOCK).exists()):
+        lock = FileLock(directory / LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.info("%s is held by another process: waiting for it", directory)
+            with contextlib.suppress(Timeout):
+                lock.acquire(timeout=max(0.0, until - time.monotonic()), poll_interval=0.5)
+        lock.release()
 
 
 def checkpoint_in(path: str | os.PathLike[str]) -> Path:

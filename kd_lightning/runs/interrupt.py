@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
 """All but the first two are missing on Windows."""
 
+received: list[int] = []
+"""The signals that this process was asked to stop by, in their order: whoever started it asks what to do next."""
+
 Handler = Callable[[int, "FrameType | None"], Any]
 
 
@@ -29,6 +32,7 @@ def graceful(ask: Callable[[], None]) -> Iterator[None]:
 
     def handler(number: int, frame: FrameType | None) -> None:
         nonlocal asked
+        received.append(number)
         if asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         if not asked:
@@ -45,10 +49,16 @@ def stoppable() -> Iterator[None]:
     """The other signals raise KeyboardInterrupt, as SIGINT does."""
 
     def handler(number: int, frame: FrameType | None) -> None:
+        received.append(number)
         raise KeyboardInterrupt
 
     with _handling(handler):
         yield
+
+
+def time_is_over() -> bool:
+    """Whether the first signal was a job scheduler's warning that the time is nearly over."""
+    return bool(received) and received[0] in SIGNALS[2:]
 
 
 @contextlib.contextmanager

@@ -1,0 +1,120 @@
+"""``python -m kd_lightning.running.worker FILE``: the runs of a work file, in this process.
+
+What a job of a cluster runs, and each process of a run that has several. It knows no job scheduler: a signal that says
+that the time is over ends it with exit code :data:`AGAIN` once the runs' state is kept, and whoever started it asks for
+another turn. The signals are handled before anything heavy is imported, so that none finds the process unprepared.
+
+Exit codes: 0 every run is finished; 1 some failed (their results say why); 2 the user's to mend; :data:`AGAIN` and
+:data:`STOPPED` they continue when started again, and 130 somebody else decides when.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kd_lightning.runs.interrupt import received, stoppable, time_is_over
+
+if TYPE_CHECKING:
+    from kd_lightning.runs.spec import RunSpec
+
+AGAIN, STOPPED = 75, 130
+"""The time was over before the runs were; somebody ended the process (as the shell counts Ctrl-C)."""
+
+FREE_WITHIN = 300.0
+"""Seconds in which a run's directory is expected to be free: that of a node that died is, once its lease is over."""
+
+log = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="kd_lightning.running.worker", description=__doc__.partition("\n")[0])
+    parser.add_argument("file", type=Path, help="the work file")
+    options = parser.parse_args(argv)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as kd-train does, before torch is loaded
+    logging.basicConfig(level=logging.INFO, format="[%(asctime)s] %(message)s", stream=sys.stdout, force=True)
+    return work(options.file)
+
+
+def work(path: Path) -> int:
+    """Do what the file says; returns the exit code. Every run that it names has a result or can be continued then."""
+    received.clear()
+    try:
+        with stoppable():
+            code = _work(path)
+    except KeyboardInterrupt:
+        code = STOPPED
+    if code == STOPPED and time_is_over():
+        log.info("the time is over: the state is kept, the runs continue at the next start")
+        return AGAIN
+    return code
+
+
+def _work(path: Path) -> int:
+    from kd_lightning.errors import RunInterrupted, UserError
+    from kd_lightning.running.execute import execute
+    from kd_lightning.running.missing_result import tell_failed
+    from kd_lightning.running.prepare import prepare
+    from kd_lightning.runs.directory import wait_until_free
+    from kd_lightning.runs.work_file import PREPARE, read_work
+    from kd_lightning.terminal.quiet import quiet
+
+    quiet()
+    if received:  # an import made something else of the interruption
+        return STOPPED
+    todo = read_work(path)
+    os.chdir(todo.cwd)
+    # for a user's my_models.py; last, so that it shadows nothing (python -m puts it first)
+    sys.path[:] = [place for place in sys.path if place not in ("", os.getcwd())] + [os.getcwd()]
+    waiting = [spec for file in todo.serves for spec in read_work(file).specs]
+    try:
+        refuse_edited_code(todo.specs)
+        if todo.task == PREPARE:
+            prepare(todo.specs)
+            return 0
+        wait_until_free([spec.run_dir for spec in todo.specs], FREE_WITHIN)
+        statuses = {result["status"] for result in execute(todo.specs)}
+    except RunInterrupted as error:
+        log.info("%s", error)
+        return STOPPED
+    except UserError as error:
+        log.error("error: %s", error)
+        tell_failed(waiting or todo.specs, error)
+        return 2
+    except Exception as error:
+        log.exception("%s", path)
+        tell_failed(waiting or todo.specs, error)
+        return 1
+    if "interrupted" in statuses:
+        return STOPPED
+    return 0 if statuses == {"finished"} else 1
+
+
+def refuse_edited_code(specs: Sequence[RunSpec]) -> None:
+    """Raise a UserError where the user's code is not what it was when the runs were composed.
+
+    They would be trained by the new code and recorded as made by the old.
+    """
+    from kd_lightning.config.keys import find
+    from kd_lightning.config.source import changed_files, source_fingerprint, targets_of
+    from kd_lightning.errors import UserError
+
+    for spec in specs:
+        if spec.source:
+            now = source_fingerprint(targets_of({k: node for k, node in spec.config.items() if find(str(k)).decides}))
+            if now != spec.source:
+                names = ", ".join(changed_files(spec.source, now)) or "your code"
+                raise UserError(
+                    f"{names} changed since the sweep was started: start it again with the same command, "
+                    "or undo the edit and continue with kd-sweep resume"
+                )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
