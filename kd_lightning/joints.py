@@ -29,9 +29,11 @@ if TYPE_CHECKING:
 
     from kd_lightning.runs.spec import RunSpec
 
-# What a teacher may provide and a method may require (ModelOutput's fields, and what they mean).
-LOGITS, PROBABILITIES, LABELS, VALUES, SPREAD, FEATURES, ASSIGNMENTS = (
+# What a teacher may provide and a method may require (ModelOutput's fields, and what they mean). Logits are good up to a
+# number added to each sample's, as logarithms of probabilities are; a method that sees that number requires UNNORMALISED.
+LOGITS, UNNORMALISED, PROBABILITIES, LABELS, VALUES, SPREAD, FEATURES, ASSIGNMENTS = (
     "logits",
+    "unnormalised logits",
     "probabilities",
     "labels",
     "values",

@@ -20,6 +20,8 @@ class HardLabelLoss(nn.Module):
         label_smoothing: probability mass spread evenly over all classes, in [0, 1).
     """
 
+    requires = frozenset({"labels"})
+
     def __init__(self, label_smoothing: float = 0.0) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1:

@@ -17,6 +17,8 @@ class LogitsMSELoss(nn.Module):
     least as good as soft targets when the labels are clean.
     """
 
+    requires = frozenset({"unnormalised logits"})
+
     def prepare(self, student: ModelOutput, teacher: ModelOutput) -> None:
         """Refuse a teacher whose logits are no numbers to be matched."""
         require_no_masked_classes(teacher, "logits_mse")

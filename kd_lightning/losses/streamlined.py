@@ -55,6 +55,8 @@ class DirectionLoss(nn.Module):
         tikhonov: added to the covariance's diagonal, > 0.
     """
 
+    requires = frozenset({"unnormalised logits"})
+
     def __init__(self, tikhonov: float = 0.1) -> None:
         super().__init__()
         if not tikhonov > 0:

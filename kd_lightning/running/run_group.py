@@ -103,6 +103,9 @@ def _trained(specs: Sequence[RunSpec], files: LogFiles, display: Display | None)
         if spec.config["teacher"] is None:  # a teacher that is distilled tries itself when its own teacher is there
             for problem in try_students([spec], datamodule).values():
                 raise problem
+        try_now()
+
+    def try_now() -> None:
         try_and_begin(obtain(trial=True)[0])
 
     def obtain(trial: bool = False) -> tuple[Teacher | None, dict[str, Any] | None]:
@@ -112,6 +115,7 @@ def _trained(specs: Sequence[RunSpec], files: LogFiles, display: Display | None)
             teacher_layers(specs),
             lambda spec: train_alone(spec, display),
             attempt=None if trial else attempt,
+            begin=None if trial else try_now,
             needs_logits=reads_logits([spec.config["method"] for spec in specs]),
             trial=trial,
         )

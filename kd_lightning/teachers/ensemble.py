@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kd_lightning.batch import Batch
 from kd_lightning.errors import UserError
-from kd_lightning.joints import FEATURES, LOGITS, Teacher
+from kd_lightning.joints import FEATURES, Teacher
 from kd_lightning.outputs import ModelOutput
 from kd_lightning.teachers.kind import TeacherContext, build_kind
 
@@ -115,7 +115,7 @@ class Ensemble:
         return all(member.labels_new_inputs for member in self.members.values())
 
     def __call__(self, batch: Batch) -> ModelOutput:
-        if LOGITS not in self.provides:  # some member knows other classes: only the features are of use
+        if not self.provides - {FEATURES}:  # some member knows other classes: only the features are of use
             return self.members[self.features](batch)
         outputs = {name: member(batch) for name, member in self.members.items()}
         logits = [output.logits for output in outputs.values()]

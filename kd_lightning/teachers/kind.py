@@ -19,14 +19,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 from kd_lightning.config.build import build_sized_model, build_task, instantiate
 from kd_lightning.errors import UserError
-from kd_lightning.joints import DataModule, Teacher
+from kd_lightning.joints import DataModule, Task, Teacher
 from kd_lightning.outputs import ModelOutput
 from kd_lightning.rng import RngStream
 from kd_lightning.runs.spec import RunSpec
@@ -63,6 +64,10 @@ def nothing(spec: RunSpec) -> None:
     """Tries nothing."""
 
 
+def at_once() -> None:
+    """Begins without a try."""
+
+
 @dataclass(frozen=True)
 class TeacherContext:
     """What a teacher may be made of.
@@ -73,6 +78,7 @@ class TeacherContext:
         layers: the teacher's layers whose features some method looks at.
         train: trains a run to its end and returns its result; the same run is never trained twice.
         attempt: told of such a run before anything is written, to try it; raises where it cannot work.
+        begin: called before work that takes long and is no run: tries the students first, so that what cannot work is told.
         needs_logits: whether some method reads the teacher's logits.
         where: the node's key in the configuration, for messages.
         trial: nothing is to be trained: a network answers with the weights that it starts from.
@@ -84,6 +90,7 @@ class TeacherContext:
     layers: frozenset[str]
     train: Train
     attempt: Attempt = nothing
+    begin: Callable[[], None] = at_once
     needs_logits: bool = True
     where: str = "teacher"
     trial: bool = False
@@ -113,6 +120,26 @@ class TeacherContext:
     def check_output(self, output: ModelOutput, key: str = "model") -> None:
         """Raise a UserError where an output does not suit the data."""
         build_task(self.config).check_output(output, self.datamodule, f"{self.where}.{key}")
+
+    def classes(self) -> int:
+        """C, the number of the data's classes.
+
+        Raises:
+            UserError: nobody knows it.
+        """
+        known = self.datamodule.sizes().get("num_classes")
+        if known is None:
+            raise UserError(f"{self.where}: it answers for classes, and nobody knows the data's: set data.num_classes")
+        return known
+
+    def encoded(self, values: Tensor) -> Tensor:
+        """Values in the data's units, (N, D), as the task's models give them (standardised, say)."""
+        encode = getattr(self._task, "encode", None)
+        return values if encode is None else encode(values)
+
+    @cached_property
+    def _task(self) -> Task:
+        return build_task(self.config, self.datamodule)
 
     def of_member(self, key: str, node: Mapping[str, Any], layers: Iterable[str]) -> TeacherContext:
         """The context of a teacher within this one, at ``key`` below its node."""

@@ -9,7 +9,7 @@ from typing import Any
 from kd_lightning.config.build import fill_auto
 from kd_lightning.config.rules import Rule
 from kd_lightning.config.suggestions import did_you_mean
-from kd_lightning.config.targets import TargetProblem
+from kd_lightning.config.targets import TargetProblem, check_target
 from kd_lightning.teachers.alone import ALONE_METHOD
 
 PLAIN = {
@@ -43,6 +43,18 @@ def check_recipe(recipe: Any) -> None:
     if (recipe.get("teacher") is None) != (recipe.get("method") is None):
         lacking = "method" if recipe.get("method") is None else "teacher"
         raise TargetProblem(f"train.{lacking}", "is missing: a teacher that is distilled needs both teacher and method")
+
+
+def check_own_data(node: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Raise TargetProblem for the first key of a teacher's ``data`` that the run's data do not take."""
+    overlay = node.get("data")
+    if not overlay:
+        return
+    try:
+        check_target({**config["data"], **overlay})
+    except TargetProblem as problem:
+        if problem.key in overlay:  # others are the student's data's, and told of there
+            raise TargetProblem(f"data.{problem.key}", problem.text) from None
 
 
 def own_data(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ def obtain_teacher(
     train: Train,
     *,
     attempt: Attempt | None = None,
+    begin: Callable[[], None] | None = None,
     needs_logits: bool = True,
     trial: bool = False,
     found: Mapping[str, Path] | None = None,
@@ -30,6 +31,7 @@ def obtain_teacher(
         layers: names of teacher layers whose features some method needs.
         train: trains a RunSpec to its end and returns its result.
         attempt: tries such a run before anything is written; see :class:`~kd_lightning.teachers.kind.TeacherContext`.
+        begin: called before work that is no such run and takes long.
         needs_logits: whether some method reads the teacher's logits.
         trial: networks that are to be trained answer with the weights that they start from.
         found: run directories of teachers that were trained before, by key (``teacher``, ``teacher.members.a``).
@@ -54,6 +56,8 @@ def obtain_teacher(
     )
     if attempt is not None:
         context = replace(context, attempt=attempt)
+    if begin is not None:
+        context = replace(context, begin=begin)
     teacher = build_kind(node).make(context)
     return (None, None) if teacher is None else (teacher, teacher.describe())
 

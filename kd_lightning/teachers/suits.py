@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kd_lightning.config.build import instantiate, without_auto
-from kd_lightning.joints import FEATURES, LOGITS, PROBABILITIES
+from kd_lightning.joints import FEATURES, LABELS, LOGITS, PROBABILITIES, UNNORMALISED
 from kd_lightning.rng import RngStream
 from kd_lightning.teachers.kind import build_kind
 
@@ -26,17 +26,24 @@ def mismatch(teacher: Mapping[str, Any] | None, method: Mapping[str, Any]) -> Pr
     provided = frozenset() if kind is None else kind.provides
     if teacher is None or kind is None or not provided:
         return "method", "needs a teacher, teacher=none gives none: use method=none, or choose a teacher"
-    if PROBABILITIES in provided:
-        provided |= {LOGITS}  # their logarithm
-    lacking = sorted(wanted - provided)
+    lacking = sorted(wanted - completed(provided))
     if lacking:
         name = teacher.get("name") or teacher.get("_target_")
+        given = provided - {LOGITS} if PROBABILITIES in provided else provided
         return (
             "teacher",
-            f"{name} provides {', '.join(sorted(kind.provides))}, the method reads its {' and '.join(lacking)}: choose "
+            f"{name} provides {', '.join(sorted(given))}, the method reads its {' and '.join(lacking)}: choose "
             "another teacher or another method",
         )
     return top_k_problem(teacher, method)
+
+
+def completed(provided: frozenset[str]) -> frozenset[str]:
+    """What a teacher provides, with what follows from it: a decision, and logits as they are unless they are logarithms of
+    probabilities."""
+    if PROBABILITIES in provided:
+        return provided | {LOGITS, LABELS}
+    return provided | {UNNORMALISED, LABELS} if LOGITS in provided else provided
 
 
 def required(method: Mapping[str, Any]) -> frozenset[str]:
@@ -60,8 +67,8 @@ def required(method: Mapping[str, Any]) -> frozenset[str]:
 
 
 def reads_logits(methods: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether some of the methods' nodes read the teacher's logits."""
-    return any(LOGITS in required(method) for method in methods)
+    """Whether some of the methods' nodes read the teacher's logits, or what follows from them."""
+    return any(required(method) & completed(frozenset({LOGITS})) for method in methods)
 
 
 def top_k_problem(teacher: Mapping[str, Any], method: Mapping[str, Any]) -> Problem | None:

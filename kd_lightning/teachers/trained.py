@@ -8,14 +8,13 @@ from typing import Any
 
 from torch import nn
 
-from kd_lightning.config.targets import TargetProblem, check_target
 from kd_lightning.errors import UserError
 from kd_lightning.runs.checkpoint import load_checkpoint, load_weights, model_weights
 from kd_lightning.runs.weights import load_weights_file
 from kd_lightning.teachers.checkpoint import require_file
 from kd_lightning.teachers.kind import TeacherContext
 from kd_lightning.teachers.network import NetworkTeacher
-from kd_lightning.teachers.recipe import check_recipe
+from kd_lightning.teachers.recipe import check_own_data, check_recipe
 from kd_lightning.teachers.training import announce_training, trained_once
 
 log = logging.getLogger(__name__)
@@ -62,13 +61,7 @@ class TrainedTeacher(NetworkTeacher):
         """
         require_file(node, "checkpoint")
         require_file(node, "init")
-        overlay = node.get("data")
-        if overlay:
-            try:
-                check_target({**config["data"], **overlay})
-            except TargetProblem as problem:
-                if problem.key in overlay:  # others are the student's data's, and told of there
-                    raise TargetProblem(f"data.{problem.key}", problem.text) from None
+        check_own_data(node, config)
         if node.get("train") is not None:
             check_recipe(node["train"])
 

@@ -76,10 +76,7 @@ def announce_training(context: TeacherContext) -> None:
 def teacher_spec(context: TeacherContext) -> RunSpec:
     """The teacher's training as a run of its own: its model as a student, without a teacher or with one of its own."""
     config = context.config
-    teacher, data_node = config["teacher"], own_data(config)
-    data = context.datamodule
-    if data_node != config["data"]:
-        data = _other_data({**config, "data": data_node}, context.where)
+    teacher, data = config["teacher"], data_of_training(context)
     own = own_run(config, sizes_at(data, teacher.get("image_size")), context.where)
     identity = identify(own, teacher_fingerprint(own, data.data_fingerprint() + data.view_fingerprint()))
     name = f"{context.name}-{identity.fingerprint[:12]}".replace("/", "-")
@@ -95,10 +92,15 @@ def teacher_spec(context: TeacherContext) -> RunSpec:
     )
 
 
-def _other_data(config: Mapping[str, Any], where: str) -> DataModule:
-    """The data of a teacher's training that differ from the student's; what is wrong with them is its ``data``'s."""
+def data_of_training(context: TeacherContext) -> DataModule:
+    """The data on which the teacher is trained: the student's, or others where its ``data`` says so; what is wrong with
+    these is its ``data``'s."""
+    config, where = context.config, context.where
+    node = own_data(config)
+    if node == config["data"]:
+        return context.datamodule
     try:
-        made: DataModule = build_datamodule(config)
+        made: DataModule = build_datamodule({**config, "data": node})
     except UserError as error:
         raise UserError(
             f"{where}.data: {error}; the teacher changes these arguments of the data: choose one that suits them "
