@@ -270,6 +270,18 @@ class DataModule(Protocol):
         ...
 
 
+class Judge(Protocol):
+    """Decides whether a run is worth its remaining epochs: a search's trial, for example."""
+
+    def report(self, epoch: int, value: float) -> None:
+        """The monitored metric after so many epochs. All runs of a group report before the first of them asks."""
+        ...
+
+    def stop(self) -> bool:
+        """Whether the run shall end here, as "pruned"."""
+        ...
+
+
 class Handle(Protocol):
     """A group of runs that was submitted."""
 

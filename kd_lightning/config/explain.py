@@ -19,9 +19,6 @@ from yaml import MarkedYAMLError, YAMLError
 
 from kd_lightning.config.suggestions import closest, did_you_mean, same_word_elsewhere
 
-_EXTRAS = {("hydra/sweeper", "optuna"): "optuna"}
-"""Options that a plugin gives: which of our extras brings it."""
-
 
 def is_config_error(error: BaseException) -> bool:
     """True for what Hydra, OmegaConf and YAML raise about a configuration (and not about code)."""
@@ -124,9 +121,7 @@ def _missing_option(error: MissingConfigException) -> str:
 
 
 def _where_it_is(group: str, name: str, options: Iterable[str]) -> str:
-    """What to do about an option that is not found: a file of the user's, an extra to install, or a similar name."""
-    if (group, name) in _EXTRAS:
-        return f': pip install "kd-lightning[{_EXTRAS[group, name]}]"'
+    """What to do about an option that is not found: a file of the user's, or a similar name."""
     file = Path(group) / f"{name}.yaml"
     own = next((folder for folder in (Path(), *sorted(Path().glob("*/"))) if (folder / file).is_file()), None)
     if own is not None:

@@ -12,7 +12,7 @@ from kd_lightning.running.baselines import link_baselines
 from kd_lightning.running.executors.local import LocalExecutor
 from kd_lightning.running.grouping import grouped
 from kd_lightning.running.missing_result import failed_result, without_result
-from kd_lightning.running.present_state import finished_result, keep, refuse_other_run, stored_result
+from kd_lightning.running.present_state import ended_result, keep, refuse_other_run, stored_result
 from kd_lightning.running.run_group import tell_failure
 from kd_lightning.runs.interrupt import stoppable
 from kd_lightning.runs.result_file import Result
@@ -46,7 +46,7 @@ def execute(
     results: dict[Path, Result] = {}
     todo = []
     for spec in {spec.run_dir: spec for spec in specs}.values():  # a value that was swept twice is one run
-        done = finished_result(spec)
+        done = ended_result(spec)
         if done is None:
             refuse_other_run(spec)
             todo.append(spec)
@@ -63,7 +63,7 @@ def execute(
             break
         if attempt < retries:
             log.warning("%s: start again (%d of %d)", ", ".join(s.name for s in todo), attempt + 1, retries)
-    return [results.get(s.run_dir) or finished_result(s) or without_result(s, "interrupted") for s in specs]
+    return [results.get(s.run_dir) or ended_result(s) or without_result(s, "interrupted") for s in specs]
 
 
 def _attempt(

@@ -140,6 +140,7 @@ class Group:
             loader_state=lambda: self._train_loader.state_dict(),
             draw=Pictures(task, self.datamodule, **spec.config["pictures"], temperature=shown_at, name=spec.name),
             report=self._report,
+            judge=instantiate(spec.judge, "judge") if spec.judge else None,
         )
 
     def _report(self, name: str, **what: Any) -> None:
@@ -199,7 +200,7 @@ class Group:
         """Test the best checkpoints of the runs that reached their end; whoever fails here leaves the others alone."""
         finished = []
         for member, recorder in zip(distiller.members, distiller.recorders, strict=True):
-            if recorder.error:
+            if recorder.status != "finished":
                 continue
             try:
                 member.load_state_dict(load_checkpoint(recorder.spec.best_checkpoint, "run_dir")["state_dict"])

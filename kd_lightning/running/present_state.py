@@ -7,7 +7,7 @@ import logging
 from kd_lightning.errors import DirectoryTaken, UserError
 from kd_lightning.runs.checkpoint import load_checkpoint
 from kd_lightning.runs.code_change import Stored, changed_code, is_same, restamped, why_other
-from kd_lightning.runs.result_file import Result, read_result, write_where_possible
+from kd_lightning.runs.result_file import ENDS, Result, read_result, write_where_possible
 from kd_lightning.runs.spec import RunSpec
 
 log = logging.getLogger(__name__)
@@ -17,6 +17,12 @@ def finished_result(spec: RunSpec) -> Result | None:
     """The stored result, if it is of this very run and complete."""
     result = stored_result(spec)
     return result if result is not None and result.get("status") == "finished" else None
+
+
+def ended_result(spec: RunSpec) -> Result | None:
+    """The stored result, if nothing is left to do: the run is finished, or who judges it stopped it early."""
+    result = stored_result(spec)
+    return result if result is not None and result.get("status") in (ENDS if spec.judge else ("finished",)) else None
 
 
 def stored_result(spec: RunSpec) -> Result | None:
@@ -34,7 +40,7 @@ def stored_result(spec: RunSpec) -> Result | None:
 
 def keep(spec: RunSpec, result: Result) -> None:
     """Say that a run is finished already; one that other code made is written as of the code now, once for all."""
-    log.info("%s is finished already: %s", spec.name, spec.run_dir)
+    log.info("%s is %s already: %s", spec.name, result["status"], spec.run_dir)
     before = read_result(spec.result_path, strict=False)
     if before is not None and before.get("fingerprint") != result["fingerprint"]:
         log.info("%s was made before %s changed: kept", spec.name, ", ".join(changed_code(before, spec)))

@@ -25,7 +25,7 @@ from kd_lightning.running.group import Group
 from kd_lightning.running.labels_needed import without_labels
 from kd_lightning.running.memory import members_that_fit
 from kd_lightning.running.missing_result import failed_result, without_result
-from kd_lightning.running.present_state import finished_result, refuse_other_run
+from kd_lightning.running.present_state import ended_result, refuse_other_run
 from kd_lightning.running.shared import require_one_device, teacher_layers, with_stored_answers
 from kd_lightning.running.teacher_warning import warn_about_teacher
 from kd_lightning.runs.directory import LOG_FILE, LogFiles, held
@@ -65,7 +65,7 @@ def run_group(specs: Sequence[RunSpec], display: Display | None = None) -> Itera
             except UserError as error:
                 refused.append((spec, error))
                 continue
-            done = finished_result(spec)  # by another process, in the meantime
+            done = ended_result(spec)  # by another process, in the meantime
             if done is None:
                 mine.append(spec)
             else:

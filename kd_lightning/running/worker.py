@@ -4,7 +4,7 @@ What a job of a cluster runs, and each process of a run that has several. It kno
 that the time is over ends it with exit code :data:`AGAIN` once the runs' state is kept, and whoever started it asks for
 another turn. The signals are handled before anything heavy is imported, so that none finds the process unprepared.
 
-Exit codes: 0 every run is finished; 1 some failed (their results say why); 2 the user's to mend; :data:`AGAIN` and
+Exit codes: 0 every run is finished (or a search ended it); 1 some failed (their results say why); 2 the user's to mend; :data:`AGAIN` and
 :data:`STOPPED` they continue when started again, and 130 somebody else decides when.
 """
 
@@ -62,6 +62,7 @@ def _work(path: Path) -> int:
     from kd_lightning.running.missing_result import tell_failed
     from kd_lightning.running.prepare import prepare
     from kd_lightning.runs.directory import wait_until_free
+    from kd_lightning.runs.result_file import ENDS
     from kd_lightning.runs.work_file import PREPARE, read_work
     from kd_lightning.terminal.quiet import quiet
 
@@ -93,7 +94,7 @@ def _work(path: Path) -> int:
         return 1
     if "interrupted" in statuses:
         return STOPPED
-    return 0 if statuses == {"finished"} else 1
+    return 0 if statuses <= {*ENDS} else 1
 
 
 def refuse_edited_code(specs: Sequence[RunSpec]) -> None:

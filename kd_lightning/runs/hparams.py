@@ -74,7 +74,7 @@ def write_session_start(writer: Any, hparams: Mapping[str, HParam], group: str) 
 
 
 def write_session_end(writer: Any, status: str) -> None:
-    """Write how a run ended: "finished" as success, "failed" and "diverged" as failure, "interrupted" not at all."""
+    """Write how a run ended: "finished" as success, "pruned", "failed" and "diverged" as failure, "interrupted" not at all."""
     from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
     from tensorboard.plugins.hparams.metadata import SESSION_END_INFO_TAG
 

@@ -20,7 +20,9 @@ log = logging.getLogger(__name__)
 Result = dict[str, Any]
 
 FORMAT = 1
-STATUSES = ("finished", "failed", "diverged", "interrupted")
+STATUSES = ("finished", "pruned", "failed", "diverged", "interrupted")
+ENDS = ("finished", "pruned")
+"""What is not started again: the run reached its end, or a search stopped it early on purpose."""
 
 
 def write_result(path: str | os.PathLike, result: Mapping[str, Any]) -> None:

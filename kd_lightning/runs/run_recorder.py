@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kd_lightning.errors import UserError
-from kd_lightning.joints import Step, Task
+from kd_lightning.joints import Judge, Step, Task
 from kd_lightning.metrics.declared import Declared
 from kd_lightning.recorder import Recorder
 from kd_lightning.runs.checkpoint import first_line, load_checkpoint, save_checkpoint
@@ -39,6 +39,7 @@ class RunRecorder(Recorder):
         loader_state: gives the training loader's position, asked for between two batches.
         draw: makes a picture, shape (height, width, 3), of a step and the epoch, where one is due; None: none.
         report: called as ``report(name, **what)`` with what a progress display shows.
+        judge: told of each validation, and asked at the end of an epoch whether to go on; None: the run goes on.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class RunRecorder(Recorder):
         loader_state: Callable[[], dict[str, Any]] | None = None,
         draw: Callable[[Step, int], Any] | None = None,
         report: Callable[..., None] | None = None,
+        judge: Judge | None = None,
     ) -> None:
         config = spec.config
         self.spec = spec
@@ -68,12 +70,14 @@ class RunRecorder(Recorder):
         self.epoch = self.step = 0
         self.seconds = 0.0
         self.checkpoint_every_n_steps = config["checkpoint"]["every_n_steps"]
+        self._last_epoch = (config.get("trainer") or {}).get("max_epochs")
         self._patience = config["early_stopping"]["patience"]
         self._min_delta = float(config["early_stopping"]["min_delta"] or 0.0)
         self.callback_states: Callable[[], dict[str, Any]] | None = None  # of a run with callbacks of its own
         self._loader_state = loader_state
         self._draw = draw
         self._report = report or (lambda name, **what: None)
+        self._judge = judge
         self._metrics_file = MetricsFile(spec.run_dir / "metrics.jsonl")
         self._seen: Step | None = None
         self._teacher_logged = False
@@ -102,6 +106,8 @@ class RunRecorder(Recorder):
         member.load_training_state(content["training"])
         for name, value in content["recorder"].items():
             setattr(self, name, value)
+        if self.status == "pruned":  # wanted again, to its end or by another search
+            self.status = "running"
         self._teacher_logged = self.best is not None
         self._metrics_file.rewind(content["global_step"])
         return Progress(
@@ -142,6 +148,7 @@ class RunRecorder(Recorder):
         if self._patience is not None and self.stale >= self._patience and self._may_stop(epoch + 1, step):
             self.status = "stopped"
             self.save(member, epoch + 1, 0, step)
+        self._judged(lambda judge: judge.report(epoch + 1, value))
         self._report(self.spec.name, epoch=epoch + 1, metric=self.declared.monitored, value=value, best=self.best)
 
     def tested(self, metrics: dict[str, float]) -> None:
@@ -159,6 +166,8 @@ class RunRecorder(Recorder):
     def save(self, member: Member, epoch: int, batch: int, step: int) -> None:
         self._clock()
         self.epoch, self.step = epoch, step
+        if not batch and self.status == "running" and epoch != self._last_epoch and self._judged(lambda j: j.stop()):
+            self._prune(epoch)
         content = {
             "state_dict": member.weights(),
             "training": member.training_state(),
@@ -229,6 +238,20 @@ class RunRecorder(Recorder):
             log.warning("%s: a logger could not be closed: %s", self.spec.name, first_line(error))
 
     # -- helpers -------------------------------------------------------------------------------------------------
+    def _judged(self, ask: Callable[[Judge], bool | None]) -> bool:
+        """What the judge says; one that cannot be reached (a database, a full disk) is told of, and the run goes on."""
+        if self._judge is None:
+            return False
+        try:
+            return bool(ask(self._judge))
+        except Exception as error:
+            log.warning("%s: nobody judges it any more, it goes on to its end: %s", self.spec.name, first_line(error))
+            self._judge = None
+            return False
+
+    def _prune(self, epoch: int) -> None:
+        self._end("pruned", f"stopped early after epoch {epoch}: others of the search were better by then")
+
     def _end(self, status: str, error: str) -> None:
         self._clock()
         self.status, self.error = status, error

@@ -31,6 +31,7 @@ class RunSpec:
         source: digests of the user's code that the run is made of, by file.
         configuration: fingerprint of the configuration alone, without the code.
         files: texts that are written into the run's directory as soon as it begins, by relative path.
+        judge: makes a :class:`kd_lightning.joints.Judge`, by ``_target_``, that may stop the run early; None: nobody does.
     """
 
     name: str
@@ -45,6 +46,7 @@ class RunSpec:
     source: Mapping[str, str] = field(default_factory=dict)
     configuration: str = ""
     files: Mapping[str, str] = field(default_factory=dict, compare=False)
+    judge: Mapping[str, Any] | None = field(default=None, compare=False)
 
     @property
     def seed(self) -> int:

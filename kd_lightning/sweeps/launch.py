@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
@@ -19,7 +20,7 @@ from kd_lightning.errors import NothingRun, RunInterrupted, RunsFailed
 from kd_lightning.running.baselines import with_baselines
 from kd_lightning.running.execute import execute
 from kd_lightning.running.plan import say_plan
-from kd_lightning.runs.result_file import Result
+from kd_lightning.runs.result_file import ENDS, Result
 from kd_lightning.runs.spec import RunSpec
 from kd_lightning.sweeps.from_hydra import spec_from_hydra
 from kd_lightning.sweeps.placing import Placing, once
@@ -31,6 +32,20 @@ from kd_lightning.terminal.quiet import quiet
 log = logging.getLogger(__name__)
 
 
+class Batch(NamedTuple):
+    """Jobs that were computed together.
+
+    Attributes:
+        runs: each job: Hydra's record, its run and the run's result; a run may serve several jobs.
+        specs: the runs, the students alone among them.
+        results: of ``specs``.
+    """
+
+    runs: list[tuple[JobReturn, RunSpec, Result]]
+    specs: list[RunSpec]
+    results: list[Result]
+
+
 def launch(
     context: HydraContext, config: DictConfig, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
 ) -> list[JobReturn]:
@@ -40,9 +55,38 @@ def launch(
         RunInterrupted: a signal asked to stop; the sweep continues when it is started again in the same directory.
         RunsFailed: some runs did not finish, and the sweeper has no use for the others' figures.
     """
-    quiet()
-    setup_globals()
-    configure_log(config.hydra.hydra_logging, config.hydra.verbose)
+    batch = compute(context, config, job_overrides, initial_job_idx)
+    finish(Path(str(config.hydra.sweep.dir)).resolve(), batch)
+    left = [result["name"] for result in batch.results if result["status"] not in ENDS]
+    if left and "basic_sweeper" in str(config.hydra.sweeper.get("_target_")):  # others want to know of each job
+        raise RunsFailed(f"{len(left)} of {len(batch.results)} runs did not finish: {', '.join(left)}")
+    return [told(job, result) for job, _, result in batch.runs]
+
+
+def compute(
+    context: HydraContext,
+    config: DictConfig,
+    job_overrides: Sequence[Sequence[str]],
+    initial_job_idx: int,
+    judges: Sequence[Mapping[str, Any] | None] = (),
+    objectives: Sequence[Mapping[str, Any]] = (),
+) -> Batch:
+    """Compose each job and have them all computed.
+
+    Args:
+        context: of Hydra.
+        config: of the sweep.
+        job_overrides: of each job.
+        initial_job_idx: number of the first job.
+        judges: of each job: who may stop it early (:attr:`RunSpec.judge`); none given: nobody.
+        objectives: what a search looks for, kept for the report.
+
+    Raises:
+        RunInterrupted: a signal asked to stop.
+        RunsFailed: a run failed, and ``failures.stop`` ends the sweep with it.
+        NothingRun: it was a dry run.
+    """
+    start_logging(config)
     sweep_dir = Path(str(config.hydra.sweep.dir)).resolve()
     placing = Placing({run["fingerprint"]: run["name"] for run in read_sweep_file(sweep_dir)["runs"]})
     jobs = []
@@ -50,30 +94,44 @@ def launch(
         job_config = context.config_loader.load_sweep_config(config, list(overrides))
         with open_dict(job_config):
             job_config.hydra.job.id = job_config.hydra.job.num = initial_job_idx + offset
-        jobs.append(composed(job_config, sweep_dir, placing))
+        spec, job = composed(job_config, sweep_dir, placing)
+        jobs.append((replace(spec, judge=judges[offset]) if judges else spec, job))
     placing.tell()
     specs = with_baselines(once([spec for spec, _ in jobs]))
     executor = instantiate(config.launcher, "launcher")
     if config.dry_run:
         say_plan(specs, executor.fuse)
         raise NothingRun
-    write_sweep_file(sweep_dir, config, specs)
+    write_sweep_file(sweep_dir, config, specs, objectives)
     log.info("%d runs in %s", len(specs), sweep_dir)
     results = execute(specs, executor, tell=lambda _: refresh_report(sweep_dir))
-    refresh_report(sweep_dir, final=True)
-    say_sweep(sweep_dir, specs, results)
     failed = [result for result in results if result["status"] in ("failed", "diverged")]
-    if failed and config.failures.stop:
+    interrupted = any(result["status"] == "interrupted" for result in results)
+    batch_of = {spec.run_dir: result for spec, result in zip(specs, results, strict=True)}
+    batch = Batch([(job, spec, batch_of[spec.run_dir]) for spec, job in jobs], specs, results)
+    stopped = bool(failed) and config.failures.stop
+    if stopped or interrupted:
+        finish(sweep_dir, batch)
+    if stopped:
         raise RunsFailed(
             f"stopped at {failed[0]['name']}: {failed[0]['error']}; the same command goes on with what is left"
         )
-    if any(result["status"] == "interrupted" for result in results):
+    if interrupted:
         raise RunInterrupted(f"interrupted; continue with the same command and sweep_dir={shown(sweep_dir)}")
-    left = [result["name"] for result in results if result["status"] != "finished"]
-    if left and "basic_sweeper" in str(config.hydra.sweeper.get("_target_")):  # others want to know of each job
-        raise RunsFailed(f"{len(left)} of {len(results)} runs did not finish: {', '.join(left)}")
-    by_dir = {spec.run_dir: result for spec, result in zip(specs, results, strict=True)}
-    return [told(job, by_dir[spec.run_dir]) for spec, job in jobs]
+    return batch
+
+
+def start_logging(config: DictConfig) -> None:
+    """What a sweep says, before there is a job; asked for again it changes nothing."""
+    quiet()
+    setup_globals()
+    configure_log(config.hydra.hydra_logging, config.hydra.verbose)
+
+
+def finish(sweep_dir: Path, batch: Batch) -> None:
+    """The sweep's report, and its table on the terminal."""
+    refresh_report(sweep_dir, final=True)
+    say_sweep(sweep_dir, batch.specs, batch.results)
 
 
 def composed(job_config: DictConfig, sweep_dir: Path, placing: Placing) -> tuple[RunSpec, JobReturn]:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,10 @@ SWEEP_FILES = ("sweep.json", "multirun.yaml")
 """What a start of a sweep writes into its directory before any run has begun; the second is Hydra's."""
 
 
-def write_sweep_file(sweep_dir: Path, config: DictConfig, specs: Sequence[RunSpec]) -> None:
-    """Runs that an earlier start of the sweep expected stay listed."""
+def write_sweep_file(
+    sweep_dir: Path, config: DictConfig, specs: Sequence[RunSpec], objectives: Sequence[Mapping[str, Any]] = ()
+) -> None:
+    """Runs that an earlier start of the sweep expected stay listed; ``objectives`` are those of a search."""
     old = read_sweep_file(sweep_dir)
     params = OmegaConf.to_container(config.hydra.sweeper.get("params") or OmegaConf.create({}))
     swept = swept_keys(OmegaConf.to_container(config.hydra.overrides.task, resolve=False), params)
@@ -41,6 +43,8 @@ def write_sweep_file(sweep_dir: Path, config: DictConfig, specs: Sequence[RunSpe
         "swept": sorted({*old.get("swept", []), *swept}),
         "runs": list(runs.values()),
     }
+    if objectives:
+        content["objectives"] = list(objectives)
     write_atomically(sweep_dir / "sweep.json", json.dumps(content, indent=1))
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kd_lightning.runs.result_file import ENDS
 from kd_lightning.runs.spec import ALONE, RunSpec
 from kd_lightning.terminal.progress import SteadyConsole
 from kd_lightning.terminal.table import result_table, sweep_table
@@ -29,7 +30,7 @@ def say_sweep(sweep_dir: Path, specs: Sequence[RunSpec], results: Sequence[dict[
     """The closing table of a sweep: what finished, what failed, and the command that runs again what did not."""
     console = SteadyConsole()
     again = ""
-    if any(result["status"] != "finished" for result in results):
+    if any(result["status"] not in ENDS for result in results):
         again = rerun_command(sweep_dir)
     named = [{**result, "setting_name": spec.setting_name} for spec, result in zip(specs, results, strict=True)]
     console.print(sweep_table(named, rerun=again), soft_wrap=True)

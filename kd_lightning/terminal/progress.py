@@ -31,7 +31,14 @@ LARGEST_SHARE = 0.005
 """Of the time that may be spent on drawing."""
 
 WAITING, RUNNING, FINISHED = "waiting", "running", "finished"
-COLOURS = {RUNNING: "cyan", FINISHED: "green", "stopped": "green", "failed": "red", "diverged": "red"}
+COLOURS = {
+    RUNNING: "cyan",
+    FINISHED: "green",
+    "stopped": "green",
+    "pruned": "yellow",
+    "failed": "red",
+    "diverged": "red",
+}
 _FIRST = {RUNNING: 0, "failed": 1, "diverged": 1}
 
 

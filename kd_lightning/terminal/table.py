@@ -17,11 +17,12 @@ from kd_lightning.config.replicates import seeds_of_result, setting_of_result
 from kd_lightning.metrics.declared import Declared
 from kd_lightning.metrics.metric import Metric
 from kd_lightning.metrics.show import NONE, better_by, mean_and_std, with_unit
+from kd_lightning.runs.result_file import ENDS
 
 MOST_ROWS = 24
 """Configurations in a sweep's table; the report has them all."""
 
-STYLES = {"finished": "green", "interrupted": "yellow", "failed": "red", "diverged": "red"}
+STYLES = {"finished": "green", "pruned": "cyan", "interrupted": "yellow", "failed": "red", "diverged": "red"}
 NOTE_STYLES = {"worse by": "red", **{f" {status}:": style for status, style in STYLES.items()}}
 
 
@@ -163,9 +164,9 @@ def sweep_table(results: Sequence[Mapping[str, Any]], rerun: str = "", skipped: 
     if len(cells) > 1 and max(len(members) for members in cells.values()) == 1:
         notes.append("one seed each: a difference may be luck (seed=0,1,2)")
     for result in results:
-        if result["status"] != "finished":
+        if result["status"] not in ENDS:
             notes.append(f"{result['name']} {result['status']}: {result.get('error') or 'continues where it stopped'}")
-    unfinished = any(result["status"] != "finished" for result in results)
+    unfinished = any(result["status"] not in ENDS for result in results)
     return Closing(
         ["configuration", "n", f"best val {what}", f"test {what}", *([first[fidelity].heading] if fidelity else [])],
         rows,

@@ -231,17 +231,6 @@ def test_a_file_of_ones_own_that_is_not_looked_for_names_the_option_that_finds_i
     assert "--config-dir DIR" in capsys.readouterr().err
 
 
-def test_an_option_of_an_extra_that_is_missing_names_the_line_that_installs_it():
-    from hydra.errors import MissingConfigException
-
-    from kd_lightning.config.explain import explain
-
-    error = MissingConfigException(
-        "In 'sweep/optuna': Could not find 'hydra/sweeper/optuna'", "hydra/sweeper/optuna", ["basic"]
-    )
-    assert 'pip install "kd-lightning[optuna]"' in explain(error)
-
-
 def test_a_constructor_that_takes_more_than_its_decorator_shows_may_be_given_more():
     import functools
 

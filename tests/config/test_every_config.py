@@ -44,7 +44,7 @@ def test_every_option_of_every_group_can_be_run(option, folder, capfd):
     if "timm" in name and importlib.util.find_spec("timm") is None:
         pytest.skip("timm is not installed")
     if option == "sweep=optuna":
-        pytest.skip("its jobs have to return something: tests/conf/test_optuna_sweep.py")
+        pytest.skip("its jobs have to return something: tests/sweeps/search/test_search.py")
     jobs = []
     argv = [option, *NEEDED_BESIDE.get(option, []), "hydra.output_subdir=null", "run_dir=run", "sweep_dir=sweep"]
     if group in ("sweep", "launcher", "experiment"):

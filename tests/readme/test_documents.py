@@ -89,7 +89,7 @@ def do_command(words: list[str], folder: Path, data_dir: Path) -> None:
 
 def train(arguments: list[str], folder: Path, data_dir: Path) -> None:
     if "sweep=optuna" in arguments:
-        pytest.skip("tests/conf/test_optuna_sweep.py runs it, where it is installed")
+        pytest.skip("tests/sweeps/search/test_search.py runs it")
     given = {argument.lstrip("+").partition("=")[0] for argument in arguments}
     quick = [f"{key}={value}" for key, value in FAST.items() if key not in given]
     if "teacher=none" in arguments:

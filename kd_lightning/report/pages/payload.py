@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from kd_lightning.metrics import show
-from kd_lightning.report.charts import curves, heatmap, parallel, scatter, theme
+from kd_lightning.report.charts import curves, front, heatmap, parallel, scatter, theme
 from kd_lightning.report.study import grid, learning, remarks, summary
 from kd_lightning.report.study.differences import differences
 from kd_lightning.report.study.factors import format_value
@@ -68,7 +68,7 @@ def _study(study: Study, metric: str | None, room: _Room) -> dict[str, Any]:
     content: dict[str, Any] = {
         "title": study.title,
         "headline": summary.headline(study),
-        "complete": study.counts["finished"] == len(study.runs),
+        "complete": all(run.has_ended for run in study.runs),
         "metrics": [_metric(study, name) for name in names],
         "metric": metric if metric in names else names[0],
         "validation": study.val_metric,
@@ -80,6 +80,7 @@ def _study(study: Study, metric: str | None, room: _Room) -> dict[str, Any]:
         "cards": {name: summary.cards(study, name) for name in names},
         "fidelity": {name: scatter.fidelity_spec(study, name) for name in names},
         "prices": {name: {p: scatter.price_spec(study, name, p) for p in scatter.prices(study)} for name in names},
+        "front": front.front_content(study),
         "rows": summary.rows(study),
         "shown": learning.default_shown(study),
         "problems": remarks.problems(study),

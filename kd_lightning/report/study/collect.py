@@ -18,7 +18,7 @@ from kd_lightning.errors import UserError
 from kd_lightning.metrics.declared import Declared
 from kd_lightning.report.study.factors import MISSING, Factor, find_factors, format_value, value_of
 from kd_lightning.report.study.reading import Run, RunReader, is_run, read_json, run_folders
-from kd_lightning.report.study.study import Cell, Study
+from kd_lightning.report.study.study import Cell, Objective, Study
 
 
 def collect(directories: Sequence[Path | str] | Path | str, reader: RunReader | None = None) -> list[Study]:
@@ -34,6 +34,7 @@ def collect(directories: Sequence[Path | str] | Path | str, reader: RunReader | 
     runs: list[Run] = []
     declared: list[str] = []
     commands: list[str] = []
+    objectives: list[Objective] = []
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"no directory {folder}: give the directory of a sweep or of a run")
@@ -42,6 +43,7 @@ def collect(directories: Sequence[Path | str] | Path | str, reader: RunReader | 
             found = _with_expected(found, plan)
             declared += [str(key) for key in plan.get("swept") or []]
             commands += [str(plan["command"])] if plan.get("command") else []
+            objectives = objectives or _objectives(plan)
         runs += found
     if not runs:
         where = ", ".join(str(folder) for folder in folders)
@@ -50,6 +52,8 @@ def collect(directories: Sequence[Path | str] | Path | str, reader: RunReader | 
     teachers = [run for run in runs if run.role == "teacher"]
     groups = _group([run for run in runs if run.role != "teacher"] or teachers)
     studies = [_study(key, group, declared, commands, folders, teachers) for key, group in groups.items()]
+    for study in studies:
+        study.objectives = tuple(objectives)
     return sorted(studies, key=lambda study: -len(study.runs))
 
 
@@ -73,6 +77,11 @@ def _plans(folder: Path, runs: Sequence[Run]) -> list[dict[str, Any]]:
     places = dict.fromkeys([folder, *(run.path.parent for run in runs)])
     plans = [{**read_json(place / "sweep.json")[0], "folder": place} for place in places]
     return [plan for plan in plans if len(plan) > 1]
+
+
+def _objectives(plan: Mapping[str, Any]) -> list[Objective]:
+    entries = [entry for entry in plan.get("objectives") or [] if isinstance(entry, dict) and entry.get("path")]
+    return [Objective(str(entry["path"]), bool(entry.get("maximize"))) for entry in entries]
 
 
 def _with_expected(runs: list[Run], plan: dict[str, Any]) -> list[Run]:

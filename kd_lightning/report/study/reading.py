@@ -36,7 +36,9 @@ class Run:
 
     path: Path
     name: str
-    status: str  # finished | failed | diverged | interrupted | running | stopped | missing | unreadable | outdated
+    status: (
+        str  # finished | pruned | failed | diverged | interrupted | running | stopped | missing | unreadable | outdated
+    )
     role: str = "distilled"
     seed: Any = None
     overrides: list[str] = field(default_factory=list)
@@ -63,6 +65,11 @@ class Run:
     @property
     def is_finished(self) -> bool:
         return self.status == "finished"
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing is left to do: it finished, or a search stopped it early."""
+        return self.status in ("finished", "pruned")
 
     @property
     def override_values(self) -> dict[str, Any]:

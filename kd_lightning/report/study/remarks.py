@@ -20,7 +20,7 @@ STATUS_ORDER = ("diverged", "failed", "interrupted", "stopped", "unreadable", "o
 
 def problems(study: Study) -> list[dict[str, str]]:
     """Runs without a result that counts: what failed first, what hasn't started last."""
-    found = [run for run in study.runs if not run.is_finished]
+    found = [run for run in study.runs if not run.has_ended]
     found.sort(key=lambda run: (STATUS_ORDER.index(run.status) if run.status in STATUS_ORDER else 0, run.name))
     return [{"name": run.name, "status": run.status, "detail": _detail(run)} for run in found]
 
@@ -162,6 +162,12 @@ def notes(study: Study) -> list[str]:
     if any(gain.pairing == "none" for gain in gains):
         said.append("Some configurations share no seed with the student alone: their difference has no interval.")
     said += [_setting_note(study, factor) for factor in study.factors if _is_confounded(study, factor)]
+    pruned = [run for run in study.runs if run.status == "pruned"]
+    if pruned:
+        said.append(
+            f"The search stopped {len(pruned)} run{'s' if len(pruned) > 1 else ''} early (pruned): no figure here is of "
+            "them, as they were not trained to the end."
+        )
     if study.duplicates:
         said.append(
             f"{study.duplicates} repeated run{'s' if study.duplicates > 1 else ''} of a seed: the newest counts."

@@ -16,6 +16,19 @@ from kd_lightning.report.study.reading import Run
 from kd_lightning.report.study.statistics import Gain, Spread, corrected, interval, paired_gain, spread
 
 
+@dataclass(frozen=True)
+class Objective:
+    """What a search looks for.
+
+    Attributes:
+        path: "monitor", the name of a metric, or a place in ``result.json`` ("student.parameters").
+        maximize: which way is better.
+    """
+
+    path: str
+    maximize: bool
+
+
 @dataclass(eq=False)
 class Cell:
     """One configuration: its values of the swept keys and its finished runs, one for each replicate (seed)."""
@@ -73,6 +86,7 @@ class Study:
     commands: list[str]
     folders: list[Path]
     duplicates: int = 0
+    objectives: tuple[Objective, ...] = ()  # of a search
     _found_gains: dict[str, dict[str, Gain]] = field(default_factory=dict, repr=False)
 
     @property

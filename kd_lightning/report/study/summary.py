@@ -24,7 +24,15 @@ def headline(study: Study) -> str:
     parts += [f"{seeds} seed{'s' if seeds != 1 else ''}"] if seeds else []
     # runs that trained together each took the group's time
     seconds = sum((run.cost.get("seconds") or 0) / (run.cost.get("fused") or 1) for run in study.runs)
-    said = [f"{done}/{total} runs finished", " \u00d7 ".join(parts), study.data, f"{_duration(seconds)} of training"]
+    pruned = study.counts["pruned"]
+    stopped = f"{pruned} stopped early" if pruned else ""
+    said = [
+        f"{done}/{total} runs finished",
+        stopped,
+        " \u00d7 ".join(parts),
+        study.data,
+        f"{_duration(seconds)} of training",
+    ]
     peak = max((run.cost.get("peak_memory_bytes") or 0 for run in study.runs), default=0)
     said += [f"at most {peak / 1e9:.1f} GB of memory"] if peak else []
     return " · ".join(part for part in said if part)

@@ -82,6 +82,7 @@
     get("learning-card").hidden = !tags.length;
     get("fidelity-card").hidden = !now.fidelity[state.metric];
     get("price-card").hidden = !prices.length;
+    get("front-card").hidden = !now.front;
     get("against-card").hidden = !views[state.pair].against.data.length;
     get("board-card").hidden = !now.rows.length;
     get("best-card").hidden = !now.best;
@@ -144,6 +145,11 @@
     KD.draw(get("against"), { data: view.against.data, layout: { ...view.against.layout, height: Math.max(beside, view.against.layout.height) } });
     KD.draw(get("fidelity"), now.fidelity[state.metric]);
     KD.draw(get("parallel"), now.parallel[state.metric]);
+    if (now.front) {
+      get("front-note").textContent = now.front.note;
+      KD.draw(get("front"), now.front.chart);
+      KD.frontTable(get("front-table"), now.front);
+    }
     KD.draw(get("price"), (now.prices[state.metric] || {})[state.price]);
   }
 

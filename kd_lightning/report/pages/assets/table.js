@@ -210,6 +210,20 @@
     table.replaceChildren(thead, body);
   };
 
+  KD.frontTable = function (table, front) {
+    const head = make("tr");
+    front.columns.forEach((title, i) => head.append(make("th", i ? "" : "text", title)));
+    const body = make("tbody");
+    for (const row of front.rows) {
+      const tr = make("tr");
+      row.forEach((text, i) => tr.append(make("td", i ? "" : "text", text)));
+      body.append(tr);
+    }
+    const thead = make("thead");
+    thead.append(head);
+    table.replaceChildren(thead, body);
+  };
+
   KD.command = function (box, lead, command) {
     box.replaceChildren();
     if (!command) return;
