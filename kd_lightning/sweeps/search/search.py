@@ -108,7 +108,7 @@ class Trials:
             str(given) if given and "://" in str(given) else str(Path(given or self.sweep_dir / JOURNAL).resolve())
         )
         name = str(options["study_name"] or self.sweep_dir.name)
-        directions = ["maximize" if objective.maximize else "minimize" for objective in self.objectives]
+        directions: list[Any] = ["maximize" if objective.maximize else "minimize" for objective in self.objectives]
         storage = optuna.storages.InMemoryStorage() if config.dry_run else storage_of(self._storage)
         self._study = optuna.create_study(
             study_name=name, storage=storage, directions=directions, load_if_exists=True, pruner=pruner

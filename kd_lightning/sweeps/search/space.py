@@ -79,32 +79,31 @@ def _distribution(override: Override) -> BaseDistribution:
     value = override.value()
     try:
         if isinstance(value, ChoiceSweep):
-            return CategoricalDistribution(list(override.sweep_iterator(transformer=Transformer.encode)))
+            return CategoricalDistribution([str(v) for v in override.sweep_iterator(transformer=Transformer.encode)])
         if isinstance(value, RangeSweep):
             return _steps(value)
         assert isinstance(value, IntervalSweep)
-        low, high, log = value.start, value.end, "log" in value.tags
+        low, high, log = _end(value.start), _end(value.end), "log" in value.tags
         if isinstance(low, int) and isinstance(high, int):
             return IntDistribution(low, high, log=log)
-        return FloatDistribution(_number(low), _number(high), log=log)
+        return FloatDistribution(low, high, log=log)
     except (ValueError, AssertionError) as error:
         raise UserError(f"command line: {override.input_line}: {' '.join(str(error).split())}") from error
 
 
 def _steps(value: RangeSweep) -> BaseDistribution:
     """As everywhere, the range's stop is no value of it."""
-    start, stop, step = value.start, value.stop, value.step
+    start, stop, step = _end(value.start), _end(value.stop), _end(value.step)
     if isinstance(start, int) and isinstance(stop, int) and isinstance(step, int):
         return IntDistribution(start, start + (stop - start - 1) // step * step, step=step)
-    low, width = _number(start), _number(step)
-    steps = math.ceil((_number(stop) - low) / width - 1e-9) - 1
-    return FloatDistribution(low, low + steps * width, step=width)
+    steps = math.ceil((stop - start) / step - 1e-9) - 1
+    return FloatDistribution(start, start + steps * step, step=step)
 
 
-def _number(value: Any) -> float:
+def _end(value: Any) -> int | float:
     if not isinstance(value, (int, float)):
         raise ValueError("the ends of an interval or a range must be numbers")
-    return float(value)
+    return value
 
 
 def _written(value: Any) -> str:
