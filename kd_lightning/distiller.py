@@ -258,7 +258,7 @@ class Distiller(pl.LightningModule):
         for i, found in metrics.items() if not self.trainer.sanity_checking else ():
             member = self.members[i]
             if member.optimization.follows_metric:
-                self._monitored[i] = found[member.task.monitor]
+                self._monitored[i] = member.followed(found)
             self._guarded(i, self.recorders[i].validated, member, self.global_step, self.current_epoch, found)
             member.measured = None
 

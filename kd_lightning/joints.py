@@ -177,9 +177,15 @@ class Task(Protocol):
     Attributes:
         name: "classification", …
         metrics: every figure that its evaluator may return; written into ``result.json``, where all readers find them.
-        monitor: the name of the student's metric that chooses the best checkpoint; it has a direction.
+        monitor: the name of the student's metric that tables are about and that chooses the best checkpoint; it has a
+            direction.
 
-    Optional: ``monitor_without_labels``, which takes its place where no validation sample has a label.
+    Optional members, looked for by name:
+        monitor_without_labels: takes the monitor's place where no validation sample has a label.
+        choosers: names of metrics with a direction, the first of which that there is a figure of chooses the best
+            checkpoint in the monitor's place: of a task whose training must not look at labels.
+        needs_labels: False: its ``loss`` does not look at the target, and learns where no sample has a label.
+        picture_samples: how many samples its picture wants to see, where ``pictures.samples`` would be too few.
     """
 
     name: str

@@ -43,7 +43,7 @@ class Member(nn.Module):
         scheduler: called with the optimizer (and ``total_steps``, ``T_max``, ``epochs`` or ``steps_per_epoch`` where its
             signature has them and they aren't given); None keeps the learning rate constant.
         scheduler_interval: "step" or "epoch": when the scheduler steps; None is "step", but for one that follows a metric
-            (ReduceLROnPlateau), which steps at the end of an epoch, with the newest validation's ``task.monitor``.
+            (ReduceLROnPlateau), which steps at the end of an epoch, with the newest validation's metric that chooses the best checkpoint.
         seed: of dropout and whatever else draws random numbers in the student's forward pass.
         gradient_clip_val: largest norm of this member's gradient; None does not clip.
         accumulate_grad_batches: batches per optimizer step.
@@ -77,6 +77,7 @@ class Member(nn.Module):
         self.student = student
         self.method = method
         self.task = task
+        self.declared = Declared.of_task(task)
         self.name = name
         self.channels_last = channels_last
         self.rng = RngStream(seed)
@@ -239,7 +240,7 @@ class Member(nn.Module):
         if separate is not None:
             for term in ("task", *self.method.active):
                 separate.part_of(term)
-        mode = Declared(self.task.metrics, self.task.monitor).monitored.mode
+        mode = self.declared.monitored.mode
         self.optimization.configure(length, mode=mode, device=device)
         return optimizer
 
@@ -251,6 +252,12 @@ class Member(nn.Module):
     @property
     def learning_rate(self) -> float:
         return float(self.optimizer.param_groups[0]["lr"])
+
+    def followed(self, figures: Mapping[str, float]) -> float:
+        """What a schedule that follows a metric is told of a validation: the figure that chooses the best checkpoint, in the
+        direction of the monitored one."""
+        chooser = self.declared.chooser(figures)
+        return chooser.sign * self.declared.monitored.sign * figures[chooser.name]
 
     def weights(self) -> dict[str, Tensor]:
         """Student's and adapters' weights and buffers by name, never the teacher's."""

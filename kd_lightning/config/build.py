@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import hydra
 import pytorch_lightning as pl
@@ -18,6 +18,7 @@ from kd_lightning.batch import Batch
 from kd_lightning.errors import UserError
 from kd_lightning.joints import DataModule, Task
 from kd_lightning.member import Member
+from kd_lightning.metrics.metric import STUDENT
 from kd_lightning.outputs import ModelOutput
 from kd_lightning.rng import RngStream
 from kd_lightning.runs.weights import load_weights_file
@@ -66,13 +67,19 @@ def build_datamodule(config: Mapping[str, Any]) -> Any:
 
 
 def build_task(config: Mapping[str, Any], data: DataModule | None = None) -> Task:
-    """The task, known to be whole; with ``data`` without labelled validation samples the metric that needs none chooses
-    the best checkpoint."""
+    """The task, known to be whole; with ``data`` without labelled validation samples the metric that needs none is
+    monitored. A checkpoint of a student alone is not chosen by what compares it with a teacher."""
     task: Task = instantiate(config["task"], "task")
     check_task(task)
+    of = {metric.name: metric.of for metric in task.metrics}
     without = getattr(task, "monitor_without_labels", None)
-    if data is not None and without is not None and config.get("teacher") and not data.labelled_in("val"):
+    known = bool(config.get("teacher")) or without is None or of[without] == STUDENT
+    if data is not None and without is not None and known and not data.labelled_in("val"):
         task.monitor = without
+    weights = (config.get("method") or {}).get("weights") or {}
+    choosers: Sequence[str] = getattr(task, "choosers", ())
+    if choosers and not any(weight for name, weight in weights.items() if name != "task"):
+        cast(Any, task).choosers = [name for name in choosers if of[name] == STUDENT]
     return task
 
 
@@ -166,7 +173,7 @@ def build_member(
         member = Member(
             student,
             method,
-            build_task(config),
+            build_task(config, datamodule),
             optimizer=build_optimizer(config["optimizer"]),
             layers=config["optimizer"].get("layers"),
             scheduler=scheduler,

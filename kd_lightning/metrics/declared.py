@@ -10,11 +10,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 from kd_lightning.metrics.metric import FIDELITY, STUDENT, TEACHER, Metric
 from kd_lightning.metrics.undeclared import guessed
+
+
+class TaskMetrics(Protocol):
+    """What is asked of a task here, see :class:`kd_lightning.joints.Task`; it may have ``choosers``."""
+
+    metrics: Sequence[Metric]
+    monitor: str
 
 
 class Declared:
@@ -25,12 +32,20 @@ class Declared:
             them, whose metrics are then guessed from their names.
         monitor: name of the one that chooses the best checkpoint.
         mode: its direction where ``metrics`` is empty: "max" or "min".
+        choosers: names of those that choose the best checkpoint in its place, the first that there is a figure of.
     """
 
-    def __init__(self, metrics: Iterable[Metric], monitor: str, mode: str = "max") -> None:
+    def __init__(
+        self, metrics: Iterable[Metric], monitor: str, mode: str = "max", choosers: Sequence[str] = ()
+    ) -> None:
         self.metrics = tuple(metrics)
-        self.monitor, self.mode = monitor, mode
+        self.monitor, self.mode, self.choosers = monitor, mode, tuple(choosers)
         self._by_name = {metric.name: metric for metric in self.metrics}
+
+    @classmethod
+    def of_task(cls, task: TaskMetrics) -> Declared:
+        """As a task tells it."""
+        return cls(task.metrics, task.monitor, choosers=getattr(task, "choosers", ()))
 
     @classmethod
     def of_result(cls, result: Mapping[str, Any]) -> Declared:
@@ -61,6 +76,10 @@ class Declared:
     def monitored(self) -> Metric:
         """The one that chooses the best checkpoint."""
         return self[self.monitor]
+
+    def chooser(self, figures: Mapping[str, float]) -> Metric:
+        """The one of an evaluator's figures that chooses the best checkpoint: the monitored one, unless the task says so."""
+        return self[next((name for name in self.choosers if name in figures), self.monitor)]
 
     def fidelity(self, names: Iterable[str]) -> list[str]:
         """Those of ``names`` (full or short) that compare student and teacher, in the order of declaration."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from kd_lightning.config.build import build_task
 from kd_lightning.errors import UserError
 from kd_lightning.joints import DataModule
 from kd_lightning.runs.spec import ALONE, RunSpec
 
 
 def without_labels(specs: Sequence[RunSpec], data: DataModule) -> dict[Path, UserError]:
-    """What to tell of the runs that learn from labels only, by run directory; none where some sample has a label."""
-    if data.labelled_in("train"):
+    """What to tell of the runs that learn from labels only, by run directory; none where some sample has a label, and
+    none of a task that needs none."""
+    if data.labelled_in("train") or not getattr(build_task(specs[0].config), "needs_labels", True):
         return {}
     return {spec.run_dir: UserError(_told(spec)) for spec in specs if _learns_from_labels_only(spec)}
 

@@ -25,7 +25,19 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DISK = frozenset((errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO))
-KEPT = ("status", "best", "best_epoch", "best_step", "best_metrics", "mark", "stale", "epoch", "step", "seconds")
+KEPT = (
+    "status",
+    "best",
+    "best_choice",
+    "best_epoch",
+    "best_step",
+    "best_metrics",
+    "mark",
+    "stale",
+    "epoch",
+    "step",
+    "seconds",
+)
 """Attributes of a recorder that a run continues with."""
 
 
@@ -55,13 +67,14 @@ class RunRecorder(Recorder):
     ) -> None:
         config = spec.config
         self.spec = spec
-        self.task, self.declared = task, Declared(task.metrics, task.monitor)
+        self.task, self.declared = task, Declared.of_task(task)
         self.monitor = task.monitor
         self.loggers = list(loggers)
         self.status = "running"
         self.error: str | None = None
         self.mistake: UserError | None = None
-        self.best: float | None = None
+        self.best: float | None = None  # the monitored metric of the best checkpoint, chosen by ``best_choice``
+        self.best_choice: float | None = None
         self.best_epoch = self.best_step = -1
         self.best_metrics: dict[str, float] = {}
         self.test_metrics: dict[str, float] = {}
@@ -124,24 +137,25 @@ class RunRecorder(Recorder):
         self._write(step, epoch, metrics)
 
     def validated(self, member: Member, step: int, epoch: int, metrics: dict[str, float]) -> None:
-        value = metrics[self.monitor]
+        value, chooser = metrics[self.monitor], self.declared.chooser(metrics)
+        choice = metrics[chooser.name]
         line = self.declared.students(metrics, "val/")
         if not self._teacher_logged:
             line |= self.declared.teachers(metrics, "teacher/val_")
             self._teacher_logged = True
         self._write(step, epoch, line)
         self._picture(step, epoch)
-        if not math.isfinite(value):
-            self.diverged(step, [f"val/{self.monitor}"])
+        if not math.isfinite(choice):
+            self.diverged(step, [f"val/{chooser.name}"])
             return
-        if self.best is None or self._gain(value, self.best) >= 0:
+        if self.best_choice is None or chooser.sign * (choice - self.best_choice) >= 0:
             # of equals the later: a small validation set saturates while training goes on
-            self.best, self.best_epoch, self.best_step = value, epoch, step
+            self.best, self.best_choice, self.best_epoch, self.best_step = value, choice, epoch, step
             self.best_metrics = dict(metrics)
             content = {"state_dict": member.measured_weights(), "epoch": epoch, "global_step": step, "metrics": metrics}
             save_checkpoint(self.spec.best_checkpoint, content | identity_of(self.spec))
-        if self.mark is None or self._gain(value, self.mark) > self._min_delta:
-            self.mark, self.stale = value, 0
+        if self.mark is None or chooser.sign * (choice - self.mark) > self._min_delta:
+            self.mark, self.stale = choice, 0
         else:
             self.stale += 1
         self.epoch, self.step = epoch + 1, step
@@ -266,9 +280,6 @@ class RunRecorder(Recorder):
         """Early stopping leaves the smallest length alone: ``trainer.min_epochs``, ``trainer.min_steps``."""
         trainer = self.spec.config.get("trainer") or {}
         return epochs >= (trainer.get("min_epochs") or 0) and steps >= (trainer.get("min_steps") or 0)
-
-    def _gain(self, value: float, over: float) -> float:
-        return self.declared.monitored.sign * (value - over)
 
     def _write(self, step: int, epoch: int, metrics: dict[str, float]) -> None:
         self._metrics_file.write(step, epoch, metrics)

@@ -71,6 +71,10 @@ def check_task(task: Task, where: str = "task") -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UserError(f"{where}: {kind}.metrics declares {', '.join(twice)} twice: each figure has a name of its own")
+    directed = {metric.name for metric in task.metrics if metric.higher_is_better is not None}
+    unknown = [name for name in getattr(task, "choosers", ()) if name not in directed]
+    if unknown:
+        raise UserError(f"{where}: {kind}.choosers names {unknown[0]!r}, which is none of its metrics with a direction")
     mine = [metric.name for metric in task.metrics if metric.of == STUDENT and metric.higher_is_better is not None]
     if task.monitor not in mine:
         raise UserError(

@@ -23,7 +23,7 @@ class Pictures:
         task: draws (:meth:`kd_lightning.joints.Task.picture`).
         data: the samples' data module: names of classes, normalisation.
         every_n_epochs: 0 draws none.
-        samples: drawn at most.
+        samples: drawn at most, if the task's ``picture_samples`` does not say more.
         temperature: at which probabilities are shown.
         name: of the run, for the warning.
     """
@@ -40,7 +40,8 @@ class Pictures:
         if not self.every_n_epochs or epoch % self.every_n_epochs or self._failed:
             return None
         try:
-            drawn = self.task.picture(first_samples(step, self.samples), self.data, self.temperature)
+            samples = max(self.samples, getattr(self.task, "picture_samples", 0))
+            drawn = self.task.picture(first_samples(step, samples), self.data, self.temperature)
             return None if drawn is None else np.asarray(drawn.convert("RGB"))
         except Exception as error:
             self._failed = True  # it would fail in every epoch
