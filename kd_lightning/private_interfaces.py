@@ -11,6 +11,8 @@ Hydra (pinned to 1.3 for these):
     (``cli/_jobs.py``).
     ``hydra._internal.config_loader_impl.ConfigLoaderImpl._apply_overrides_to_config`` and ``get_overrides_dirname``: the
     jobs of a sweep composed once for each choice of files (``cli/_compose.py``).
+    ``ConfigLoaderImpl.repository``: one more source of configurations, several methods in one
+    (``config/combined_methods.py``).
 
 Lightning:
     ``trainer.fit_loop.epoch_loop._batches_that_stepped``: the step that loggers are told, set where a run continues

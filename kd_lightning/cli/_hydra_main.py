@@ -32,6 +32,7 @@ from kd_lightning.cli._error_line import report_error
 from kd_lightning.cli._jobs import Check, TaskFunction, run_single, run_sweep
 from kd_lightning.cli._rerun import register, saved_run, taken_out
 from kd_lightning.cli._unread import unread
+from kd_lightning.config.combined_methods import CombinedMethods, as_names
 from kd_lightning.config.explain import leaf_keys, unknown_option
 from kd_lightning.config.keys import outer_key
 from kd_lightning.errors import UserError
@@ -72,7 +73,7 @@ def run_hydra(
         parser = get_args_parser()
         parser.error = _refuse  # type: ignore[method-assign]  # argparse would print all options first
         args = parser.parse_intermixed_args(arguments)  # overrides before and after -m
-        args.overrides = [_opened(_named(override, args.overrides)) for override in args.overrides]
+        args.overrides = [as_names(_opened(_named(override, args.overrides))) for override in args.overrides]
         saved, args.overrides = taken_out(args.overrides)
         if saved is None and (saved := saved_run(args.config_path)) is not None:
             args.config_path = None
@@ -129,7 +130,9 @@ def _create(config_name: str, args: argparse.Namespace) -> Hydra:
             raise UserError(f"--config-dir {args.config_dir}: no such directory")
         # Before ours: a user's file takes the place of a shipped one of the same name.
         search_path.prepend(provider="command-line", path=f"file://{own}", anchor=SearchPathQuery(provider="main"))
-    return Hydra.create_main_hydra2(task_name=f"kd-{config_name}", config_search_path=search_path)
+    hydra = Hydra.create_main_hydra2(task_name=f"kd-{config_name}", config_search_path=search_path)
+    CombinedMethods(hydra.config_loader).install()
+    return hydra
 
 
 def _dispatch(

@@ -113,6 +113,8 @@ def _refuse_other_directory(cfg: DictConfig) -> None:
 def _compose(hydra: Hydra, config_name: str, overrides: list[str], mode: RunMode, log: bool = False) -> DictConfig:
     try:
         return hydra.compose_config(config_name, overrides, mode, with_log_configuration=log)
+    except UserError:
+        raise
     except ValueError as error:  # some of Hydra's complaints are no HydraException
         raise ConfigCompositionException(str(error)) from error
 

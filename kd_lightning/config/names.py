@@ -12,7 +12,7 @@ A mapping is its values: ``method.weights={kd:0.5,task:0.1}`` gives ``kd0.50_tas
 of the weight: ``method.weights.kd.to=8`` gives ``kd.to8.00``.
 
 Rules that make it unambiguous: ``_`` in a text becomes ``-``; a text with any other character than letters, digits,
-``.`` and single ``_`` carries a hash of itself, and so does a quoted one that would be a number without its quotes;
+``.`` and single ``_`` (and ``+`` before a word, as in ``kd+rkd``) carries a hash of itself, and so does a quoted one that would be a number without its quotes;
 numbers keep every digit, and a whole one written with a point (``1.0``) its point where it may mean something else.
 Rules that make it sort: a fixed number of digits before and after the point for the usual keys, and one ``_`` for each
 digit more (``s9`` < ``s_10``, as ``_`` follows the digits). Should two jobs get one name all the same, the launcher
@@ -51,7 +51,7 @@ _WEIGHTS = "method.weights."
 _WEIGHT = (1, 2)  # method.weights.<term>
 _INTEGER = (3, 0)  # any other key
 _REAL = (1, 4)
-_PLAIN_TEXT = re.compile(r"[A-Za-z0-9.]+(_[A-Za-z0-9.]+)*\Z")
+_PLAIN_TEXT = re.compile(r"[A-Za-z0-9.]+(_[A-Za-z0-9.]+)*(\+[A-Za-z][A-Za-z0-9.]*(_[A-Za-z0-9.]+)*)*\Z")
 
 
 def run_name(overrides: Sequence[str], swept: Iterable[str] | None = None) -> str:
