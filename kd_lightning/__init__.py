@@ -10,6 +10,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kd_lightning.api.distill import distill
+    from kd_lightning.api.sweep import sweep
     from kd_lightning.batch import Batch
     from kd_lightning.data.loader.threaded_loader import ThreadedLoader
     from kd_lightning.distiller import Distiller
@@ -33,8 +35,10 @@ __all__ = [
     "Taps",
     "ThreadedLoader",
     "__version__",
+    "distill",
     "export_run",
     "open_run",
+    "sweep",
 ]
 
 _HOMES = {
@@ -46,8 +50,10 @@ _HOMES = {
     "ModelOutput": "outputs",
     "Taps": "taps",
     "ThreadedLoader": "data.loader.threaded_loader",
+    "distill": "api.distill",
     "export_run": "export.export_run",
     "open_run": "running.open_run",
+    "sweep": "api.sweep",
 }
 
 

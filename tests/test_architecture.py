@@ -46,6 +46,7 @@ ROOMS = (
     "export",  # opens a finished run
     "sweeps",
     "cli",
+    "api",  # the same from Python
     "hydra_plugins",
 )
 """From the bottom to the top: a room imports from itself and from those before it."""

@@ -43,7 +43,7 @@ def report_error(error: BaseException, known: Known) -> int:
     if isinstance(error, RunsFailed):
         print(f"error: {one_line(str(error))}", file=sys.stderr)
         return 1
-    line = _user_line(error, known)
+    line = user_line(error, known)
     if line is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
         traceback.print_exception(type(error), error, error.__traceback__)
     if line is not None:
@@ -52,7 +52,8 @@ def report_error(error: BaseException, known: Known) -> int:
     return 1
 
 
-def _user_line(error: BaseException, known: Known) -> str | None:
+def user_line(error: BaseException, known: Known) -> str | None:
+    """What is wrong and what to do, where that is the user's to mend; else None."""
     if isinstance(error, UserError):
         return one_line(str(error))
     if isinstance(error, InstantiationException):  # also a constructor's own ValueError, which names the value

@@ -86,7 +86,7 @@ def run_hydra(
     except SystemExit as error:  # argparse, and a completion or job that calls sys.exit
         return error.code if isinstance(error.code, int) else int(error.code is not None)
     except BaseException as error:
-        return report_error(error, lambda: _known(hydra, config_name, args.overrides if args is not None else []))
+        return report_error(error, lambda: known_names(hydra, config_name, args.overrides if args is not None else []))
     finally:
         GlobalHydra.instance().clear()
 
@@ -170,7 +170,7 @@ def _dispatch(
     return 0
 
 
-def _known(hydra: Hydra | None, config_name: str, overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+def known_names(hydra: Hydra | None, config_name: str, overrides: Sequence[str]) -> tuple[list[str], list[str]]:
     """Keys of the configuration as it would be without value overrides, and the groups, for suggestions."""
     if hydra is None:
         return [], []

@@ -10,11 +10,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from kd_lightning.cli._hydra_main import run_hydra
 from kd_lightning.cli._streams import steady
+
+if TYPE_CHECKING:
+    from kd_lightning.runs.result_file import Result
+    from kd_lightning.runs.spec import RunSpec
 
 
 @steady
@@ -37,8 +42,23 @@ def train(cfg: DictConfig) -> float | None:
     from kd_lightning.terminal.quiet import quiet
 
     quiet()
-    from dataclasses import replace
     from pathlib import Path
+
+    from kd_lightning.terminal.present import say_run
+
+    spec, result = computed(cfg)
+    say_run(result, spec.run_dir, Path(cfg.paths.output_dir))
+    return result["metrics"].get("best/val_" + result["monitor"]["metric"])
+
+
+def computed(cfg: DictConfig) -> tuple[RunSpec, Result]:
+    """The run of one job and its result, computed where it is not there yet.
+
+    Raises:
+        NothingRun: the start was only to say what it would do.
+        RunInterrupted, RunsFailed: it did not finish.
+    """
+    from dataclasses import replace
 
     from hydra.core.hydra_config import HydraConfig
 
@@ -48,7 +68,7 @@ def train(cfg: DictConfig) -> float | None:
     from kd_lightning.running.baselines import with_baselines
     from kd_lightning.running.execute import execute
     from kd_lightning.sweeps.from_hydra import spec_from_hydra
-    from kd_lightning.terminal.present import say_run, shown
+    from kd_lightning.terminal.present import shown
 
     spec = spec_from_hydra(cfg)
     spec = replace(spec, files=hydra_files(cfg, HydraConfig.instance().cfg))
@@ -63,8 +83,7 @@ def train(cfg: DictConfig) -> float | None:
         raise RunInterrupted(f"interrupted; continue with the same command and run_dir={shown(spec.run_dir)}")
     if result["status"] != "finished":
         raise RunsFailed(f"{result['name']} {result['status']}: {result['error']}")
-    say_run(result, spec.run_dir, Path(cfg.paths.output_dir))
-    return result["metrics"].get("best/val_" + result["monitor"]["metric"])
+    return spec, result
 
 
 if __name__ == "__main__":

@@ -26,6 +26,8 @@ from typing import Any
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 _STANDARD = tuple(Path(sysconfig.get_paths()[name]).resolve() for name in ("stdlib", "platstdlib"))
 _OURS = Path(__file__).resolve().parents[1]
+GIVEN = "kd_lightning.config.given."
+"""Targets that stand for objects handed over in Python; their ``path`` says where the object's class is written."""
 
 
 def source_fingerprint(targets: Iterable[str | Callable[..., Any]]) -> dict[str, str]:
@@ -59,8 +61,11 @@ def targets_of(node: Any) -> Iterator[str]:
         target = node.get("_target_")
         if isinstance(target, str):
             yield target
-            if target.startswith("hydra.utils.get_") and isinstance(node.get("path"), str):
-                yield node["path"]
+            path = node.get("path")
+            if target.startswith("hydra.utils.get_") and isinstance(path, str):
+                yield path
+            elif target.startswith(GIVEN) and isinstance(path, str) and not path.startswith("__main__."):
+                yield path  # a script or notebook is more than its classes: their own code is in the node's digest
         for value in node.values():
             yield from targets_of(value)
     elif isinstance(node, (list, tuple)):

@@ -114,7 +114,7 @@ class OpenRun:
         return answers(self.student, inputs, self._example, self.preprocessing, batch_size, probabilities=classes)
 
 
-def open_run(run_dir: Path | str) -> OpenRun:
+def open_run(run_dir: Path | str, student: nn.Module | None = None) -> OpenRun:
     """Open a finished run.
 
     ::
@@ -126,6 +126,8 @@ def open_run(run_dir: Path | str) -> OpenRun:
 
     Args:
         run_dir: directory of a finished run (or its ``result.json``); "latest": the newest run in ``outputs``.
+        student: a module of the same layers, which gets the run's weights; None: made as the run's configuration says.
+            A student that was given to ``kd.distill`` as an object is known to the process that did so only.
 
     Raises:
         UserError: the run is not there, not finished, its checkpoint is missing or damaged, its model's code is not found or not
@@ -141,10 +143,11 @@ def open_run(run_dir: Path | str) -> OpenRun:
     data = result.get("data") or {}
     sizes = data.get("sizes") or {}
     weights = model_weights(load_checkpoint(spec.best_checkpoint, "run_dir"))
-    _find_code(spec.config["student"], run_dir)
-    if "source" in result:
-        _same_code(spec, run_dir)
-    student = build_sized_model(spec.config["student"], sizes, f"{run_dir}: student")
+    if student is None:
+        _find_code(spec.config["student"], run_dir)
+        if "source" in result:
+            _same_code(spec, run_dir)
+        student = build_sized_model(spec.config["student"], sizes, f"{run_dir}: student")
     load_weights(student, weights, f"run_dir={spec.best_checkpoint}")
     return OpenRun(
         spec,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import shlex
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -18,6 +17,7 @@ from kd_lightning.config.replicates import seeds_of
 from kd_lightning.errors import NothingRun, UserError
 from kd_lightning.runs.atomic import write_atomically
 from kd_lightning.runs.directory import held
+from kd_lightning.runs.invoked import invocation
 from kd_lightning.runs.spec import RunSpec
 
 SWEEP_FILES = ("sweep.json", "multirun.yaml")
@@ -38,7 +38,7 @@ def write_sweep_file(
         runs[spec.name] = {**entry, "role": spec.role, "setting": spec.setting, "seeds": seeds}
     content: dict[str, Any] = {
         "format": 1,
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join(invocation()),
         "started": old.get("started") or datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "swept": sorted({*old.get("swept", []), *swept}),
         "runs": list(runs.values()),

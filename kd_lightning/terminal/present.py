@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kd_lightning.runs.invoked import invocation
 from kd_lightning.runs.result_file import ENDS
 from kd_lightning.runs.spec import ALONE, RunSpec
 from kd_lightning.terminal.progress import SteadyConsole
@@ -43,8 +43,8 @@ def say_sweep(sweep_dir: Path, specs: Sequence[RunSpec], results: Sequence[dict[
 
 def rerun_command(sweep_dir: Path) -> str:
     """The command line that started the sweep, with its directory given."""
-    words = [w for w in sys.argv[1:] if not w.startswith("sweep_dir=")]
-    return shlex.join([Path(sys.argv[0]).name, *words, f"sweep_dir={shown(sweep_dir)}"])
+    words = [word for word in invocation() if not word.startswith("sweep_dir=")]
+    return shlex.join([*words, f"sweep_dir={shown(sweep_dir)}"])
 
 
 def tensorboard_command(directory: Path) -> str:
