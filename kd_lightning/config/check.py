@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -266,6 +267,9 @@ class _Checker:
         start = self.config.get("init_from")
         if start is not None and not checkpoint_in(start).is_file():
             self.fail("init_from", f"no checkpoint there: {checkpoint_in(start)}")
+        earlier = self.config.get("continue_from")
+        if earlier is not None and not Path(earlier).is_dir():
+            self.fail("continue_from", f"no such directory: {earlier}: give a finished run's")
 
 
 def _all_keys(node: Any, prefix: str = "") -> list[str]:

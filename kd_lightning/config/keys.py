@@ -80,6 +80,12 @@ KEYS: dict[str, Key] = {
         "the student starts from these weights: a run's directory or a file; null: none",
         own=True,
     ),
+    "continue_from": Key(
+        Rule("text", null=True),
+        "a finished run, or sweep, that differs in its length only: go on where it ended; null: from the start",
+        RUNNING,
+        own=True,
+    ),
     "optimizer.layers": Key(
         Rule("mapping"),
         "layers by name with settings of their own: `{stem: {frozen: true}, head: {lr: 0.01}}`",

@@ -29,9 +29,10 @@ from kd_lightning.joints import Clock, Teacher
 from kd_lightning.member import Member
 from kd_lightning.outputs import ModelOutput, unused_heads
 from kd_lightning.rng import RngStream
+from kd_lightning.running.continuation import refuse_length_in_method, watched
+from kd_lightning.running.trial_batch import described, moved, repeated
 from kd_lightning.runs.spec import TEACHER, RunSpec
 from kd_lightning.schedules.learning_rate import RunLength
-from kd_lightning.structure import mapped
 from kd_lightning.teachers.example import example_answer
 from kd_lightning.trainer_facts import answers_evaluation, teacher_module
 
@@ -128,7 +129,9 @@ def _problem(spec: RunSpec, datamodule: Any, example: Batch, many: Batch, teache
         batch, answer = moved(many, device), moved(teacher.many, device)
         member.to(device).train()
         with _told(f"{student}: a training step", batch, student), torch.enable_grad():
-            _train_step(member, batch, answer, device, student)
+            clock = watched(CLOCK)
+            _train_step(member, batch, answer, device, student, clock)
+            refuse_length_in_method(spec, clock)
         with _told("task: its evaluator", batch, student):
             _evaluate(member, batch, answer if teacher.compared else None)
     except UserError as error:
@@ -136,7 +139,9 @@ def _problem(spec: RunSpec, datamodule: Any, example: Batch, many: Batch, teache
     return None
 
 
-def _train_step(member: Member, batch: Batch, answer: ModelOutput | None, device: torch.device, student: str) -> None:
+def _train_step(
+    member: Member, batch: Batch, answer: ModelOutput | None, device: torch.device, student: str, clock: Clock
+) -> None:
     optimizer = member.configure(RunLength(total_steps=100, steps_per_epoch=10), device=device)
     batch = batch._replace(also=batch.also or (batch,))
     views = [answer for _ in batch.also] if member.method.wants_views else None
@@ -147,7 +152,7 @@ def _train_step(member: Member, batch: Batch, answer: ModelOutput | None, device
     ]
     heads: list[str] = []
     hooks.append(member.student.register_forward_hook(lambda _, __, output: heads.extend(unused_heads(output))))
-    total, _ = member.loss(batch, answer, CLOCK, views)
+    total, _ = member.loss(batch, answer, clock, views)
     for hook in hooks:
         hook.remove()
     if not total.requires_grad:
@@ -211,7 +216,7 @@ def _told(what: str, batch: Batch, student: str = "student") -> Iterator[None]:
         whose = _culprit(error.__traceback__, student) or what
         text = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(
-            f"{whose} fails on one batch (inputs {_described(batch.inputs)}, target {_described(batch.target)}): "
+            f"{whose} fails on one batch (inputs {described(batch.inputs)}, target {described(batch.target)}): "
             f"{text[:300]}{whole_number_hint(batch.inputs)} (HYDRA_FULL_ERROR=1 shows where)"
         ) from error
 
@@ -229,31 +234,3 @@ def _culprit(traceback: TracebackType | None, student: str) -> str | None:
         found = parts.get(id(local.get("self")), found)
         traceback = traceback.tb_next
     return found
-
-
-def _described(value: Any) -> str:
-    if isinstance(value, Tensor):
-        return f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {_described(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, (list, tuple)):
-        return f"{type(value).__name__} of {', '.join(_described(item) for item in value[:3])}"
-    return type(value).__name__
-
-
-def repeated(example: Batch, samples: int) -> Batch:
-    """A training batch of the example's samples, over and over."""
-    count = example.size
-    rows = torch.arange(max(samples, count)) % count
-
-    def take(value: Any) -> Any:
-        if isinstance(value, list) and value and isinstance(value[0], str):  # texts, one a sample
-            return [value[row] for row in rows.tolist()]
-        return value[rows] if isinstance(value, Tensor) and value.dim() else value
-
-    return mapped(example, take)._replace(view=0, split="train")
-
-
-def moved(value: Any, device: torch.device) -> Any:
-    """The value with all its tensors on a device."""
-    return mapped(value, lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf)

@@ -48,11 +48,12 @@ def execute(
     for spec in {spec.run_dir: spec for spec in specs}.values():  # a value that was swept twice is one run
         done = ended_result(spec)
         if done is None:
-            refuse_other_run(spec)
             todo.append(spec)
         else:
             keep(spec, done)
             results[spec.run_dir] = done
+    for spec in sorted(todo, key=lambda spec: len(spec.run_dir.parts)):  # a run before the student alone within it
+        refuse_other_run(spec)
     link_baselines(specs, results)
     wanted = specs[0].config.get("failures") or {}
     retries, stop = int(wanted.get("retries") or 0), bool(wanted.get("stop"))

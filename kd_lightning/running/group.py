@@ -16,6 +16,8 @@ from kd_lightning.distiller import Distiller
 from kd_lightning.errors import RunInterrupted
 from kd_lightning.joints import Teacher
 from kd_lightning.member import Member
+from kd_lightning.running.continuation import begin_where_another_ended
+from kd_lightning.running.not_finite import inputs_not_finite
 from kd_lightning.runs.checkpoint import load_checkpoint
 from kd_lightning.runs.interrupt import graceful, keyboard_interrupt_kept
 from kd_lightning.runs.latency import teacher_latency_ms
@@ -105,6 +107,7 @@ class Group:
                 member = build_member(
                     spec.config, self.datamodule, example, teacher_output, spec.name, teacher_module(self.teacher)
                 )
+                begin_where_another_ended(spec)
                 standing = recorder.resume(member)
                 self._start_loggers(recorder, standing)
             except Exception as error:
@@ -172,6 +175,10 @@ class Group:
         )
         if distiller.active:
             self._fit(trainer, distiller, standing)
+        for recorder in recorders:
+            if recorder.status == "diverged":
+                accumulated = int(self.config["trainer"].get("accumulate_grad_batches") or 1)
+                recorder.explain(inputs_not_finite(self.datamodule, recorder.step * accumulated))
         for recorder in recorders:
             recorder.finish()
         self._verify_teacher()

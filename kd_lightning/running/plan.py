@@ -12,10 +12,9 @@ from torch import Tensor
 
 from kd_lightning.config.build import build_datamodule, build_member
 from kd_lightning.running.accelerator import require_accelerator
+from kd_lightning.running.continuation import cannot_continue
 from kd_lightning.running.dry_pass import (
     CLOCK,
-    moved,
-    repeated,
     training_device,
     try_students,
     untouched_randomness,
@@ -23,6 +22,7 @@ from kd_lightning.running.dry_pass import (
 from kd_lightning.running.grouping import grouped
 from kd_lightning.running.present_state import finished_result, refuse_other_run
 from kd_lightning.running.shared import require_one_device, teacher_layers
+from kd_lightning.running.trial_batch import moved, repeated
 from kd_lightning.runs.spec import RunSpec
 from kd_lightning.schedules.learning_rate import RunLength
 from kd_lightning.teachers.registry import obtain_teacher
@@ -89,7 +89,7 @@ def _trainings(group: Sequence[RunSpec]) -> list[Training]:
             needs_logits=reads_logits([spec.config["method"] for spec in group]),
             trial=True,
         )
-        for problem in try_students(group, datamodule, teacher).values():
+        for problem in (cannot_continue(group) | try_students(group, datamodule, teacher)).values():
             raise problem
         named = [(f"teacher {spec.name}", spec) for spec in to_train] + [(spec.name, spec) for spec in group]
         return [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from kd_lightning.errors import DirectoryTaken, UserError
+from kd_lightning.running.continuation import differing
 from kd_lightning.runs.checkpoint import load_checkpoint
 from kd_lightning.runs.code_change import Stored, changed_code, is_same, restamped, why_other
 from kd_lightning.runs.result_file import ENDS, Result, read_result, write_where_possible
@@ -66,9 +67,16 @@ def other_run_in(spec: RunSpec) -> Stored | None:
     return None if found is None or is_same(found, spec) else found
 
 
+def _ways_on(other: Stored, spec: RunSpec) -> str:
+    from_weights = f"init_from={spec.run_dir} there starts from its weights"
+    if "config" in other and not differing(other["config"], spec.config):
+        return f" (continue_from={spec.run_dir} there goes on where it ended, {from_weights})"
+    return f" ({from_weights})"
+
+
 def refuse_other_run(spec: RunSpec) -> None:
     """Raise DirectoryTaken rather than mix two runs in one directory."""
     other = other_run_in(spec)
     if other is not None:
-        way = "" if changed_code(other, spec) else f" (init_from={spec.run_dir} there starts from its weights)"
+        way = "" if changed_code(other, spec) else _ways_on(other, spec)
         raise DirectoryTaken(f"run_dir={spec.run_dir}: {why_other(other, spec)}{way}")

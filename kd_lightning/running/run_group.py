@@ -20,6 +20,7 @@ from kd_lightning.config.build import build_datamodule
 from kd_lightning.errors import RunInterrupted, UserError
 from kd_lightning.joints import Teacher
 from kd_lightning.running.accelerator import require_accelerator
+from kd_lightning.running.continuation import cannot_continue
 from kd_lightning.running.dry_pass import try_students
 from kd_lightning.running.group import Group
 from kd_lightning.running.labels_needed import without_labels
@@ -94,8 +95,9 @@ def _trained(specs: Sequence[RunSpec], files: LogFiles, display: Display | None)
         nonlocal begun
         if not begun:
             problems.update(try_students(specs, datamodule, teacher) | without_labels(specs, datamodule))
+            problems.update(cannot_continue(specs))
             if nothing_is_left(specs, problems):
-                raise next(iter(problems.values()))
+                raise problems[min(problems, key=lambda path: len(path.parts))]  # a run before the one within it
             begin(specs, files)
             begun = True
 

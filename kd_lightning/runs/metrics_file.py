@@ -16,6 +16,8 @@ from typing import Any
 from kd_lightning.errors import UserError
 from kd_lightning.runs.atomic import write_atomically
 
+METRICS_FILE = "metrics.jsonl"
+
 
 class MetricsFile:
     """Appends metrics to a file; each line is handed to the operating system at once, so that SIGKILL loses none.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import math
 import time
@@ -15,8 +14,9 @@ from kd_lightning.metrics.declared import Declared
 from kd_lightning.recorder import Recorder
 from kd_lightning.runs.checkpoint import first_line, load_checkpoint, save_checkpoint
 from kd_lightning.runs.code_change import identity_of, is_same, why_other
+from kd_lightning.runs.disk_errors import disk_error
 from kd_lightning.runs.loggers import log_end
-from kd_lightning.runs.metrics_file import MetricsFile
+from kd_lightning.runs.metrics_file import METRICS_FILE, MetricsFile
 from kd_lightning.runs.spec import TEACHER, Progress, RunSpec
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DISK = frozenset((errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO))
 KEPT = (
     "status",
     "best",
@@ -91,7 +90,7 @@ class RunRecorder(Recorder):
         self._draw = draw
         self._report = report or (lambda name, **what: None)
         self._judge = judge
-        self._metrics_file = MetricsFile(spec.run_dir / "metrics.jsonl")
+        self._metrics_file = MetricsFile(spec.run_dir / METRICS_FILE)
         self._seen: Step | None = None
         self._teacher_logged = False
         self._since = time.monotonic()
@@ -201,10 +200,14 @@ class RunRecorder(Recorder):
 
     def diverged(self, step: int, terms: list[str]) -> None:
         kept = f"; {self.spec.last_checkpoint} holds the state before" if self.spec.last_checkpoint.exists() else ""
-        where = "teacher.train.optimizer.lr" if self.spec.role == TEACHER else "optimizer.lr"
-        advice = f"lower {where} or the term's weight"
-        self._end("diverged", f"not finite since step {step}: {', '.join(terms)}{kept}; {advice}")
+        self._end("diverged", f"not finite since step {step}: {', '.join(terms)}{kept}")
         log.error("%s diverged: %s", self.spec.name, self.error)
+        self.step = step
+
+    def explain(self, cause: str | None) -> None:
+        """Complete what is said of a run that diverged: the cause, or what helps where it is not known."""
+        where = "teacher.train.optimizer.lr" if self.spec.role == TEACHER else "optimizer.lr"
+        self.error = f"{self.error}; {cause or f'lower {where} or the weight of the term'}"
 
     def failed(self, error: Exception) -> None:
         disk = disk_error(error)
@@ -292,12 +295,3 @@ class RunRecorder(Recorder):
             add_image = getattr(logger.experiment, "add_image", None)
             if add_image is not None:
                 add_image("val/samples", picture, step, dataformats="HWC")
-
-
-def disk_error(error: BaseException | None) -> OSError | None:
-    """The operating system's error that an error was made of, if it is one of files and disks."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in DISK:
-            return error
-        error = error.__cause__ or error.__context__
-    return None

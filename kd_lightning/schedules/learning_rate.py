@@ -48,15 +48,9 @@ def make_scheduler(
     """
     if factory is None:
         return None
-    given = factory.keywords if isinstance(factory, functools.partial) else {}
+    given = _given(factory)
     accepted = inspect.signature(factory).parameters
-    wanted = {
-        name
-        for name in ("total_steps", "T_max", "epochs", "steps_per_epoch")
-        if name in accepted and given.get(name) is None
-    }
-    if "total_steps" in wanted:  # OneCycleLR takes either the total or its two factors
-        wanted = {"total_steps"}
+    wanted = _wanted_lengths(factory)
     added = _lengths(length, interval, _name(factory), wanted)
     if _class(factory) is ReduceLROnPlateau and "mode" not in given:
         added["mode"] = mode
@@ -68,6 +62,28 @@ def make_scheduler(
         if isinstance(given.get(name), (int, float)) and any(ratio != 1 for ratio in ratios):
             added[name] = [given[name] * ratio for ratio in ratios]
     return factory(optimizer, **added)
+
+
+def spans_run(factory: Callable[..., Any]) -> bool:
+    """Whether a schedule is another one where the run is longer."""
+    return bool(_wanted_lengths(factory) - {"steps_per_epoch"})
+
+
+def _given(factory: Callable[..., Any]) -> dict[str, Any]:
+    return factory.keywords if isinstance(factory, functools.partial) else {}
+
+
+def _wanted_lengths(factory: Callable[..., Any]) -> set[str]:
+    """Lengths that a schedule's signature has and that are not given."""
+    given, accepted = _given(factory), inspect.signature(factory).parameters
+    wanted = {
+        name
+        for name in ("total_steps", "T_max", "epochs", "steps_per_epoch")
+        if name in accepted and given.get(name) is None
+    }
+    return (
+        {"total_steps"} if "total_steps" in wanted else wanted
+    )  # OneCycleLR takes either the total or its two factors
 
 
 def wants_metric(scheduler: Any) -> bool:

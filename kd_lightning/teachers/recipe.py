@@ -99,7 +99,7 @@ def own_run(config: Mapping[str, Any], sizes: Mapping[str, int], where: str = "t
     own["pictures"] = {"every_n_epochs": 0, "samples": 0}
     own["channels_last"] = bool(teacher.get("channels_last"))
     own["compile"] = False
-    own["init_from"] = None
+    own["init_from"] = own["continue_from"] = None
     return own
 
 

@@ -111,6 +111,7 @@ OWN = frozenset(
         "scheduler.interval",
         "optimizer.layers",
         "init_from",
+        "continue_from",
         "pictures.every_n_epochs",
         "pictures.samples",
         "paths",

@@ -20,7 +20,7 @@ from kd_lightning.member import Member
 from kd_lightning.method import Method
 from kd_lightning.metrics.metric import Metric
 from kd_lightning.outputs import ModelOutput
-from kd_lightning.running.dry_pass import _train_step, untouched_randomness
+from kd_lightning.running.dry_pass import CLOCK, _train_step, untouched_randomness
 
 TINY = (
     "data.num_threads=1", "data.train_size=64", "data.labelled=null", "data.batch_size=32",
@@ -206,7 +206,7 @@ def test_a_term_that_cannot_teach_is_told(caplog):
     method = Method({"kd": SoftTargetLoss(4.0), "mse": LogitsMSELoss()}, {"task": 0.5, "kd": 0.5, "mse": 1.0})
     member = Member(nn.Linear(4, 1), method, Squared(), optimizer=lambda p: torch.optim.SGD(p, lr=0.1))
     batch = Batch(torch.randn(8, 4), torch.randn(8), torch.arange(8))
-    _train_step(member, batch, ModelOutput(torch.randn(8, 1)), torch.device("cpu"), "student")
+    _train_step(member, batch, ModelOutput(torch.randn(8, 1)), torch.device("cpu"), "student", CLOCK)
     assert len(caplog.messages) == 1
     assert caplog.messages[0].startswith("WARNING: method.terms.kd gives the student no gradient: the softmax of one")
 
