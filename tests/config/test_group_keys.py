@@ -17,6 +17,7 @@ from kd_lightning.runs.spec import RunSpec
 OWN = {
     "baseline",
     "compile",
+    "continue_from",
     "dry_run",
     "early_stopping",
     "failures",

@@ -129,6 +129,7 @@ NOT_DECIDING = frozenset(
         "dry_run",
         "baseline",
         "accept_code",
+        "continue_from",
         "max_fused",
         "launcher",
         "checkpoint.every_n_steps",
