@@ -139,6 +139,7 @@ def test_a_divergence_names_step_term_and_the_checkpoint_before(tmp_path):
     kept = recorder(tmp_path)
     validate(kept, member(), [0.5])
     kept.diverged(3, ["loss_kd"])
+    kept.explain(None)
     assert kept.status == "diverged"
     for part in ("step 3", "loss_kd", str(tmp_path / "checkpoints" / "last.ckpt"), "optimizer.lr"):
         assert part in kept.error
