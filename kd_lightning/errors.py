@@ -21,3 +21,7 @@ class RunsFailed(Exception):
 
 class NothingRun(Exception):
     """A start that was only to say what it would do has said it. Exit code 0, and nothing is left of it."""
+
+
+class Submitted(Exception):
+    """Runs were handed to a cluster, which goes on without this process. Exit code 0."""

@@ -15,7 +15,7 @@ from hydra.errors import InstantiationException
 
 from kd_lightning.cli._jobs import run_job
 from kd_lightning.config.explain import explain, is_config_error, one_line
-from kd_lightning.errors import NothingRun, RunInterrupted, RunsFailed, UserError
+from kd_lightning.errors import NothingRun, RunInterrupted, RunsFailed, Submitted, UserError
 
 Known = Callable[[], "tuple[list[str], list[str]]"]
 
@@ -35,7 +35,7 @@ def report_error(error: BaseException, known: Known) -> int:
     if isinstance(error, BrokenPipeError) and not _in_job(error):  # kd-train --help | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    if isinstance(error, NothingRun):
+    if isinstance(error, (NothingRun, Submitted)):
         return 0
     if isinstance(error, RunInterrupted):
         print(one_line(str(error)) or "interrupted", file=sys.stderr)

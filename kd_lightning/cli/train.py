@@ -62,7 +62,7 @@ def computed(cfg: DictConfig) -> tuple[RunSpec, Result]:
 
     from hydra.core.hydra_config import HydraConfig
 
-    from kd_lightning.config.build import instantiate
+    from kd_lightning.config.build import build_executor
     from kd_lightning.config.hydra_files import hydra_files
     from kd_lightning.errors import NothingRun, RunInterrupted, RunsFailed
     from kd_lightning.running.baselines import with_baselines
@@ -72,7 +72,7 @@ def computed(cfg: DictConfig) -> tuple[RunSpec, Result]:
 
     spec = spec_from_hydra(cfg)
     spec = replace(spec, files=hydra_files(cfg, HydraConfig.instance().cfg))
-    executor = instantiate(cfg.launcher, "launcher")
+    executor = build_executor(cfg.launcher, spec.run_dir)
     if cfg.dry_run:
         from kd_lightning.running.plan import say_plan
 

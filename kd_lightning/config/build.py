@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import hydra
@@ -15,8 +16,10 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from kd_lightning.batch import Batch
+from kd_lightning.config.annotations import parameters_of
+from kd_lightning.config.targets import import_target
 from kd_lightning.errors import UserError
-from kd_lightning.joints import DataModule, Task
+from kd_lightning.joints import DataModule, Executor, Task
 from kd_lightning.member import Member
 from kd_lightning.metrics.metric import STUDENT
 from kd_lightning.outputs import ModelOutput
@@ -40,6 +43,14 @@ def instantiate(node: Mapping[str, Any], where: str, **given: Any) -> Any:
             raise cause from error
         text = " ".join(str(cause or error).split())
         raise UserError(f"{where}: {node.get('_target_')} could not be made: {text[:300]}") from error
+
+
+def build_executor(node: Mapping[str, Any], directory: Path) -> Executor:
+    """The executor that ``launcher`` names; where its signature has a ``directory``, it is the sweep's, or the run's."""
+    parameters, _ = parameters_of(import_target(str(node["_target_"]))) or ({}, True)
+    given = {"directory": str(directory)} if "directory" in parameters else {}
+    executor: Executor = instantiate(node, "launcher", **given)
+    return executor
 
 
 def without_auto(method: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from kd_lightning.config.build import build_task
 from kd_lightning.errors import DirectoryTaken, UserError
 from kd_lightning.metrics.declared import Declared
-from kd_lightning.running.present_state import finished_result, other_run_in
+from kd_lightning.running.present_state import ended_result, other_run_in
 from kd_lightning.runs.result_content import which_run
 from kd_lightning.runs.result_file import Result, write_where_possible
 from kd_lightning.runs.spec import RunSpec
@@ -40,7 +40,7 @@ def failed_result(spec: RunSpec, error: Exception) -> Result:
 def tell_failed(specs: Sequence[RunSpec], error: Exception) -> None:
     """Write of each run that is not finished why it was not computed; a directory of another run is left alone."""
     for spec in specs:
-        if not isinstance(error, DirectoryTaken) and finished_result(spec) is None and other_run_in(spec) is None:
+        if not isinstance(error, DirectoryTaken) and ended_result(spec) is None and other_run_in(spec) is None:
             failed_result(spec, error)
 
 

@@ -61,6 +61,11 @@ def time_is_over() -> bool:
     return bool(received) and received[0] in SIGNALS[2:]
 
 
+def told_to_leave() -> bool:
+    """Whether a signal ended this process without anybody wanting an end of what it started (a machine shuts down)."""
+    return bool(received) and received[0] != signal.SIGINT
+
+
 @contextlib.contextmanager
 def keyboard_interrupt_kept() -> Iterator[None]:
     """Lightning makes an ordinary exit of a KeyboardInterrupt; we want to hear of it."""

@@ -14,9 +14,9 @@ from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from kd_lightning.config.build import instantiate
+from kd_lightning.config.build import build_executor
 from kd_lightning.config.hydra_files import hydra_files
-from kd_lightning.errors import NothingRun, RunInterrupted, RunsFailed
+from kd_lightning.errors import NothingRun, RunInterrupted, RunsFailed, UserError
 from kd_lightning.running.baselines import with_baselines
 from kd_lightning.running.execute import execute
 from kd_lightning.running.plan import say_plan
@@ -58,7 +58,7 @@ def launch(
     batch = compute(context, config, job_overrides, initial_job_idx)
     finish(Path(str(config.hydra.sweep.dir)).resolve(), batch)
     left = [result["name"] for result in batch.results if result["status"] not in ENDS]
-    if left and "basic_sweeper" in str(config.hydra.sweeper.get("_target_")):  # others want to know of each job
+    if left and is_grid(config):  # others want to know of each job
         raise RunsFailed(f"{len(left)} of {len(batch.results)} runs did not finish: {', '.join(left)}")
     return [told(job, result) for job, _, result in batch.runs]
 
@@ -98,7 +98,11 @@ def compute(
         jobs.append((replace(spec, judge=judges[offset]) if judges else spec, job))
     placing.tell()
     specs = with_baselines(once([spec for spec, _ in jobs]))
-    executor = instantiate(config.launcher, "launcher")
+    executor = build_executor(config.launcher, sweep_dir)
+    if config.launcher.get("wait") is False and not is_grid(config):
+        raise UserError(
+            "launcher.wait=false: this sweeper chooses its next runs by the results of these: it has to wait"
+        )
     if config.dry_run:
         say_plan(specs, executor.fuse)
         raise NothingRun
@@ -132,6 +136,11 @@ def finish(sweep_dir: Path, batch: Batch) -> None:
     """The sweep's report, and its table on the terminal."""
     refresh_report(sweep_dir, final=True)
     say_sweep(sweep_dir, batch.specs, batch.results)
+
+
+def is_grid(config: DictConfig) -> bool:
+    """Whether all runs of the sweep are known from the start."""
+    return "basic_sweeper" in str(config.hydra.sweeper.get("_target_"))
 
 
 def composed(job_config: DictConfig, sweep_dir: Path, placing: Placing) -> tuple[RunSpec, JobReturn]:
