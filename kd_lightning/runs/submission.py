@@ -87,9 +87,16 @@ class Submission:
         """The scheduler's name of the task that computes each group."""
         return {group: task for job in self.jobs_of(TRAIN) for task, group in job.task_ids.items()}
 
-    def log_of(self, group: int) -> Path | None:
-        task = self.task_of_group().get(group)
-        return None if task is None else self.folder / f"{TRAIN}-{task}.log"
+    def log_of(self, group: int) -> Path:
+        """What the job of a group writes, named by the scheduler's name of it where there is one."""
+        return self.folder / f"{TRAIN}-{self.task_of_group().get(group, f'{group:04d}')}.log"
+
+    def name_of(self, spec: RunSpec) -> str:
+        """How a run is called in :attr:`groups`."""
+        try:
+            return spec.run_dir.resolve().relative_to(self.directory).as_posix()
+        except ValueError:
+            return str(spec.run_dir)
 
     def prepared_by(self, group: int) -> Job | None:
         return next((job for job in self.jobs_of(PREPARE) if group in job.groups), None)

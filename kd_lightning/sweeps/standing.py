@@ -94,7 +94,7 @@ class _Place:
     entry: Task | None
 
     @property
-    def log(self) -> Path | None:
+    def log(self) -> Path:
         return self.submission.log_of(self.group)
 
 
@@ -190,13 +190,13 @@ def _of_ended_job(place: _Place, status: str | None, tasks: Mapping[str, Task]) 
     if status == "interrupted":
         return STOPPED, "interrupted"
     prepare = place.submission.prepared_by(place.group)
-    if prepare is not None and (place.log is None or not place.log.exists()):
+    if prepare is not None and not place.log.exists():
         entry = tasks.get(prepare.id)
         log = place.submission.folder / f"{prepare.kind}-{prepare.id}.log"
         if entry is None or entry.state not in ("COMPLETED", "CANCELLED"):
             return FAILED, f"job {prepare.id}, which makes its teacher: {_last_line(log)}"
     state = place.entry.state if place.entry is not None else ""
-    if place.log is None or not place.log.exists() or state in ("CANCELLED", "PREEMPTED"):
+    if not place.log.exists() or state in ("CANCELLED", "PREEMPTED"):
         return STOPPED, state.lower()
     return FAILED, f"job {place.task} {state or 'is over'}: {_last_line(place.log)}"
 

@@ -90,26 +90,24 @@ class SlurmExecutor:
         groups = [list(group) for group in groups]
         if not groups:
             return []
-        queued = self._queued()
-        fresh = [[spec for spec in group if self._name(spec) not in queued] for group in groups]
-        lots = divided([group for group in fresh if group], self.runs_per_job)
-        tasks = {
-            spec.run_dir: queued[self._name(spec)] for group in groups for spec in group if self._name(spec) in queued
-        }
-        if tasks:
-            log.info("%d of %d runs are in the queue already", len(tasks), sum(map(len, groups)))
         submission = new_submission(
             self.directory, "kd_lightning.running.executors.slurm.SlurmExecutor", self.arguments
         )
+        names = {spec.run_dir: submission.name_of(spec) for group in groups for spec in group}
+        tasks = self._queued()  # by the run's name
+        fresh = [[spec for spec in group if names[spec.run_dir] not in tasks] for group in groups]
+        lots = divided([group for group in fresh if group], self.runs_per_job)
+        there = len(names) - sum(map(len, fresh))
+        if there:
+            log.info("%d of %d runs are in the queue already", there, len(names))
         if self.dry_run:
             self._say(submission, lots)
             raise NothingRun
         if lots:
             before = [task for handle in after if isinstance(handle, SlurmHandle) for task in handle.tasks.values()]
             self._submit(submission, lots, before)
-            names = submission.task_of_group()
-            where = {run: names[number] for number, runs in enumerate(submission.groups) for run in runs}
-            tasks |= {spec.run_dir: where[self._name(spec)] for group in fresh for spec in group}
+            of_group = submission.task_of_group()
+            tasks |= {run: of_group[number] for number, runs in enumerate(submission.groups) for run in runs}
         status = f"kd-sweep status {shlex.quote(str(self.directory))}"
         if not self.wait:
             log.info("the jobs go on without this command: %s", status)
@@ -118,15 +116,9 @@ class SlurmExecutor:
         watch = Watch()
         prepares = [job.id for job in submission.jobs_of(PREPARE)]
         return [
-            SlurmHandle(group, {spec.run_dir: tasks[spec.run_dir] for spec in group}, prepares, watch)
+            SlurmHandle(group, {spec.run_dir: tasks[names[spec.run_dir]] for spec in group}, prepares, watch)
             for group in groups
         ]
-
-    def _name(self, spec: RunSpec) -> str:
-        try:
-            return spec.run_dir.resolve().relative_to(self.directory).as_posix()
-        except ValueError:
-            return str(spec.run_dir)
 
     def _queued(self) -> dict[str, str]:
         """Tasks of earlier submissions that wait or run, by the run's name."""
@@ -172,7 +164,7 @@ class SlurmExecutor:
             groups = range(len(submission.groups), len(submission.groups) + len(lot.jobs))
             for group, specs in zip(groups, lot.jobs, strict=True):
                 write(submission.group_file(group), Work(TRAIN, tuple(specs), Path.cwd()))
-                submission.groups.append([self._name(spec) for spec in specs])
+                submission.groups.append([submission.name_of(spec) for spec in specs])
             needs = first
             if len(groups) > 1:
                 file = submission.folder / f"prepare-{number}.json"
