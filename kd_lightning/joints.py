@@ -115,6 +115,9 @@ class Teacher(Protocol):
         provides: what its output holds: some of ``logits``, ``probabilities``, ``labels``, ``values``, ``spread``,
             ``features``, ``assignments``.
         labels_new_inputs: whether it answers for any input (False: stored outputs know their samples only).
+
+    Optional: ``splits``, of a teacher that does not answer for any input: of which splits it knows all samples
+    ("train", and "val" and "test" where it can be measured); training samples are always known.
     """
 
     @property

@@ -110,7 +110,9 @@ def teacher_module(teacher: Callable[[Batch], Any] | None) -> nn.Module | None:
 def answers_evaluation(teacher: Callable[[Batch], Any]) -> bool:
     """Whether there is something to compare a student's answers with: logits, for samples of any split."""
     provides: frozenset[str] = getattr(teacher, "provides", frozenset({LOGITS}))
-    return bool(provides - {FEATURES}) and bool(getattr(teacher, "labels_new_inputs", True))
+    anybody = bool(getattr(teacher, "labels_new_inputs", True))
+    stored: frozenset[str] = getattr(teacher, "splits", frozenset())
+    return bool(provides - {FEATURES}) and (anybody or {"val", "test"} <= stored)
 
 
 def refuse_settings(trainer: pl.Trainer) -> None:

@@ -20,6 +20,7 @@ from kd_lightning.data.items import ItemForm
 from kd_lightning.data.labels import Labels, read_labels
 from kd_lightning.data.loader.foreign import ForeignCode
 from kd_lightning.data.module import DistillationDataModule
+from kd_lightning.data.places import Places
 from kd_lightning.data.sample_data import Items, SampleData, samples_of
 from kd_lightning.data.samples import Samples, SeveralViews
 from kd_lightning.data.split import count_of, hidden_labels, keep_first, masked, stratified_order
@@ -180,6 +181,18 @@ class DatasetData(DistillationDataModule):
         if self._sets["test"] is None:
             return self._samples("eval", self._order()[1], "the training data")
         return self._whole("test", "the test data")
+
+    def places(self, split: str) -> Places:
+        """Where the samples of a split stand in the data set that they come from."""
+        self.setup("fit")
+        samples: Any = {"train": self._train, "val": self._val}.get(split) or self.test_dataset()
+        origin = split if split != "train" and self._sets[split] is not None else "train"
+        return Places(origin, samples.rows, len(self._sets[origin]), self.ids_of(origin, samples.rows))
+
+    def ids_of(self, origin: str, rows: Tensor) -> list[str] | None:
+        """What the samples at ``rows`` of a data set are called: by its ``ids``, if it has them."""
+        ids = getattr(self._sets[origin], "ids", None)
+        return None if ids is None else [str(ids[row]) for row in rows.tolist()]
 
     def view_settings(self) -> Mapping[str, Any]:
         """Everything but the samples that a model's training input depends on."""

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from kd_lightning.data.images.crops import CentreCrop, RandomResizedCrop
@@ -19,6 +20,7 @@ from kd_lightning.data.images.decode import MAX_PIXELS
 from kd_lightning.data.images.image_data import ImageData, ImagePixels
 from kd_lightning.data.images.image_files import class_folders, digest_files, left_out, list_images, unreadable
 from kd_lightning.data.module import DistillationDataModule
+from kd_lightning.data.places import Places
 from kd_lightning.data.split import hide_labels, keep_first, stratified_order
 from kd_lightning.errors import UserError
 
@@ -153,6 +155,13 @@ class ImageFolderData(DistillationDataModule):
     def build_test(self) -> ImageData:
         """The test images."""
         return self._images(*self._kept(*self._pool(test=True), False), self.eval_crop)
+
+    def places(self, split: str) -> Places:
+        """The images by their paths below ``root``: what stored answers call them."""
+        self.setup("fit")
+        samples: Any = {"train": self._train, "val": self._val}.get(split) or self.test_dataset()
+        ids = [Path(file).relative_to(self.root).as_posix() for file in samples.files]
+        return Places("train", torch.arange(len(ids)), None, ids)
 
     def train_dataset(self) -> ImageData:
         """What the training loader reads: pixels with ``normalize_on_device``, otherwise the normalised images."""

@@ -20,6 +20,7 @@ from kd_lightning.data.array_data import ArrayData
 from kd_lightning.data.augment import CropFlip
 from kd_lightning.data.loader.threaded_loader import ThreadedLoader
 from kd_lightning.data.loader.wrappers import gathers
+from kd_lightning.data.places import Places
 from kd_lightning.data.samples import Samples, SeveralGatheredViews, SeveralViews, labelled, view_number
 from kd_lightning.data.split import count_of, hide_labels, keep_first, stratified_order
 from kd_lightning.data.summary import described, summary_line
@@ -110,6 +111,8 @@ class DistillationDataModule(LightningDataModule):
         self._val: Samples | None = None
         self._test: Samples | None = None
         self._content = ""
+        self._chosen: dict[str, Tensor] = {}
+        self._total = 0
         self.notes: list[str] = []
 
     # ---- what a data set's own module gives -------------------------------------------------------------------------
@@ -137,6 +140,7 @@ class DistillationDataModule(LightningDataModule):
         """The training and validation data sets, and the hex digest of their content and choice."""
         values, targets = self.train_data()
         train, val = self.choose(targets)
+        self._chosen, self._total = {"train": train, "val": val}, len(targets)
         digest = hashlib.blake2b(values.contiguous().view(-1).view(torch.uint8).numpy(), digest_size=16)
         for part in (targets, train, val):
             digest.update(part.numpy().tobytes())
@@ -213,9 +217,31 @@ class DistillationDataModule(LightningDataModule):
 
     def test_dataloader(self) -> ThreadedLoader:
         """The test samples in a fixed order, each once."""
+        return self._loader(self.test_dataset(), self.eval_batch_size, "test", views=1, pad_shards=False)
+
+    def test_dataset(self) -> Samples:
+        """The test samples, read when first asked for."""
         if self._test is None:
             self._test = self.build_test()
-        return self._loader(self._test, self.eval_batch_size, "test", views=1, pad_shards=False)
+        return self._test
+
+    def places(self, split: str) -> Places:
+        """Where the samples of "train", "val" or "test" stand in the data as they were given: :meth:`train_data`'s or
+        :meth:`test_data`'s.
+
+        Raises:
+            UserError: nobody knows.
+        """
+        self.setup("fit")
+        if split == "test":
+            samples = len(self.test_dataset())
+            return Places("test", torch.arange(samples), samples)
+        if split not in self._chosen:
+            raise UserError(
+                f"data: {type(self).__name__} does not say where its samples stand in the data as they were given, by which "
+                "stored answers are found: define places(split)"
+            )
+        return Places("train", self._chosen[split], self._total)
 
     def _loader(self, dataset: Any, batch_size: int, split: str, **options: Any) -> ThreadedLoader:
         return ThreadedLoader(

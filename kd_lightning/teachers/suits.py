@@ -35,7 +35,7 @@ def mismatch(teacher: Mapping[str, Any] | None, method: Mapping[str, Any]) -> Pr
             f"{name} provides {', '.join(sorted(given))}, the method reads its {' and '.join(lacking)}: choose "
             "another teacher or another method",
         )
-    return top_k_problem(teacher, method)
+    return top_k_problem(teacher, method, getattr(kind, "top_k", False))
 
 
 def completed(provided: frozenset[str]) -> frozenset[str]:
@@ -71,14 +71,21 @@ def reads_logits(methods: Sequence[Mapping[str, Any]]) -> bool:
     return any(required(method) & completed(frozenset({LOGITS})) for method in methods)
 
 
-def top_k_problem(teacher: Mapping[str, Any], method: Mapping[str, Any]) -> Problem | None:
+def top_k_problem(teacher: Mapping[str, Any], method: Mapping[str, Any], always: bool = False) -> Problem | None:
     """Stored answers that keep the largest logits only do not do for a method that softens them.
 
     What is left of the other classes is their mass at temperature 1; spread evenly over hundreds of classes, a higher
-    temperature makes it most of the answer: worse than no teacher.
+    temperature makes it most of the answer: worse than no teacher. ``always``: the teacher itself knows no more.
     """
     top_k = teacher.get("cache_top_k")
-    if top_k is None or str(teacher.get("cache", "auto")).lower() in ("off", "false", "none"):
+    cached = str(teacher.get("cache", "auto")).lower() not in ("off", "false", "none")
+    told, mend = (
+        ("teacher.cache_top_k", f"{top_k}"),
+        "set teacher.cache_top_k=null, teacher.cache=off or a temperature of 1",
+    )
+    if always:
+        told, mend = ("teacher.holds", "top_k: the largest"), "set a temperature of 1"
+    elif top_k is None or not cached:
         return None
     nodes = {"method": method} | {f"method.terms.{k}": v for k, v in (method.get("terms") or {}).items()}
     for key, node in nodes.items():
@@ -86,9 +93,9 @@ def top_k_problem(teacher: Mapping[str, Any], method: Mapping[str, Any]) -> Prob
         if temperature is None or (isinstance(temperature, (int, float)) and temperature <= 1):
             continue
         return (
-            "teacher.cache_top_k",
-            f"{top_k} of the logits do not do for {key}.temperature={_shown(temperature)}: above 1 the classes that are "
-            "left out would get most of the answer: set teacher.cache_top_k=null, teacher.cache=off or a temperature of 1",
+            told[0],
+            f"{told[1]} of the logits do not do for {key}.temperature={_shown(temperature)}: above 1 the classes that are "
+            f"left out would get most of the answer: {mend}",
         )
     return None
 

@@ -37,6 +37,12 @@ class TeacherWrapper:
     def labels_new_inputs(self) -> bool:
         return self.teacher.labels_new_inputs
 
+    @property
+    def splits(self) -> frozenset[str]:
+        """The splits whose samples a teacher of stored answers knows."""
+        known: frozenset[str] = getattr(self.teacher, "splits", frozenset())
+        return known
+
     def to(self, device: torch.device | str) -> TeacherWrapper:
         self.teacher.to(device)
         return self
