@@ -21,6 +21,7 @@ NEEDED_BESIDE = {
     "student=custom": ["student._target_=kd_lightning.models.mlp.MLP", "+student.hidden=[8]"],
     "teacher=none": ["method=none"],
     "teacher=stored": [f"teacher.file={__file__}"],
+    "teacher=onnx": [f"teacher.file={__file__}"],
     **{f"method={name}": ["data.extra_views=1", "data.augment=true"] for name in ("crld", "mlld", "sskd")},
     "data=dataset": ["data.train._target_=torchvision.datasets.FakeData"],
 }
