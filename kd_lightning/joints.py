@@ -189,11 +189,21 @@ class Task(Protocol):
             checkpoint in the monitor's place: of a task whose training must not look at labels.
         needs_labels: False: its ``loss`` does not look at the target, and learns where no sample has a label.
         picture_samples: how many samples its picture wants to see, where ``pictures.samples`` would be too few.
+
+    So are the members below ``picture``, whose defaults are :class:`kd_lightning.task_parts.TaskParts`: they are for tasks
+    whose models answer in other units than the data's, or with several parts in one tensor. ``read`` is applied to whatever
+    a student or a network as teacher returns; what losses, terms, stored answers and evaluators see has been read. A
+    teacher that is no network answers in the models' units: ``task.encode(values)`` makes them of the data's.
+
+    Attributes:
+        provides: what a network's output holds once it was read (:attr:`Teacher.provides` of networks that say "logits").
     """
 
     name: str
     metrics: Sequence[Metric]
     monitor: str
+    provides: frozenset[str]
+    picture_samples: int
 
     def loss(self, output: ModelOutput, target: Any) -> Tensor:
         """The hard loss: a scalar; samples without ground truth are left out."""
@@ -213,6 +223,58 @@ class Task(Protocol):
 
     def picture(self, step: Step, data: DataModule, temperature: float) -> Image | None:
         """The step's samples and what both models make of them; None where there is nothing to draw."""
+        ...
+
+    def fit(self, data: DataModule) -> None:
+        """Learn what the task needs of the training data's targets, once, before anything else is asked."""
+        ...
+
+    def fitted(self) -> Mapping[str, Any]:
+        """What :meth:`fit` learned, as plain values; kept in ``result.json`` as ``fitted``."""
+        ...
+
+    def restore(self, fitted: Mapping[str, Any]) -> None:
+        """Take up what :meth:`fitted` gave, where there is no data."""
+        ...
+
+    def sizes(self, sizes: Mapping[str, int]) -> Mapping[str, int]:
+        """The data's sizes (:meth:`DataModule.sizes`) as a model is to have them: its number of outputs."""
+        ...
+
+    def read(self, output: ModelOutput) -> ModelOutput:
+        """A model's output with its parts in their places; one that was read comes back as it is."""
+        ...
+
+    def encode(self, target: Any) -> Any:
+        """Values in the data's units, a target's or a teacher's that is no network, in those in which models answer."""
+        ...
+
+    def for_terms(self, target: Any) -> Any:
+        """A target as loss terms are given it."""
+        ...
+
+    def predict(self, output: ModelOutput) -> Tensor:
+        """What a user wants of an output that was read, in the data's units: (N, ...)."""
+        ...
+
+    def exported(self, output: ModelOutput) -> Tensor:
+        """The one tensor (N, ...) with which an exported student answers, of an output that was read."""
+        ...
+
+    def imported(self, answer: Tensor) -> ModelOutput:
+        """The output, as :meth:`read` gives it, that such a tensor stands for."""
+        ...
+
+    def describe_exported(self) -> Mapping[str, Any]:
+        """What that tensor means, plain: for ``preprocessing.json``."""
+        ...
+
+    def recode(self, output: ModelOutput, fitted: Mapping[str, Any]) -> ModelOutput:
+        """An output, read, of a model that was trained under another fit, in the units of this one.
+
+        Raises:
+            UserError: it cannot be converted.
+        """
         ...
 
 
@@ -254,6 +316,10 @@ class DataModule(Protocol):
 
     def labelled_in(self, split: str) -> int:
         """How many samples of ``split``, "train" or "val", have a label."""
+        ...
+
+    def train_targets(self) -> Tensor | None:
+        """The training samples' targets, (N, ...), hidden ones hidden; None where they are not known before they are read."""
         ...
 
     def describe(self) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from kd_lightning.parameter_groups import Layers, check_settings, freeze_layers,
 from kd_lightning.rng import RngStream
 from kd_lightning.schedules.learning_rate import RunLength
 from kd_lightning.taps import Taps
+from kd_lightning.task_parts import completed
 
 AUTOCAST = {"32-true": None, "32": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
@@ -76,8 +77,8 @@ class Member(nn.Module):
             raise UserError(f"trainer.precision={precision}: a student trains in one of {', '.join(AUTOCAST)}")
         self.student = student
         self.method = method
-        self.task = task
-        self.declared = Declared.of_task(task)
+        self.task = completed(task)
+        self.declared = Declared.of_task(self.task)
         self.name = name
         self.channels_last = channels_last
         self.rng = RngStream(seed)
@@ -109,8 +110,8 @@ class Member(nn.Module):
         return torch.autocast(device.type, dtype=self._dtype)
 
     def answer(self, inputs: Any) -> ModelOutput:
-        """The student's output with the tapped features."""
-        return self._taps(self.student, inputs)
+        """The student's output with the tapped features, as the task reads it."""
+        return self.task.read(self._taps(self.student, inputs))
 
     def forward(self, inputs: Any) -> Tensor:
         return self.answer(inputs).logits
@@ -137,8 +138,9 @@ class Member(nn.Module):
             if teacher_views is not None:
                 answers = zip(batch.also, teacher_views, strict=True)
                 views = [(self.answer(also.inputs), self.teacher_view(answer)) for also, answer in answers]
+            target = self.task.for_terms(batch.target)
             return self.method(
-                output, self.teacher_view(teacher), batch.target, task_loss, clock=clock, batch=batch, views=views
+                output, self.teacher_view(teacher), target, task_loss, clock=clock, batch=batch, views=views
             )
 
     def teacher_view(self, teacher: ModelOutput | None) -> ModelOutput | None:

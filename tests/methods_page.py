@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 from hydra.utils import get_object
-from method_builds import METHODS, built, text_of
+from method_builds import ALL, OF_VALUES, built, text_of
 from omegaconf import OmegaConf
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "method_library.md"
@@ -57,7 +57,7 @@ def needs(kind: type, source: str, asked: tuple[str, ...], taps: bool) -> list[s
 def page() -> str:
     """The page's text."""
     lines = []
-    for path in METHODS:
+    for path in ALL:
         if path.stem == "none":
             continue
         node, method = OmegaConf.load(path), built(path)
@@ -70,7 +70,9 @@ def page() -> str:
             wanted = needs(kind, source, method.asks.get(name, ()), taps)
             first = f"`{path.stem}`: {paper}" if number == 0 else ""
             loss = first_formula(kind).replace("|", "\\|")
-            lines.append(f"| {first} | `{name}` {node.weights[name]:g} | {loss} | {', '.join(wanted) or 'logits'} |")
+            lines.append(
+                f"| {first} | `{name}` {node.weights[name]:g} | {loss} | {', '.join(wanted) or ('values' if path.stem in OF_VALUES else 'logits')} |"
+            )
     return HEAD + "\n".join(lines) + "\n"
 
 

@@ -25,6 +25,7 @@ from kd_lightning.metrics.metric import STUDENT
 from kd_lightning.outputs import ModelOutput
 from kd_lightning.rng import RngStream
 from kd_lightning.runs.weights import load_weights_file
+from kd_lightning.task_parts import completed
 from kd_lightning.tasks.base import check_task
 
 SIZES = ("num_classes", "in_channels", "in_features", "image_size")
@@ -78,10 +79,14 @@ def build_datamodule(config: Mapping[str, Any]) -> Any:
 
 
 def build_task(config: Mapping[str, Any], data: DataModule | None = None) -> Task:
-    """The task, known to be whole; with ``data`` without labelled validation samples the metric that needs none is
-    monitored. A checkpoint of a student alone is not chosen by what compares it with a teacher."""
+    """The task, known to be whole, and fitted to ``data`` where these are given; where these have no labelled validation
+    samples the metric that needs none is monitored. A checkpoint of a student alone is not chosen by what compares it
+    with a teacher."""
     task: Task = instantiate(config["task"], "task")
     check_task(task)
+    task = completed(task)
+    if data is not None:
+        task.fit(data)
     of = {metric.name: metric.of for metric in task.metrics}
     without = getattr(task, "monitor_without_labels", None)
     known = bool(config.get("teacher")) or without is None or of[without] == STUDENT
@@ -94,13 +99,13 @@ def build_task(config: Mapping[str, Any], data: DataModule | None = None) -> Tas
     return task
 
 
-def build_model(node: Mapping[str, Any], datamodule: DataModule, where: str) -> nn.Module:
-    """A model from its node; sizes that are "auto", or required and not given, come from the data."""
-    return build_sized_model(node, datamodule.sizes(), where)
+def build_model(node: Mapping[str, Any], config: Mapping[str, Any], datamodule: DataModule, where: str) -> nn.Module:
+    """A model from its node; sizes that it leaves open come from the data, as the configuration's task has them."""
+    return build_sized_model(node, build_task(config, datamodule).sizes(datamodule.sizes()), where)
 
 
 def build_sized_model(node: Mapping[str, Any], sizes: Mapping[str, int], where: str) -> nn.Module:
-    """A model from its node and the data's sizes by name."""
+    """A model from its node; sizes that are "auto", or required and not given, are looked up by name in ``sizes``."""
     node = fill_auto(node, sizes, where)
     model = instantiate(node, where)
     if not isinstance(model, nn.Module):
@@ -175,16 +180,17 @@ def build_member(
     """
     trainer = config["trainer"]
     precision = str(trainer.get("precision") or "32-true")
+    task = build_task(config, datamodule)
     scheduler, interval = build_scheduler(config["scheduler"])
     with RngStream(int(config["seed"])):
-        student = build_model(config["student"], datamodule, "student")
+        student = build_sized_model(config["student"], task.sizes(datamodule.sizes()), "student")
         if config.get("init_from"):
             load_weights_file(student, config["init_from"], "init_from")
         method = instantiate(with_train_samples(config["method"], datamodule), "method")
         member = Member(
             student,
             method,
-            build_task(config, datamodule),
+            task,
             optimizer=build_optimizer(config["optimizer"]),
             layers=config["optimizer"].get("layers"),
             scheduler=scheduler,
@@ -199,7 +205,7 @@ def build_member(
         )
         output = member.prepare(example, teacher_output)
         method.bind(student, teacher_module)
-    member.task.check_output(output, datamodule, "student")
+    task.check_output(output, datamodule, "student")
     return member
 
 

@@ -248,7 +248,7 @@ class _Checker:
         """What the method reads of the teacher must be what it provides; its stored answers must do for the method."""
         from kd_lightning.teachers.suits import mismatch
 
-        problem = mismatch(self.config["teacher"], self.config["method"])
+        problem = mismatch(self.config["teacher"], self.config["method"], self.config["task"])
         if problem is not None:
             self.fail(*problem)
 

@@ -114,7 +114,7 @@ KEYS: dict[str, Key] = {
     "teacher.classes": Key(
         Rule("list", null=True), "which of its classes are the data's, in their order; null: its own"
     ),
-    "teacher.outputs": Key(Rule("text", choices=("logits", "probabilities")), "what its network returns"),
+    "teacher.outputs": Key(Rule("text", choices=("logits", "probabilities", "values")), "what its network returns"),
     "teacher.image_size": Key(_COUNT_OR_NULL, "pixels of a side of the images that it takes; null: the data's"),
     "teacher.train.max_epochs": Key(_COUNT, "epochs of its training"),
     "teacher.train.seed": Key(_SEED, "of the teacher: initial weights, dropout", SEED),

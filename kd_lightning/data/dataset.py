@@ -167,6 +167,10 @@ class DatasetData(DistillationDataModule):
             pool = self._stratified(pool)
         rows = keep_first(pool, self.train_size)
         known = None if self._targets is None else self._targets[rows]
+        if self.labels.kind == "soft" and self.labelled is not None:
+            raise UserError(
+                "data.labelled hides class numbers and values, these targets are soft: set data.labelled=null"
+            )
         self._hidden = hidden_labels(known, len(rows), self.labelled)
         train_data = self._samples("train", rows, "the training data", hidden=self._hidden, augment=self.augment)
         if self.draws and self._sets["eval"] is self._sets["train"] and (val is None or self._sets["test"] is None):

@@ -271,6 +271,10 @@ class DistillationDataModule(LightningDataModule):
         """Number of training samples."""
         return len(self.train_views_dataset)
 
+    def train_targets(self) -> Tensor | None:
+        """The training samples' targets as far as they keep them; None where nobody knows before reading them."""
+        return self.train_views_dataset.targets
+
     def labelled_in(self, split: str) -> int:
         """How many samples of ``split``, "train" or "val", have a label."""
         self.setup("fit")

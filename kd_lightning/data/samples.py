@@ -112,11 +112,11 @@ class SeveralGatheredViews(SeveralViews):
 
 
 def labelled(targets: Tensor | None, unlabelled: int) -> Tensor:
-    """Which samples have a label: bool of shape (N,), for class numbers; any other target is one."""
+    """Which samples have a label, bool of shape (N,): a class number, or a value that is not nan."""
     if targets is None:
         return torch.zeros(0, dtype=torch.bool)
     if targets.is_floating_point():
-        return torch.ones(len(targets), dtype=torch.bool)
+        return ~targets.reshape(len(targets), -1).isnan().all(1)
     return (targets.reshape(len(targets), -1) != unlabelled).any(1)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -67,8 +69,6 @@ def hidden_labels(targets: Tensor | None, samples: int, kept: int | None) -> Ten
     """
     if kept is None:
         return None
-    if targets is not None and targets.is_floating_point():
-        raise UserError("data.labelled hides class numbers, and these targets are not: set data.labelled=null")
     known = torch.ones(samples, dtype=torch.bool) if targets is None else labelled(targets, UNLABELLED)
     count = int(known.sum())
     if kept > count:
@@ -78,13 +78,13 @@ def hidden_labels(targets: Tensor | None, samples: int, kept: int | None) -> Ten
 
 
 def hide_labels(targets: Tensor, kept: int | None) -> Tensor:
-    """Targets in stratified order, with all but the first ``kept`` labels hidden as ``UNLABELLED``; None hides none."""
+    """Targets in stratified order, with all but the first ``kept`` labels hidden; None hides none."""
     hidden = hidden_labels(targets, len(targets), kept)
     return targets if hidden is None else masked(targets, hidden)
 
 
 def masked(targets: Tensor, hidden: Tensor) -> Tensor:
-    """A copy of ``targets`` in which the samples that ``hidden`` marks have no label."""
+    """A copy of ``targets`` in which the samples that ``hidden`` marks have no label: values are nan."""
     copy = targets.clone()
-    copy[hidden] = UNLABELLED
+    copy[hidden] = math.nan if targets.is_floating_point() else UNLABELLED
     return copy

@@ -64,7 +64,7 @@ def _targets(data: DistillationDataModule, samples: Samples) -> str:
         return "no labels" if data.labelled_in("train") == 0 else ""
     if targets.is_floating_point():
         form = " x ".join(map(str, targets.shape[1:]))
-        return f"targets {form or 'one'} value{'s' * bool(form)}, {_range(targets)}"
+        return f"targets {form or 'one'} value{'s' * bool(form)}, {_range(targets[~targets.isnan()])}"
     known = targets[targets != UNLABELLED]
     if not known.numel():
         return "no labels"

@@ -13,7 +13,6 @@ from kd_lightning.errors import UserError
 from kd_lightning.export.formats import first_line
 from kd_lightning.export.model import Pixels, answering
 from kd_lightning.joints import Task
-from kd_lightning.outputs import ModelOutput
 from kd_lightning.runs.latency import median_ms
 
 TOLERANCE = 1e-4
@@ -39,7 +38,7 @@ class Compared:
     def __init__(self, name: str, call: Callable[[Tensor], Any], pixels: Pixels | None, task: Task) -> None:
         self.name, self.pixels = name, pixels
         self._call = call
-        self._evaluator = task.evaluator()
+        self._task, self._evaluator = task, task.evaluator()
         self._difference = torch.zeros(())
         self._largest = torch.zeros(())
         self._equal = self._decisions = 0
@@ -58,7 +57,7 @@ class Compared:
             equal = got.argmax(1) == expected.argmax(1)
             self._equal += int(equal.sum())
             self._decisions += equal.numel()
-        self._evaluator.update(ModelOutput(got), None, batch)
+        self._evaluator.update(self._task.imported(got), None, batch)
 
     def answer(self, inputs: Tensor) -> Tensor:
         """What it answers for any number of samples.

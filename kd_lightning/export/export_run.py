@@ -15,14 +15,14 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-from kd_lightning.config.build import build_datamodule, build_sized_model, build_task
+from kd_lightning.config.build import build_datamodule, build_sized_model
 from kd_lightning.errors import UserError
 from kd_lightning.export.card import model_card
 from kd_lightning.export.compare import Compared, on_the_test_split
 from kd_lightning.export.formats import DEFAULT, exporters, first_line
-from kd_lightning.export.model import LogitsOnly, Pixels
+from kd_lightning.export.model import OneTensor, Pixels
 from kd_lightning.export.report import REPORT, comparison_table, earlier_files, preprocessing, report_content
-from kd_lightning.joints import Exporter
+from kd_lightning.joints import LOGITS, Exporter
 from kd_lightning.running.open_run import OpenRun, open_run
 from kd_lightning.runs.atomic import rename_atomically
 from kd_lightning.runs.result_file import read_result
@@ -70,12 +70,12 @@ def export_run(
     """
     chosen = exporters(formats)
     run = open_run(run_dir)
+    student, task = OneTensor(run.student, run.problem).eval(), run.problem
     shape = _single_input(run)
     pixels = Pixels(run.preprocessing, shape) if preprocess else None
     result = read_result(run.spec.result_path) or {}
     config = OmegaConf.merge(OmegaConf.create(dict(run.spec.config)), OmegaConf.from_dotlist(list(overrides)))
     data = build_datamodule(OmegaConf.to_container(config))  # type: ignore[arg-type]  # a mapping, as it was before
-    task = build_task(run.spec.config)
     directory = run.spec.run_dir / FOLDER
     with _staging(directory) as staging:
         files: dict[str, Path] = {}
@@ -87,15 +87,15 @@ def export_run(
             if extra := set(staging.iterdir()) - set(files.values()):
                 raise UserError(f"format={name}: wrote more than one file ({min(extra).name}); a form is one file")
             compared[name] = Compared(f"format={name}", _open(name, exporter, run, files[name]), within, task)
-        checkpoint = Compared("the checkpoint", run.student, None, task)
+        checkpoint = Compared("the checkpoint", student, None, task)
         loader = data.test_dataloader()
         try:
-            samples, sample = on_the_test_split([checkpoint, *compared.values()], run.student, loader)
+            samples, sample = on_the_test_split([checkpoint, *compared.values()], student, loader)
         finally:
             loader.close()
         for model in compared.values():
             _within_tolerance(model)
-        classes = "num_classes" in run.sizes
+        classes = "num_classes" in run.sizes and LOGITS in task.provides
         written = {
             files[name].name: {"format": name, "bytes": files[name].stat().st_size, **model.figures(sample, classes)}
             for name, model in compared.items()
@@ -132,7 +132,7 @@ def _write(name: str, exporter: Exporter, run: OpenRun, pixels: Pixels | None, p
     model: nn.Module = run.student
     inputs = run.example_inputs(EXAMPLES)
     if exporter.holds_graph:
-        model = LogitsOnly(model)
+        model = OneTensor(model, run.problem)
     if pixels is not None:
         model = nn.Sequential(pixels, model)
         inputs = inputs.to(torch.uint8)
@@ -153,9 +153,10 @@ def _write(name: str, exporter: Exporter, run: OpenRun, pixels: Pixels | None, p
 
 
 def _open(name: str, exporter: Exporter, run: OpenRun, path: Path) -> Any:
-    fresh = build_sized_model(run.spec.config["student"], run.sizes, f"{run.spec.run_dir}: student")
+    fresh = build_sized_model(run.spec.config["student"], run.problem.sizes(run.sizes), f"{run.spec.run_dir}: student")
     try:
-        return exporter.open(path, fresh)
+        opened = exporter.open(path, fresh)
+        return opened if exporter.holds_graph else OneTensor(opened, run.problem)
     except Exception as error:  # whatever reads the file, with whatever it raises
         raise UserError(f"format={name}: the file cannot be opened again: {first_line(error)}") from error
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
+from kd_lightning.joints import Task
 from kd_lightning.outputs import as_model_output
 from kd_lightning.running.open_run import Preprocessing
 
@@ -16,16 +17,22 @@ WHOLE_PIXEL = 0.01
 """How far a pixel may lie from a whole number: float32's rounding in normalising and back, and no more."""
 
 
-class LogitsOnly(nn.Module):
-    """The student, its output a tensor whatever kind of output it gives."""
+class OneTensor(nn.Module):
+    """The student, its output one tensor whatever kind of output it gives.
 
-    def __init__(self, student: nn.Module) -> None:
+    Args:
+        student: or whatever answers as it does.
+        task: says which tensor.
+    """
+
+    def __init__(self, student: Callable[[Tensor], Any], task: Task) -> None:
         super().__init__()
         self.student = student
+        self._task = task
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Inputs (N, ...) as the student takes them; logits (N, ...)."""
-        return logits_of(self.student(inputs))
+        """Inputs (N, ...) as the student takes them; (N, ...): logits, values, ..."""
+        return self._task.exported(self._task.read(as_model_output(self.student(inputs))))
 
 
 class Pixels(nn.Module):
@@ -73,19 +80,7 @@ class Pixels(nn.Module):
         return whole.to(torch.uint8)
 
 
-def logits_of(output: Any) -> Tensor:
-    """The one tensor that an exported student answers with.
-
-    Raises:
-        UserError: the student answers with a spread besides its values, which would be lost.
-    """
-    answer = as_model_output(output)
-    if answer.spread is not None:
-        raise UserError("the student answers with a spread besides its values; an export holds one tensor")
-    return answer.logits
-
-
 def answering(call: Callable[[Tensor], Any], inputs: Tensor) -> Tensor:
-    """What an opened file or a module answers: logits in float32, on the CPU."""
+    """The one tensor that an opened file or a module answers with, in float32, on the CPU."""
     with torch.inference_mode():
-        return logits_of(call(inputs)).detach().float().cpu()
+        return as_model_output(call(inputs)).logits.detach().float().cpu()

@@ -101,6 +101,7 @@ def preprocessing(run: OpenRun, report: Mapping[str, Any]) -> dict[str, Any]:
         "mean": known.mean,
         "std": known.std,
         "class_names": run.class_names,
+        **run.problem.describe_exported(),
         "inputs": {name: figures["inputs"] for name, figures in report["files"].items()},
     }
 

@@ -97,12 +97,12 @@ def models_layers(config: Mapping[str, Any]) -> tuple[list[Layer], list[Layer]]:
     """The layers of a configuration's student and teacher (empty without one), on two samples of its data."""
     data = build_datamodule(config)
     batch = data.example_batch()
-    student = layers_of(build_model(config["student"], data, "student"), batch)
+    student = layers_of(build_model(config["student"], config, data, "student"), batch)
     node = (config.get("teacher") or {}).get("model")
     if node is None:
         return student, []
     try:
-        return student, layers_of(build_model(node, data, "teacher.model"), batch)
+        return student, layers_of(build_model(node, config, data, "teacher.model"), batch)
     except UserError:
         raise
     except Exception as error:

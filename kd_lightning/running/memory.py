@@ -43,7 +43,7 @@ def members_that_fit(specs: Sequence[RunSpec], datamodule: Any) -> int:
         node = spec.config["student"]
         if str(node) not in sizes:
             with RngStream(0):
-                sizes[str(node)] = state_bytes(build_model(node, datamodule, "student"))
+                sizes[str(node)] = state_bytes(build_model(node, spec.config, datamodule, "student"))
     largest = max(sizes.values()) * COPIES + OVERHEAD
     fit = max(1, int(SHARE * free_memory() / largest))
     if fit < len(specs):

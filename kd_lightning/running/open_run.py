@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 from yaml import YAMLError
 
-from kd_lightning.config.build import build_sized_model
+from kd_lightning.config.build import build_sized_model, build_task
 from kd_lightning.config.source import source_fingerprint, targets_of
 from kd_lightning.config.targets import TargetProblem, import_target
 from kd_lightning.data.images.image_data import normalise
 from kd_lightning.errors import UserError
+from kd_lightning.joints import Task
 from kd_lightning.running.predict import answers
 from kd_lightning.runs.checkpoint import load_checkpoint, load_weights, model_weights
 from kd_lightning.runs.latest import LATEST, latest
@@ -69,6 +70,7 @@ class OpenRun:
         preprocessing: how inputs were made from pixels.
         metrics: ``test/acc``, ``best/val_acc``, …: those of ``result.json``.
         task: the name of the kind of problem: ``classification``, ….
+        problem: the task itself, as it was fitted to the run's data: what an output means.
     """
 
     spec: RunSpec
@@ -79,6 +81,7 @@ class OpenRun:
     metrics: Mapping[str, float]
     _example: Any
     task: str = ClassificationTask.name
+    problem: Task = field(default_factory=ClassificationTask)
 
     def __repr__(self) -> str:
         measured = ", ".join(f"{name} {value:.4g}" for name, value in self.metrics.items() if name.startswith("test/"))
@@ -98,7 +101,8 @@ class OpenRun:
         return _zeros(self._example, samples, f"run_dir={self.spec.run_dir}")
 
     def predict(self, inputs: Any, batch_size: int = 64) -> Tensor:
-        """Class probabilities (N, C), float32 on the CPU; the student's outputs as they are for any other task.
+        """What the task makes of the student's outputs, float32 on the CPU: class probabilities (N, C), of a regression the
+        values (N, D) in the data's units; of tasks that say nothing the outputs as they are.
 
         The student is put in eval mode, and asked without gradients, on the device where it is.
 
@@ -110,8 +114,7 @@ class OpenRun:
         Raises:
             UserError: of another shape than the run's, or raw pixels where the data did not say how they normalise.
         """
-        classes = self.task == ClassificationTask.name
-        return answers(self.student, inputs, self._example, self.preprocessing, batch_size, probabilities=classes)
+        return answers(self.student, inputs, self._example, self.preprocessing, batch_size, self.problem)
 
 
 def open_run(run_dir: Path | str, student: nn.Module | None = None) -> OpenRun:
@@ -143,11 +146,14 @@ def open_run(run_dir: Path | str, student: nn.Module | None = None) -> OpenRun:
     data = result.get("data") or {}
     sizes = data.get("sizes") or {}
     weights = model_weights(load_checkpoint(spec.best_checkpoint, "run_dir"))
+    task = build_task(spec.config)
+    if result.get("fitted"):
+        task.restore(result["fitted"])
     if student is None:
         _find_code(spec.config["student"], run_dir)
         if "source" in result:
             _same_code(spec, run_dir)
-        student = build_sized_model(spec.config["student"], sizes, f"{run_dir}: student")
+        student = build_sized_model(spec.config["student"], task.sizes(sizes), f"{run_dir}: student")
     load_weights(student, weights, f"run_dir={spec.best_checkpoint}")
     return OpenRun(
         spec,
@@ -158,6 +164,7 @@ def open_run(run_dir: Path | str, student: nn.Module | None = None) -> OpenRun:
         result["metrics"],
         data.get("example"),
         result["task"],
+        task,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from kd_lightning.calling import ask
 from kd_lightning.errors import UserError
+from kd_lightning.joints import Task
 from kd_lightning.outputs import as_model_output
 from kd_lightning.structure import mapped
 
@@ -24,9 +26,9 @@ def answers(
     example: Any,
     preprocessing: Preprocessing,
     batch_size: int,
-    probabilities: bool,
+    task: Task,
 ) -> Tensor:
-    """The student's outputs (N, ...), float32 on the CPU.
+    """What the task makes of the student's outputs, (N, ...), float32 on the CPU.
 
     Args:
         student: asked in eval mode, where it is.
@@ -34,7 +36,7 @@ def answers(
         example: the form of one sample, as ``result.json`` has it.
         preprocessing: what makes inputs of raw pixels.
         batch_size: samples at once, >= 1.
-        probabilities: softmax over the classes, dimension 1.
+        task: says what an output means (``read``, ``predict``).
 
     Raises:
         UserError: the inputs don't suit the run.
@@ -51,8 +53,8 @@ def answers(
         for start in range(0, samples, batch_size):
             batch = mapped(inputs, _part(start, start + batch_size))
             batch = mapped(_suited(batch, example, preprocessing), _to(device))
-            logits = as_model_output(_asked(student, batch, example)).logits.float()
-            found.append((logits.softmax(1) if probabilities else logits).cpu())
+            output = as_model_output(_asked(student, batch, example))
+            found.append(task.predict(task.read(replace(output, logits=output.logits.float()))).float().cpu())
     return torch.cat(found)
 
 

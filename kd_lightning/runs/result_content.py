@@ -60,6 +60,7 @@ def result_content(
         "task": recorder.task.name,
         "monitor": {"metric": recorder.monitor, "mode": declared.monitored.mode},
         "declared": declared.as_plain(),
+        "fitted": dict(recorder.task.fitted()),
         "metrics": metrics,
         "teacher": teacher,
         "baseline": None,

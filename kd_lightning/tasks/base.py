@@ -10,6 +10,7 @@ from torch import Tensor
 from kd_lightning.errors import UserError
 from kd_lightning.metrics.metric import STUDENT, Metric
 from kd_lightning.outputs import ModelOutput
+from kd_lightning.task_parts import TaskParts
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -20,7 +21,7 @@ MEMBERS = ("name", "metrics", "monitor", "loss", "evaluator", "check_output", "u
 """What :class:`kd_lightning.joints.Task` asks for."""
 
 
-class BaseTask:
+class BaseTask(TaskParts):
     """Any output suits, no teacher is known to be useless, nothing is drawn: override what you know better.
 
     A task of one's own may inherit this and has to give ``name``, ``metrics``, ``monitor``, ``loss`` and ``evaluator``

@@ -16,6 +16,7 @@ from kd_lightning.metrics.calibration import BINS, confidence_gaps, expected_cal
 from kd_lightning.metrics.fidelity import agreement, kl_to_teacher
 from kd_lightning.metrics.metric import Metric
 from kd_lightning.outputs import ModelOutput
+from kd_lightning.task_parts import TaskParts
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -28,7 +29,7 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
-class ClassificationTask:
+class ClassificationTask(TaskParts):
     """Every sample belongs to one class. ``target`` holds class numbers, ``UNLABELLED`` (-1) where none is known, or
     soft labels: a probability for each class, of the logits' shape.
 
@@ -106,6 +107,10 @@ class ClassificationTask:
             f"no better than chance (accuracy {metrics[self.monitor]:.3f}): check its checkpoint, its normalization "
             "(teacher.normalization) and that its classes are numbered as the data's"
         )
+
+    def predict(self, output: ModelOutput) -> Tensor:
+        """Class probabilities (N, C, ...)."""
+        return output.logits.softmax(1)
 
     def picture(self, step: Step, data: DataModule, temperature: float) -> Image | None:
         """The samples with both models' probabilities; None without a teacher and where inputs are no images.

@@ -8,7 +8,7 @@ construction.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ from kd_lightning.teachers.inputs import Normalization, per_channel, renormaliza
 from kd_lightning.teachers.weights import architecture_digest, combined, state_tensors, tensor_digests
 
 PRECISIONS: dict[str, torch.dtype | None] = {"32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-OUTPUTS = ("logits", "probabilities")
+OUTPUTS = ("logits", "probabilities", "values")
 
 
 class TeacherChanged(RuntimeError):
@@ -56,9 +56,12 @@ class FrozenTeacher:
         channels_last: run 4-d inputs and weights in channels-last memory format (faster convolutions).
         compile: run through ``torch.compile`` (worth it for long runs only).
         classes: which of the model's classes are the data's, in their order; None: its classes are the data's.
-        outputs: what the model returns, ``"logits"`` or ``"probabilities"``, of which the logarithm is taken.
+        outputs: what the model returns: ``"logits"``, ``"probabilities"``, of which the logarithm is taken, or
+            ``"values"`` in the data's units, which ``read`` brings to the task's.
         image_size: pixels of a side to which images are scaled; None: as they come.
         provides: what its output is good for.
+        read: what is done with each answer at the end: a task's reading, a change of units.
+        read_by: what the answers depend on through ``read``, plain.
         origin: what :meth:`describe` says beside its own: where the weights come from.
         name: for messages and tables.
     """
@@ -77,6 +80,8 @@ class FrozenTeacher:
         outputs: str = "logits",
         image_size: int | None = None,
         provides: frozenset[str] = frozenset({LOGITS, FEATURES}),
+        read: Callable[[ModelOutput], ModelOutput] | None = None,
+        read_by: Mapping[str, Any] | None = None,
         origin: Mapping[str, Any] | None = None,
         name: str = "teacher",
     ) -> None:
@@ -93,6 +98,7 @@ class FrozenTeacher:
         self.image_size = image_size
         self.classes = None if classes is None else torch.tensor(list(classes), dtype=torch.long)
         self._origin = dict(origin or {})
+        self._read, self._read_by = read, dict(read_by or {})
         self.precision = str(precision)
         self.channels_last = channels_last
         self.module = freeze(model)
@@ -118,7 +124,8 @@ class FrozenTeacher:
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
             output = self._taps(self.module, inputs)
         spread = None if output.spread is None else widened(output.spread)
-        return ModelOutput(self._logits(output.logits), output.features, spread)
+        answer = ModelOutput(self._logits(output.logits), output.features, spread)
+        return answer if self._read is None else self._read(answer)
 
     def _logits(self, answer: Tensor) -> Tensor:
         logits = widened(answer)
@@ -171,6 +178,7 @@ class FrozenTeacher:
             "image_size": self.image_size,
             "classes": None if self.classes is None else self.classes.tolist(),
             "outputs": self.outputs,
+            **({"read_by": self._read_by} if self._read_by else {}),
         }
 
     def to(self, device: torch.device | str) -> FrozenTeacher:

@@ -115,11 +115,16 @@ class TeacherContext:
     def build_model(self, node: Mapping[str, Any], key: str = "model", image_size: int | None = None) -> nn.Module:
         """The network of an argument's node; sizes that it leaves open come from the data, or from ``image_size``."""
         with RngStream(0):
-            return build_sized_model(node, sizes_at(self.datamodule, image_size), f"{self.where}.{key}")
+            return build_sized_model(node, sizes_at(self.task, self.datamodule, image_size), f"{self.where}.{key}")
+
+    @cached_property
+    def task(self) -> Task:
+        """The run's task, fitted to its data; ``task.encode(values)`` makes what a model answers of values of the data."""
+        return build_task(self.config, self.datamodule)
 
     def check_output(self, output: ModelOutput, key: str = "model") -> None:
         """Raise a UserError where an output does not suit the data."""
-        build_task(self.config).check_output(output, self.datamodule, f"{self.where}.{key}")
+        self.task.check_output(output, self.datamodule, f"{self.where}.{key}")
 
     def classes(self) -> int:
         """C, the number of the data's classes.
@@ -134,12 +139,8 @@ class TeacherContext:
 
     def encoded(self, values: Tensor) -> Tensor:
         """Values in the data's units, (N, D), as the task's models give them (standardised, say)."""
-        encode = getattr(self._task, "encode", None)
-        return values if encode is None else encode(values)
-
-    @cached_property
-    def _task(self) -> Task:
-        return build_task(self.config, self.datamodule)
+        encoded: Tensor = self.task.encode(values)
+        return encoded
 
     def of_member(self, key: str, node: Mapping[str, Any], layers: Iterable[str]) -> TeacherContext:
         """The context of a teacher within this one, at ``key`` below its node."""
@@ -157,9 +158,9 @@ def build_kind(node: Mapping[str, Any], where: str = "teacher") -> TeacherKind:
     return kind
 
 
-def sizes_at(datamodule: DataModule, image_size: int | None) -> dict[str, int]:
-    """What a model may leave to the data, where it sees images of ``image_size`` pixels a side (None: the data's)."""
-    sizes = dict(datamodule.sizes())
+def sizes_at(task: Task, datamodule: DataModule, image_size: int | None) -> dict[str, int]:
+    """What a model may leave to data and task, where it sees images of ``image_size`` pixels a side (None: the data's)."""
+    sizes = dict(task.sizes(datamodule.sizes()))
     if image_size is not None:
         sizes["image_size"] = image_size
         if "in_channels" in sizes:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -32,7 +34,8 @@ class NetworkTeacher:
         channels_last: memory format of images and weights.
         compile: run it through ``torch.compile``.
         classes: which of its classes are the data's, in the data's order; None: its classes are the data's.
-        outputs: what it returns: logits, or probabilities (it ends in a softmax).
+        outputs: what it returns: logits, probabilities (it ends in a softmax), or values in the data's units (a
+            regression's answers are otherwise taken for standardised ones, as networks trained here give).
         image_size: pixels of a side of the images that it takes, where the data's are of another size.
     """
 
@@ -46,7 +49,7 @@ class NetworkTeacher:
         channels_last: bool = False,
         compile: bool = False,
         classes: Sequence[int] | None = None,
-        outputs: Literal["logits", "probabilities"] = "logits",
+        outputs: Literal["logits", "probabilities", "values"] = "logits",
         image_size: int | None = None,
     ) -> None:
         if classes is not None and (not len(classes) or min(classes) < 0):
@@ -94,9 +97,22 @@ class NetworkTeacher:
             outputs=self.outputs,
             image_size=self.image_size,
             provides=provides,
+            read=partial(self._read, context, origin.get("fitted")),
+            read_by=self._read_by(context, origin.get("fitted")),
             origin=origin,
             name=context.name,
         )
+
+    def _read(self, context: TeacherContext, fitted: Mapping[str, Any] | None, output: ModelOutput) -> ModelOutput:
+        """An answer as the task reads it, in the units of the student's task; ``fitted`` of the teacher's own training."""
+        output = context.task.read(output)
+        if self.outputs == "values":
+            return replace(output, logits=context.task.encode(output.logits))
+        return context.task.recode(output, fitted) if fitted else output
+
+    def _read_by(self, context: TeacherContext, fitted: Mapping[str, Any] | None) -> dict[str, Any]:
+        own = context.task.fitted()
+        return {"task": context.config["task"], "fitted": own, "own": fitted} if own else {}
 
     def _try_out(self, module: nn.Module, context: TeacherContext) -> frozenset[str]:
         """Answer a few samples with whatever weights there are: what does not fit is told before it is trained."""
@@ -127,7 +143,7 @@ class NetworkTeacher:
                 )
             output = ModelOutput(logits[:, self.classes])
         try:
-            context.check_output(output)
+            context.check_output(context.task.read(output))
         except UserError as error:
             if context.needs_logits:
                 raise UserError(f"{error}, or map its classes onto the data's: {context.where}.classes=[…]") from error

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kd_lightning.config.build import instantiate, without_auto
-from kd_lightning.joints import FEATURES, LABELS, LOGITS, PROBABILITIES, UNNORMALISED
+from kd_lightning.config.build import build_task, instantiate, without_auto
+from kd_lightning.joints import FEATURES, LABELS, LOGITS, PROBABILITIES, UNNORMALISED, VALUES
 from kd_lightning.rng import RngStream
 from kd_lightning.teachers.kind import build_kind
 
 Problem = tuple[str, str]  # a key, and what is wrong with it
 
 
-def mismatch(teacher: Mapping[str, Any] | None, method: Mapping[str, Any]) -> Problem | None:
-    """What of a teacher's node does not suit a method's; None if nothing is known to.
+def mismatch(
+    teacher: Mapping[str, Any] | None, method: Mapping[str, Any], task: Mapping[str, Any] | None = None
+) -> Problem | None:
+    """What of a teacher's node does not suit a method's, under a task's; None if nothing is known to.
 
     Raises:
         UserError: one of them cannot be made.
@@ -26,16 +28,30 @@ def mismatch(teacher: Mapping[str, Any] | None, method: Mapping[str, Any]) -> Pr
     provided = frozenset() if kind is None else kind.provides
     if teacher is None or kind is None or not provided:
         return "method", "needs a teacher, teacher=none gives none: use method=none, or choose a teacher"
-    lacking = sorted(wanted - completed(provided))
+    provided = completed(under(task, provided))
+    lacking = sorted(wanted - provided)
     if lacking:
         name = teacher.get("name") or teacher.get("_target_")
         given = provided - {LOGITS} if PROBABILITIES in provided else provided
         return (
             "teacher",
             f"{name} provides {', '.join(sorted(given))}, the method reads its {' and '.join(lacking)}: choose "
-            "another teacher or another method",
+            "another teacher or another method (docs/tasks.md says which suit which task)",
         )
     return top_k_problem(teacher, method, getattr(kind, "top_k", False))
+
+
+def under(task: Mapping[str, Any] | None, provided: frozenset[str]) -> frozenset[str]:
+    """What a teacher provides once the task has read its answers: a network's logits may be values, with or without spread.
+
+    Values of a teacher that says it has such stand where logits would, and are none where the task tells the two apart.
+    """
+    if task is None or LOGITS not in provided:
+        return provided
+    read = build_task({"task": task}).provides
+    if VALUES in provided:
+        return provided if LOGITS in read else provided - {LOGITS}
+    return (provided - {LOGITS}) | read
 
 
 def completed(provided: frozenset[str]) -> frozenset[str]:
@@ -66,9 +82,9 @@ def required(method: Mapping[str, Any]) -> frozenset[str]:
     return read | features
 
 
-def reads_logits(methods: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether some of the methods' nodes read the teacher's logits, or what follows from them."""
-    return any(required(method) & completed(frozenset({LOGITS})) for method in methods)
+def reads_answers(methods: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether some of the methods' nodes read the teacher's answers, not its features alone."""
+    return any(required(method) - {FEATURES} for method in methods)
 
 
 def top_k_problem(teacher: Mapping[str, Any], method: Mapping[str, Any], always: bool = False) -> Problem | None:

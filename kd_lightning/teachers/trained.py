@@ -82,4 +82,5 @@ class TrainedTeacher(NetworkTeacher):
             "run_dir": str(run_dir.resolve()),
             f"test/{metric}": result["metrics"].get(f"test/{metric}"),
             f"val/{metric}": result["metrics"].get(f"best/val_{metric}"),
+            **({"fitted": result["fitted"]} if result.get("fitted") else {}),
         }

@@ -77,7 +77,7 @@ def teacher_spec(context: TeacherContext) -> RunSpec:
     """The teacher's training as a run of its own: its model as a student, without a teacher or with one of its own."""
     config = context.config
     teacher, data = config["teacher"], data_of_training(context)
-    own = own_run(config, sizes_at(data, teacher.get("image_size")), context.where)
+    own = own_run(config, sizes_at(context.task, data, teacher.get("image_size")), context.where)
     identity = identify(own, teacher_fingerprint(own, data.data_fingerprint() + data.view_fingerprint()))
     name = f"{context.name}-{identity.fingerprint[:12]}".replace("/", "-")
     return RunSpec(

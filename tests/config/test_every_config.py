@@ -24,6 +24,9 @@ NEEDED_BESIDE = {
     "teacher=onnx": [f"teacher.file={__file__}"],
     **{f"method={name}": ["data.extra_views=1", "data.augment=true"] for name in ("crld", "mlld", "sskd")},
     "data=dataset": ["data.train._target_=torchvision.datasets.FakeData"],
+    **{f"method={name}": ["task=regression"] for name in ("ail", "bounded", "huber", "mse", "outlier_aware")},
+    "method=gaussian_kl": ["task=regression", "task.output=gaussian"],
+    "task=regression": ["method=mse"],
 }
 
 

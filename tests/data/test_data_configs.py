@@ -15,6 +15,13 @@ CONF = Path(__file__).parents[2] / "conf" / "data"
 FILES = sorted(CONF.glob("*.yaml"))
 
 
+def loaded(file: Path):
+    """A file with those that it is derived from."""
+    config = OmegaConf.load(file)
+    derived_from = config.pop("defaults", [])
+    return OmegaConf.merge(*(loaded(CONF / f"{name}.yaml") for name in derived_from), config)
+
+
 def settings_of(target: type) -> dict[str, inspect.Parameter]:
     found: dict[str, inspect.Parameter] = {}
     for kind in target.__mro__:
@@ -37,7 +44,7 @@ def test_there_are_configurations():
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_a_configuration_names_every_setting_and_no_other(file):
-    config = OmegaConf.load(file)
+    config = loaded(file)
     target = get_class(config._target_)
     if not issubclass(target, DistillationDataModule):
         pytest.skip("another kind of data module")
