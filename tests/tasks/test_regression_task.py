@@ -104,7 +104,7 @@ def test_a_sample_without_a_label_adds_nothing_to_loss_and_errors():
     assert loss.item() == pytest.approx(0.25)
     loss.backward()
     assert output.logits.grad.flatten().tolist() == pytest.approx([-1.0, 0.0])
-    assert float(task.loss(output, torch.tensor([math.nan, math.nan]))) == 0
+    assert task.loss(output, torch.tensor([math.nan, math.nan])).item() == 0
     found = figures(task, torch.tensor([2.0, math.nan]), output, output)
     assert found["rmse"] == pytest.approx(0.5)
     assert found["rmse_teacher"] == 0
