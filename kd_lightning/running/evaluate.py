@@ -53,7 +53,7 @@ def evaluate_run(run_dir: Path, overrides: Sequence[str] = ()) -> tuple[Metrics,
     from kd_lightning.runs.result_content import spec_of_result
     from kd_lightning.teachers.example import example_answer
     from kd_lightning.teachers.registry import obtain_teacher, trained_in
-    from kd_lightning.teachers.suits import reads_answers
+    from kd_lightning.teachers.suits import reads_logits
 
     result = read_result(run_dir / "result.json")
     if result is None:
@@ -76,7 +76,7 @@ def evaluate_run(run_dir: Path, overrides: Sequence[str] = ()) -> tuple[Metrics,
         teacher_layers([spec]),
         never,
         attempt=never,
-        needs_logits=reads_answers([spec.config["method"]]),
+        needs_logits=reads_logits([spec.config["method"]]),
         found=trained_in(result["teacher"]),  # wherever this is called, and whatever the overrides are
     )
     example = datamodule.example_batch()

@@ -26,7 +26,7 @@ from kd_lightning.running.trial_batch import moved, repeated
 from kd_lightning.runs.spec import RunSpec
 from kd_lightning.schedules.learning_rate import RunLength
 from kd_lightning.teachers.registry import obtain_teacher
-from kd_lightning.teachers.suits import reads_answers
+from kd_lightning.teachers.suits import reads_logits
 
 TIMED = 3
 """Steps that are timed, after one that is not."""
@@ -86,7 +86,7 @@ def _trainings(group: Sequence[RunSpec]) -> list[Training]:
             teacher_layers(group),
             never,
             attempt=to_train.append,
-            needs_logits=reads_answers([spec.config["method"] for spec in group]),
+            needs_logits=reads_logits([spec.config["method"] for spec in group]),
             trial=True,
         )
         for problem in (cannot_continue(group) | try_students(group, datamodule, teacher)).values():

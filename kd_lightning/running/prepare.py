@@ -14,7 +14,7 @@ from kd_lightning.running.run_group import train_alone
 from kd_lightning.running.shared import teacher_layers, with_stored_answers
 from kd_lightning.runs.spec import ALONE, RunSpec
 from kd_lightning.teachers.registry import obtain_teacher
-from kd_lightning.teachers.suits import reads_answers
+from kd_lightning.teachers.suits import reads_logits
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def _prepare(specs: Sequence[RunSpec]) -> None:
             teacher_layers(specs),
             train_alone,
             attempt=None if trial else attempt,
-            needs_logits=reads_answers([spec.config["method"] for spec in specs]),
+            needs_logits=reads_logits([spec.config["method"] for spec in specs]),
             trial=trial,
         )
 

@@ -33,7 +33,7 @@ from kd_lightning.runs.directory import LOG_FILE, LogFiles, held
 from kd_lightning.runs.result_file import Result
 from kd_lightning.runs.spec import RunSpec
 from kd_lightning.teachers.registry import obtain_teacher
-from kd_lightning.teachers.suits import reads_answers
+from kd_lightning.teachers.suits import reads_logits
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ def _trained(specs: Sequence[RunSpec], files: LogFiles, display: Display | None)
             lambda spec: train_alone(spec, display),
             attempt=None if trial else attempt,
             begin=None if trial else try_now,
-            needs_logits=reads_answers([spec.config["method"] for spec in specs]),
+            needs_logits=reads_logits([spec.config["method"] for spec in specs]),
             trial=trial,
         )
 

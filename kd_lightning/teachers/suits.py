@@ -82,8 +82,8 @@ def required(method: Mapping[str, Any]) -> frozenset[str]:
     return read | features
 
 
-def reads_answers(methods: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether some of the methods' nodes read the teacher's answers, not its features alone."""
+def reads_logits(methods: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether some of the methods' nodes read the teacher's answers (logits, or what stands for them), not its features alone."""
     return any(required(method) - {FEATURES} for method in methods)
 
 
