@@ -14,7 +14,6 @@ from typing import Any
 
 from hydra import version
 from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -22,7 +21,7 @@ from omegaconf import DictConfig
 import kd_lightning.config.resolvers  # noqa: F401  (registers them)
 from kd_lightning.api.options import Options
 from kd_lightning.cli._error_line import user_line
-from kd_lightning.cli._hydra_main import config_directory, known_names
+from kd_lightning.cli._hydra_main import create_hydra, known_names
 from kd_lightning.cli._jobs import run_single, run_sweep
 from kd_lightning.cli.train import check_job
 from kd_lightning.errors import RunInterrupted, RunsFailed, UserError
@@ -52,7 +51,7 @@ def start(options: Options, task: Callable[[DictConfig], Any] | None = None, ver
     with options.registered(), _own_hydra(), _own_words(verbose), invoked_as(words):
         try:
             version.setbase("1.3")
-            hydra = Hydra.create_main_hydra2("kd-train", create_config_search_path(str(config_directory())))
+            hydra = create_hydra(CONFIG)
             if task is not None:
                 run_single(hydra, CONFIG, overrides, task, check_job)
                 return Path(HydraConfig.get().runtime.output_dir)

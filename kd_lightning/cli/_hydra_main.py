@@ -122,12 +122,22 @@ def _opened(override: str) -> str:
 def _create(config_name: str, args: argparse.Namespace) -> Hydra:
     if args.experimental_rerun is not None:
         raise UserError("--experimental-rerun is not supported: use rerun=RUN_DIR, or continue a run with run_dir=DIR")
-    directory = os.path.abspath(args.config_path) if args.config_path else str(config_directory())
+    return create_hydra(config_name, args.config_path, args.config_dir)
+
+
+def create_hydra(config_name: str, config_path: str | None = None, config_dir: str | None = None) -> Hydra:
+    """A Hydra that knows our files, names of other packages' models, and those of ``config_dir``; it is now the global one.
+
+    Raises:
+        UserError: there is no ``config_dir``.
+    """
+    directory = os.path.abspath(config_path) if config_path else str(config_directory())
     search_path = create_config_search_path(directory)
-    if args.config_dir is not None:
-        own = os.path.abspath(args.config_dir)
+    search_path.prepend(provider="names", path="kd-names://", anchor=SearchPathQuery(provider="schema"))
+    if config_dir is not None:
+        own = os.path.abspath(config_dir)
         if not os.path.isdir(own):
-            raise UserError(f"--config-dir {args.config_dir}: no such directory")
+            raise UserError(f"--config-dir {config_dir}: no such directory")
         # Before ours: a user's file takes the place of a shipped one of the same name.
         search_path.prepend(provider="command-line", path=f"file://{own}", anchor=SearchPathQuery(provider="main"))
     hydra = Hydra.create_main_hydra2(task_name=f"kd-{config_name}", config_search_path=search_path)
