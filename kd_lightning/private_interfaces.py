@@ -6,7 +6,7 @@ That test also finds anything private that is used and not listed here.
 Hydra (pinned to 1.3 for these):
     ``hydra._internal.hydra.Hydra``, ``hydra._internal.utils.create_config_search_path`` and ``get_args_parser``,
     ``hydra._internal.callbacks.Callbacks``: what ``hydra.main`` itself calls, without its way of printing errors
-    (``cli/_hydra_main.py``, ``cli/_jobs.py``).
+    (``cli/_hydra_main.py``, ``cli/_jobs.py``, ``api/start.py``).
     ``JobReturn._return_value``: the job's own exception; the property of the same name prints first
     (``cli/_jobs.py``).
     ``hydra._internal.config_loader_impl.ConfigLoaderImpl._apply_overrides_to_config`` and ``get_overrides_dirname``: the

@@ -22,7 +22,7 @@ from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSou
 from omegaconf import OmegaConf
 
 _OPTION = re.compile(r"(student|teacher)/(torchvision|timm|hf_hub):(.+?)(\.yaml)?$")
-_MAKERS = "kd_lightning.models.named"
+_MAKERS = "kd_lightning.config.named_models"
 _IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 
 

@@ -5,6 +5,7 @@ What would be fetched and cannot be is told in one line: its address, and where 
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import os
@@ -14,7 +15,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from kd_lightning.config.suggestions import did_you_mean
 from kd_lightning.errors import UserError
+from kd_lightning.runs.weights import load_weights_file
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +48,6 @@ def timm_model(
     except RuntimeError as error:
         if "Unknown model" not in str(error) and "Invalid pretrained tag" not in str(error):
             raise _not_fetched(f"timm:{name}", _timm_address(timm, name), error) from error
-        from kd_lightning.config.suggestions import did_you_mean
-
         raise UserError(f"timm has no model {name!r}{did_you_mean(name, timm.list_models(), show=0)}") from error
     except Exception as error:  # whatever the hub's client raises
         raise _not_fetched(f"timm:{name}", _timm_address(timm, name), error) from error
@@ -65,8 +66,6 @@ def pretrained_torchvision(name: str, weights: str = "DEFAULT", **arguments: Any
         UserError: there is no such model, no such weights, or they are not there and cannot be fetched.
     """
     from torchvision import models
-
-    from kd_lightning.config.suggestions import did_you_mean
 
     if name not in models.list_models(module=models):
         raise UserError(
@@ -119,8 +118,6 @@ def hub_model(repo: str, revision: str | None = None) -> nn.Module:
 
 
 def _of_timm(repo: str, config: dict[str, Any], folder: Path) -> nn.Module:
-    from kd_lightning.runs.weights import load_weights_file
-
     arguments = config.get("model_args") or {}
     made = config.get("pretrained_cfg") or config
     model = timm_model(str(config["architecture"]), int(config["num_classes"]), **arguments)
@@ -146,8 +143,6 @@ def _of_transformers(repo: str, config: dict[str, Any], folder: Path) -> nn.Modu
 
 
 def _package(name: str, extra: str) -> Any:
-    import importlib
-
     try:
         return importlib.import_module(name)
     except ImportError as error:

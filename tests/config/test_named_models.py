@@ -16,9 +16,9 @@ from hydra.types import RunMode
 from torch import nn
 
 from kd_lightning.cli._hydra_main import create_hydra
+from kd_lightning.config import named_models as named
 from kd_lightning.config.check import check
 from kd_lightning.errors import UserError
-from kd_lightning.models import named
 
 
 @pytest.fixture
