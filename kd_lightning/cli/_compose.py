@@ -11,6 +11,7 @@ import copy
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, read_write
@@ -23,7 +24,8 @@ class SweepComposer:
         loader: whose method is replaced; groups and files are its own.
     """
 
-    def __init__(self, loader: ConfigLoaderImpl) -> None:
+    def __init__(self, loader: ConfigLoader) -> None:
+        assert isinstance(loader, ConfigLoaderImpl)  # Hydra's only one
         self._loader = loader
         self._compose = loader.load_sweep_config
         self._parser = OverridesParser.create(config_loader=loader)
@@ -32,7 +34,7 @@ class SweepComposer:
 
     def install(self) -> None:
         """Let the loader's sweeper and launchers use this."""
-        self._loader.load_sweep_config = self.load_sweep_config
+        self._loader.load_sweep_config = self.load_sweep_config  # type: ignore[method-assign]  # of this loader only
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         """The job's configuration, equal to what Hydra would compose."""

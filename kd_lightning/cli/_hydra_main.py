@@ -35,6 +35,7 @@ from kd_lightning.cli._unread import unread
 from kd_lightning.config.combined_methods import CombinedMethods, as_names
 from kd_lightning.config.explain import leaf_keys, unknown_option
 from kd_lightning.config.keys import outer_key
+from kd_lightning.config.plain import plain_mapping
 from kd_lightning.errors import UserError
 from kd_lightning.runs.latest import LATEST, latest
 
@@ -80,7 +81,7 @@ def run_hydra(
         hydra = _create(config_name, args)
         chosen = args.config_name or config_name
         if saved is not None:
-            defaults = OmegaConf.load(config_directory() / f"{config_name}.yaml")
+            defaults = plain_mapping(OmegaConf.load(config_directory() / f"{config_name}.yaml"))
             chosen = register(saved, hydra.config_loader, defaults, args.overrides)
         return _dispatch(hydra, parser, args, chosen, task_function, check)
     except SystemExit as error:  # argparse, and a completion or job that calls sys.exit
@@ -184,7 +185,7 @@ def known_names(hydra: Hydra | None, config_name: str, overrides: Sequence[str])
     """Keys of the configuration as it would be without value overrides, and the groups, for suggestions."""
     if hydra is None:
         return [], []
-    groups = hydra.list_all_config_groups()
+    groups = [str(group) for group in hydra.list_all_config_groups()]
     for choice in ([o for o in overrides if o.partition("=")[0].lstrip("+") in groups and "," not in o], []):
         try:
             cfg = hydra.compose_config(config_name, list(choice), RunMode.RUN)

@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from kd_lightning.cli._compose import SweepComposer
 from kd_lightning.config.names import swept_keys
+from kd_lightning.config.plain import plain_mapping, plain_texts
 from kd_lightning.config.repeated import merged
 from kd_lightning.errors import UserError
 from kd_lightning.sweeps.sweep_file import held_sweep
@@ -77,7 +78,7 @@ def run_sweep(
     """Check a job for each value of the sweep, hold the sweep's directory, and let Hydra's sweeper choose the jobs."""
     overrides = [*merged(overrides), "hydra.mode=MULTIRUN"]
     cfg = _compose(hydra, config_name, overrides, RunMode.MULTIRUN)
-    params = OmegaConf.to_container(cfg.hydra.sweeper.get("params") or OmegaConf.create({}))
+    params = plain_mapping(cfg.hydra.sweeper.get("params"), resolve=True)
     swept = swept_keys(_task_overrides(cfg), params)
     if swept and not any(o.startswith("hydra.sweep.subdir=") for o in overrides):
         keys = ",".join(f'"{key}"' for key in swept)
@@ -120,8 +121,7 @@ def _compose(hydra: Hydra, config_name: str, overrides: list[str], mode: RunMode
 
 
 def _task_overrides(cfg: DictConfig) -> list[str]:
-    """The overrides as they were written: iterating over the config's list would resolve a ``${...}`` in them."""
-    return [str(override) for override in OmegaConf.to_container(cfg.hydra.overrides.task, resolve=False)]
+    return plain_texts(cfg.hydra.overrides.task)
 
 
 def _jobs_to_check(hydra: Hydra, task_overrides: list[str], params: Any) -> list[list[str]]:

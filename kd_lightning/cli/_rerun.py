@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
@@ -42,7 +42,7 @@ def saved_run(config_path: str | None) -> Path | None:
     return folder.resolve().parent
 
 
-def register(run_dir: Path, loader: ConfigLoader, defaults: DictConfig, overrides: Sequence[str]) -> str:
+def register(run_dir: Path, loader: ConfigLoader, defaults: Mapping[str, Any], overrides: Sequence[str]) -> str:
     """Make the saved configuration one that can be composed; returns its name.
 
     Args:
@@ -51,7 +51,7 @@ def register(run_dir: Path, loader: ConfigLoader, defaults: DictConfig, override
         defaults: the content of ``conf/train.yaml``: says where runs go.
         overrides: of the new start: groups that are chosen anew are left out of what was saved.
     """
-    plain = {key: value for key, value in OmegaConf.to_container(defaults, resolve=False).items() if key != "defaults"}
+    plain = {key: value for key, value in defaults.items() if key != "defaults"}
     saved = {**plain, **_read(run_dir), **{key: plain[key] for key in _OF_START if key in plain}}
     chosen: list[Any] = []
     for override in overrides:

@@ -168,10 +168,11 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument(
             "directory", type=Path, metavar="DIR", help="the caches' directory (outputs/cache), or one cache"
         )
-    command.add_argument("--unused", type=float, metavar="DAYS", help="not read or written for so many days")
-    command.add_argument("--corrupt", action="store_true", help="damaged ones")
-    command.add_argument("--all", action="store_true", help="all of them")
-    command.add_argument("--yes", action="store_true", help="delete, instead of only saying what would be deleted")
+    prune = commands.choices["prune"]
+    prune.add_argument("--unused", type=float, metavar="DAYS", help="not read or written for so many days")
+    prune.add_argument("--corrupt", action="store_true", help="damaged ones")
+    prune.add_argument("--all", action="store_true", help="all of them")
+    prune.add_argument("--yes", action="store_true", help="delete, instead of only saying what would be deleted")
     return top
 
 

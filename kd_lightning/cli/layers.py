@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from kd_lightning.cli._hydra_main import run_hydra
 
@@ -30,9 +30,10 @@ def show_layers(cfg: DictConfig) -> None:
     from kd_lightning.terminal.quiet import quiet
 
     quiet()
+    from kd_lightning.config.plain import plain_mapping
     from kd_lightning.running.layers import layers_lines, models_layers, taps_lines
 
-    config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    config = plain_mapping(cfg, resolve=True, throw_on_missing=True)
     student, teacher = models_layers(config)
     lines = taps_lines(student, teacher)
     if lines:

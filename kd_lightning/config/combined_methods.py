@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.types import RunMode
@@ -53,7 +54,8 @@ class CombinedMethods(ConfigSource):
         loader: composes each of them.
     """
 
-    def __init__(self, loader: ConfigLoaderImpl) -> None:
+    def __init__(self, loader: ConfigLoader) -> None:
+        assert isinstance(loader, ConfigLoaderImpl)  # Hydra's only one
         super().__init__("combined-methods", "methods://")
         self._loader = loader
 

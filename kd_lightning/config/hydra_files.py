@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from omegaconf import DictConfig, OmegaConf
 
 
-def hydra_files(task_config: DictConfig, job_config: DictConfig) -> dict[str, str]:
+def hydra_files(task_config: DictConfig, job_config: Any) -> dict[str, str]:
     """Relative path -> text.
 
     Args:

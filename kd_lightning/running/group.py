@@ -85,8 +85,8 @@ class Group:
         finally:
             for recorder in self.recorders:
                 recorder.close()  # where the results were not reached
-        mistakes = [recorder.mistake for recorder in self.recorders]
-        if all(mistakes):
+        mistakes = [recorder.mistake for recorder in self.recorders if recorder.mistake is not None]
+        if len(mistakes) == len(self.recorders):
             raise mistakes[0]
         return results
 
@@ -158,7 +158,7 @@ class Group:
     # -- training and testing ------------------------------------------------------------------------------------
     def _fit_and_test(self, indices: Sequence[int], standing: Progress) -> None:
         recorders = [self.recorders[i] for i in indices]
-        members = [self.members[i] for i in indices]
+        members = [member for i in indices if (member := self.members[i]) is not None]  # those that were prepared
         steps = int(self.config["log_every_n_steps"])
         distiller = Distiller(self.teacher, members, recorders, log_every_n_steps=steps)
         self._distiller = distiller
@@ -174,7 +174,7 @@ class Group:
             enable_checkpointing=any(isinstance(c, pl.callbacks.Checkpoint) for c in callbacks),
         )
         if distiller.active:
-            self._fit(trainer, distiller, standing)
+            self._fit(trainer, distiller, recorders, standing)
         for recorder in recorders:
             if recorder.status == "diverged":
                 accumulated = int(self.config["trainer"].get("accumulate_grad_batches") or 1)
@@ -182,11 +182,13 @@ class Group:
         for recorder in recorders:
             recorder.finish()
         self._verify_teacher()
-        self._test(trainer, distiller)
+        self._test(trainer, members, recorders)
         if distiller.interrupted:  # during the last epoch: these runs are finished, others are not
             raise RunInterrupted("stopped after the last epoch of these runs")
 
-    def _fit(self, trainer: pl.Trainer, distiller: Distiller, standing: Progress) -> None:
+    def _fit(
+        self, trainer: pl.Trainer, distiller: Distiller, recorders: Sequence[RunRecorder], standing: Progress
+    ) -> None:
         loaders = [self.datamodule.train_dataloader(), self.datamodule.val_dataloader()]
         self._train_loader = loaders[0]
         if standing.loader is not None:
@@ -197,16 +199,16 @@ class Group:
         except RunInterrupted:
             raise
         except Exception:
-            if not all(recorder.error for recorder in distiller.recorders):
+            if not all(recorder.error for recorder in recorders):
                 raise
         finally:
             for loader in loaders:
                 loader.close()
 
-    def _test(self, trainer: pl.Trainer, distiller: Distiller) -> None:
+    def _test(self, trainer: pl.Trainer, members: Sequence[Member], recorders: Sequence[RunRecorder]) -> None:
         """Test the best checkpoints of the runs that reached their end; whoever fails here leaves the others alone."""
         finished = []
-        for member, recorder in zip(distiller.members, distiller.recorders, strict=True):
+        for member, recorder in zip(members, recorders, strict=True):
             if recorder.status != "finished":
                 continue
             try:
@@ -235,8 +237,9 @@ class Group:
     # -- results -------------------------------------------------------------------------------------------------
     def _results(self) -> list[dict[str, Any]]:
         info = self.teacher_info
-        if info is not None and "latency_ms" not in info and self.teacher.labels_new_inputs:
-            info["latency_ms"] = teacher_latency_ms(self.teacher, self.datamodule.example_batch())
+        teacher = self.teacher
+        if info is not None and teacher is not None and "latency_ms" not in info and teacher.labels_new_inputs:
+            info["latency_ms"] = teacher_latency_ms(teacher, self.datamodule.example_batch())
         results = []
         for recorder, member in zip(self.recorders, self.members, strict=True):
             if recorder.status in ("running", "stopped"):

@@ -28,7 +28,7 @@ class RunTensorBoardLogger(TensorBoardLogger):
     """
 
     def __init__(self, run_dir: str | os.PathLike, resume_step: int | None = None, flush_secs: int = 10) -> None:
-        purge = {} if resume_step is None else {"purge_step": resume_step + 1}
+        purge: dict[str, Any] = {} if resume_step is None else {"purge_step": resume_step + 1}
         super().__init__(
             os.fspath(run_dir), name="", version="", default_hp_metric=False, flush_secs=flush_secs, **purge
         )
@@ -41,7 +41,7 @@ class RunTensorBoardLogger(TensorBoardLogger):
         """Bring everything to the disk, ``hparams.yaml`` too, which Lightning would write ten times slower."""
         path = Path(self.log_dir) / self.NAME_HPARAMS_FILE
         if path.parent.is_dir() and not path.exists():
-            path.write_text(as_yaml(self.hparams), encoding="utf-8")
+            path.write_text(as_yaml(dict(self.hparams)), encoding="utf-8")
         super().save()
 
     def log_text(self, tag: str, markdown: str, step: int = 0) -> None:
@@ -88,7 +88,7 @@ def build_loggers(
 
 def wandb_logger(project: str, name: str, save_dir: str, group: str | None = None, offline: bool = False) -> Logger:
     """Lightning's W&B logger with a W&B run of its own: members of a group train in one process at once."""
-    import wandb
+    import wandb  # an extra
 
     Path(save_dir).mkdir(parents=True, exist_ok=True)
     mode = "offline" if offline else None

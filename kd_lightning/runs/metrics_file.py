@@ -32,7 +32,7 @@ class MetricsFile:
 
     def write(self, step: int, epoch: int, metrics: Mapping[str, float]) -> None:
         """Append ``{"step": …, "epoch": …, **metrics}``. JSON has no NaN and no infinity: they are written as null."""
-        line = {"step": int(step), "epoch": int(epoch)}
+        line: dict[str, float | None] = {"step": int(step), "epoch": int(epoch)}
         line.update((name, finite_number(value)) for name, value in metrics.items())
         if self._file is None:
             self._file = self._open()

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from kd_lightning.config.fingerprint import identify
 from kd_lightning.config.keys import find, is_seed
 from kd_lightning.config.names import run_name
+from kd_lightning.config.plain import plain_mapping, plain_texts
 from kd_lightning.runs.spec import ALONE, DISTILLED, RunSpec
 from kd_lightning.teachers.alone import ALONE_METHOD
 
@@ -29,7 +30,7 @@ def spec_from_hydra(cfg: DictConfig, run_dir: str | Path | None = None) -> RunSp
     hydra = HydraConfig.get()
     run_dir = Path(run_dir if run_dir is not None else hydra.runtime.output_dir)
     config = plain_config(cfg)
-    overrides = tuple(map(str, OmegaConf.to_container(hydra.overrides.task, resolve=False)))
+    overrides = tuple(plain_texts(hydra.overrides.task))
     in_sweep = hydra.mode == RunMode.MULTIRUN
     base = run_dir.parent if in_sweep else run_dir
     role = DISTILLED if wants_teacher(config) else ALONE
@@ -59,9 +60,8 @@ def setting_name(overrides: Sequence[str], swept: Sequence[str]) -> str:
 
 def plain_config(cfg: DictConfig) -> dict[str, Any]:
     """The configuration resolved to plain containers, without what only says where the run is."""
-    plain = OmegaConf.masked_copy(cfg, [k for k in cfg if not find(str(k)).of_start])
-    resolved = OmegaConf.to_container(plain, resolve=True, throw_on_missing=True)
-    return {str(k): v for k, v in resolved.items()}
+    plain = OmegaConf.masked_copy(cfg, [str(k) for k in cfg if not find(str(k)).of_start])
+    return plain_mapping(plain, resolve=True, throw_on_missing=True)
 
 
 def wants_teacher(config: dict[str, Any]) -> bool:
@@ -104,5 +104,5 @@ def baseline_spec(config: dict[str, Any], base: Path, overrides: tuple[str, ...]
 
 def swept_of_job() -> list[str]:
     """Keys that the sweep of the current job varies: those that name its directory."""
-    subdir = OmegaConf.to_container(HydraConfig.get().sweep, resolve=False)["subdir"]
+    subdir = plain_mapping(HydraConfig.get().sweep)["subdir"]
     return re.findall(r'"([^"]+)"', str(subdir))

@@ -10,9 +10,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from kd_lightning.config.names import swept_keys
+from kd_lightning.config.plain import plain_mapping, plain_texts
 from kd_lightning.config.replicates import seeds_of
 from kd_lightning.errors import NothingRun, UserError
 from kd_lightning.runs.atomic import write_atomically
@@ -29,8 +30,7 @@ def write_sweep_file(
 ) -> None:
     """Runs that an earlier start of the sweep expected stay listed; ``objectives`` are those of a search."""
     old = read_sweep_file(sweep_dir)
-    params = OmegaConf.to_container(config.hydra.sweeper.get("params") or OmegaConf.create({}))
-    swept = swept_keys(OmegaConf.to_container(config.hydra.overrides.task, resolve=False), params)
+    swept = swept_keys(plain_texts(config.hydra.overrides.task), plain_mapping(config.hydra.sweeper.get("params")))
     runs = {run["name"]: run for run in old["runs"]}
     for spec in specs:
         entry = {"name": spec.name, "overrides": list(spec.overrides), "fingerprint": spec.fingerprint}
