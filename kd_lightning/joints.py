@@ -200,10 +200,12 @@ class Task(Protocol):
     """
 
     name: str
-    metrics: Sequence[Metric]
     monitor: str
     provides: frozenset[str]
     picture_samples: int
+
+    @property
+    def metrics(self) -> Sequence[Metric]: ...
 
     def loss(self, output: ModelOutput, target: Any) -> Tensor:
         """The hard loss: a scalar; samples without ground truth are left out."""

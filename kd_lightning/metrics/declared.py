@@ -20,8 +20,10 @@ from kd_lightning.metrics.undeclared import guessed
 class TaskMetrics(Protocol):
     """What is asked of a task here, see :class:`kd_lightning.joints.Task`; it may have ``choosers``."""
 
-    metrics: Sequence[Metric]
     monitor: str
+
+    @property
+    def metrics(self) -> Sequence[Metric]: ...
 
 
 class Declared:
