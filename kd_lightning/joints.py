@@ -188,6 +188,7 @@ class Task(Protocol):
         choosers: names of metrics with a direction, the first of which that there is a figure of chooses the best
             checkpoint in the monitor's place: of a task whose training must not look at labels.
         needs_labels: False: its ``loss`` does not look at the target, and learns where no sample has a label.
+        learns_alone: False: there is no ``loss`` to speak of; who learns from nothing else is refused.
         picture_samples: how many samples its picture wants to see, where ``pictures.samples`` would be too few.
 
     So are the members below ``picture``, whose defaults are :class:`kd_lightning.task_parts.TaskParts`: they are for tasks

@@ -92,11 +92,17 @@ def build_task(config: Mapping[str, Any], data: DataModule | None = None) -> Tas
     known = bool(config.get("teacher")) or without is None or of[without] == STUDENT
     if data is not None and without is not None and known and not data.labelled_in("val"):
         task.monitor = without
-    weights = (config.get("method") or {}).get("weights") or {}
     choosers: Sequence[str] = getattr(task, "choosers", ())
-    if choosers and not any(weight for name, weight in weights.items() if name != "task"):
+    if choosers and not _learns_from_teacher(config.get("method") or {}):
         cast(Any, task).choosers = [name for name in choosers if of[name] == STUDENT]
     return task
+
+
+def _learns_from_teacher(method: Mapping[str, Any]) -> bool:
+    """Whether some term of a method's node with a weight needs a teacher."""
+    terms, weights = method.get("terms") or {}, method.get("weights") or {}
+    targets = [hydra.utils.get_object(term["_target_"]) for name, term in terms.items() if weights.get(name)]
+    return any(getattr(target, "needs_teacher", True) for target in targets)
 
 
 def build_model(node: Mapping[str, Any], config: Mapping[str, Any], datamodule: DataModule, where: str) -> nn.Module:
@@ -185,7 +191,7 @@ def build_member(
     with RngStream(int(config["seed"])):
         student = build_sized_model(config["student"], task.sizes(datamodule.sizes()), "student")
         if config.get("init_from"):
-            load_weights_file(student, config["init_from"], "init_from")
+            load_weights_file(student, config["init_from"], "init_from", new_head=True)
         method = instantiate(with_train_samples(config["method"], datamodule), "method")
         member = Member(
             student,

@@ -118,6 +118,7 @@ KEYS: dict[str, Key] = {
     "teacher.image_size": Key(_COUNT_OR_NULL, "pixels of a side of the images that it takes; null: the data's"),
     "teacher.train.max_epochs": Key(_COUNT, "epochs of its training"),
     "teacher.train.seed": Key(_SEED, "of the teacher: initial weights, dropout", SEED),
+    "teacher.train.task": Key(_TARGET_OR_NULL, "what it is trained for, where that is not the student's task"),
     "teacher.train.optimizer": Key(_TARGET, "of the teacher"),
     "teacher.train.scheduler": Key(_TARGET_OR_NULL, "of the teacher's learning rate"),
     "teacher.train.scheduler_interval": Key(_INTERVAL, "as `scheduler.interval`"),
@@ -242,7 +243,7 @@ TRAINER_ELSEWHERE = {
 """Arguments of Lightning's Trainer that have their own place in our configuration."""
 
 _ANY = Key(Rule("mapping"))
-_INNER_TEACHER = re.compile(r"^teacher(\.train\.teacher|\.members\.[^.]+)+(?=\.|$)")
+_INNER_TEACHER = re.compile(r"^teacher(\.train\.teacher|\.members\.[^.]+|\.encoder)+(?=\.|$)")
 
 
 def outer_key(key: str) -> str:

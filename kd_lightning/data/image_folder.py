@@ -2,7 +2,7 @@
 
 Either ``root/train/<class>/*.jpg`` and ``root/test/<class>/*.jpg`` (the folders' names are keys), with validation split
 off the training images or in a folder of its own; or ``root/<class>/*.jpg``, from which the test images are split off
-as well, the same ones whatever the configuration.
+as well, the same ones whatever the configuration. Without labels: images at any depth, whatever the folders are called.
 """
 
 from __future__ import annotations
@@ -18,7 +18,14 @@ from torch import Tensor
 from kd_lightning.data.images.crops import CentreCrop, RandomResizedCrop
 from kd_lightning.data.images.decode import MAX_PIXELS
 from kd_lightning.data.images.image_data import ImageData, ImagePixels
-from kd_lightning.data.images.image_files import class_folders, digest_files, left_out, list_images, unreadable
+from kd_lightning.data.images.image_files import (
+    class_folders,
+    digest_files,
+    left_out,
+    list_images,
+    unlabelled_images,
+    unreadable,
+)
 from kd_lightning.data.module import DistillationDataModule
 from kd_lightning.data.places import Places
 from kd_lightning.data.split import hide_labels, keep_first, stratified_order
@@ -35,6 +42,8 @@ class ImageFolderData(DistillationDataModule):
         root: the directory.
         train_dir, val_dir, test_dir: folders in it. ``val_dir`` None: validation is split off the training images.
             ``train_dir`` None: the class folders lie in ``root`` itself, and ``test_size`` of their images are test.
+        labels: ``folders``, or ``none``: images at any depth below ``root`` (below ``train_dir`` and ``test_dir`` in it, where
+            ``train_dir`` is there), none of which has a label; what is not there is split off.
         test_size: fraction of the images that are test where they have no folder, in (0, 1).
         image_size: pixels of a side of the model's input, >= 1.
         resize: evaluation resizes the shorter side to so many pixels and cuts out the middle, >= ``image_size``.
@@ -62,6 +71,7 @@ class ImageFolderData(DistillationDataModule):
         train_dir: str | None = "train",
         val_dir: str | None = None,
         test_dir: str = "test",
+        labels: Literal["folders", "none"] = "folders",
         test_size: float = 0.2,
         image_size: int = 224,
         resize: int = 256,
@@ -76,6 +86,7 @@ class ImageFolderData(DistillationDataModule):
         **settings: Any,
     ) -> None:
         for key, value, allowed in (
+            ("labels", labels, ("folders", "none")),
             ("decode", decode, ("full", "scaled")),
             ("on_bad_image", on_bad_image, ("error", "skip")),
         ):
@@ -92,6 +103,12 @@ class ImageFolderData(DistillationDataModule):
         self.eval_crop = CentreCrop(image_size, resize)
         super().__init__(**settings)
         self.root, self.train_dir, self.val_dir, self.test_dir = Path(root), train_dir, val_dir, test_dir
+        self.labels = labels
+        if labels == "none":
+            if train_dir is not None and not (self.root / train_dir).is_dir():
+                self.train_dir = None
+            elif not (self.root / test_dir).is_dir():  # test images are split off those in train_dir
+                self.root, self.train_dir = self._train_root, None
         self.test_size, self.decode, self.on_bad_image = test_size, decode, on_bad_image
         self.normalize_on_device, self.max_pixels, self.cache_dir = normalize_on_device, max_pixels, Path(cache_dir)
         self.skipped: dict[str, str] = {}
@@ -100,8 +117,10 @@ class ImageFolderData(DistillationDataModule):
         }  # fmt: skip
 
     @property
-    def class_names(self) -> list[str]:
-        """The names of the training images' folders, sorted."""
+    def class_names(self) -> list[str] | None:  # type: ignore[override]
+        """The names of the training images' folders, sorted; None without labels."""
+        if self.labels == "none":
+            return None
         names = class_folders(self._train_root, self._train_key)
         if len(names) < 2:
             raise UserError(
@@ -111,9 +130,10 @@ class ImageFolderData(DistillationDataModule):
         return names
 
     @property
-    def num_classes(self) -> int:
-        """Number of class folders."""
-        return len(self.class_names)
+    def num_classes(self) -> int | None:  # type: ignore[override]
+        """Number of class folders; None without labels."""
+        names = self.class_names
+        return None if names is None else len(names)
 
     def prepare_data(self) -> None:
         """Find the unreadable images, if they are to be skipped (in a distributed run: one process for all)."""
@@ -135,16 +155,14 @@ class ImageFolderData(DistillationDataModule):
         files, targets = self._kept(*self._pool(test=False))
         if self.train_dir is not None:
             self._pool(test=True)  # a folder that is not there shall not be told after the training
-        self.notes += filter(None, [left_out(self._train_root, self.class_names)])
+        self.notes += filter(None, [left_out(self._train_root, self.class_names or ["."])])
         if self.val_dir is None:
             train, val = self.choose(targets)
             val_files, val_targets = [files[i] for i in val.tolist()], targets[val]
         else:
             train = keep_first(stratified_order(targets, self.split_seed), self.train_size)
             key = "data.val_dir"
-            val_files, val_targets = self._kept(
-                *list_images(self.root / self.val_dir, self.class_names, key, False), False
-            )
+            val_files, val_targets = self._kept(*self._listed(self.root / self.val_dir, key, False), False)
         train_files = [files[i] for i in train.tolist()]
         content = digest_files([*train_files, *val_files], self.root, f"{len(train_files)} {self.labelled}")
         train_data = self._images(
@@ -197,14 +215,18 @@ class ImageFolderData(DistillationDataModule):
     def _pool(self, test: bool) -> tuple[list[str], Tensor]:
         """The test images, or all others; with folders of their own, or split."""
         if test and self.train_dir is not None:
-            return list_images(self.root / self.test_dir, self.class_names, "data.test_dir", all_needed=False)
-        files, targets = list_images(self._train_root, self.class_names, self._train_key)
+            return self._listed(self.root / self.test_dir, "data.test_dir", all_needed=False)
+        files, targets = self._listed(self._train_root, self._train_key)
         if self.train_dir is not None:
             return files, targets
         order = stratified_order(targets, _TEST_SEED)
         cut = max(1, round(self.test_size * len(files)))
         chosen = order[:cut] if test else order[cut:].sort().values
         return [files[i] for i in chosen.tolist()], targets[chosen]
+
+    def _listed(self, directory: Path, key: str, all_needed: bool = True) -> tuple[list[str], Tensor]:
+        names = self.class_names
+        return unlabelled_images(directory, key) if names is None else list_images(directory, names, key, all_needed)
 
     def _kept(self, files: list[str], targets: Tensor, all_needed: bool = True) -> tuple[list[str], Tensor]:
         """What can be read of some files, all of them unless they are to be skipped."""
@@ -218,7 +240,7 @@ class ImageFolderData(DistillationDataModule):
         lost = sorted(set(targets.tolist()) - set(targets[keep].tolist()))
         if not keep:
             raise UserError(f"data.root: none of the {len(files)} images can be read, the first: {_first(bad)}")
-        if lost and all_needed:
+        if lost and all_needed and self.class_names is not None:
             name = self.class_names[lost[0]]
             first = next(bad[file] for file, target in zip(files, targets.tolist(), strict=True) if target == lost[0])
             raise UserError(

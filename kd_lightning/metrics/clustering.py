@@ -7,9 +7,12 @@ and processes. Numbers of groups mean nothing: what is compared is who is togeth
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from kd_lightning.batch import UNLABELLED
 
 
 class CountTable:
@@ -41,6 +44,13 @@ class CountTable:
         rows, columns = reduce(torch.tensor([float(size) for size in self.counts.shape])).long().tolist()
         self.grow(rows, columns)
         self.counts = reduce(self.counts).cpu()
+
+
+def known_labels(target: Any, samples: int) -> Tensor:
+    """Class numbers (N,) on the CPU; ``UNLABELLED`` for all where a target is anything else."""
+    if isinstance(target, Tensor) and target.dim() == 1 and not target.is_floating_point():
+        return target.cpu()
+    return torch.full((samples,), UNLABELLED)
 
 
 def matched_share(counts: Tensor) -> float:

@@ -14,14 +14,27 @@ from kd_lightning.runs.spec import ALONE, RunSpec
 def without_labels(specs: Sequence[RunSpec], data: DataModule) -> dict[Path, UserError]:
     """What to tell of the runs that learn from labels only, by run directory; none where some sample has a label, and
     none of a task that needs none."""
-    if data.labelled_in("train") or not getattr(build_task(specs[0].config), "needs_labels", True):
+    task = build_task(specs[0].config)
+    alone = [spec for spec in specs if _learns_from_task_only(spec)]
+    if not getattr(task, "learns_alone", True):
+        return {spec.run_dir: UserError(_no_loss(spec, task.name)) for spec in alone}
+    if data.labelled_in("train") or not getattr(task, "needs_labels", True):
         return {}
-    return {spec.run_dir: UserError(_told(spec)) for spec in specs if _learns_from_labels_only(spec)}
+    return {spec.run_dir: UserError(_told(spec)) for spec in alone}
 
 
-def _learns_from_labels_only(spec: RunSpec) -> bool:
+def _learns_from_task_only(spec: RunSpec) -> bool:
     weights = spec.config["method"].get("weights") or {}
     return not any(weight for term, weight in weights.items() if term != "task")
+
+
+def _no_loss(spec: RunSpec, task: str) -> str:
+    told = f"task: {task} has no loss of its own, {spec.name} has nothing to learn from: "
+    if spec.role == ALONE:
+        return told + "baseline=false leaves the student alone out"
+    return (
+        told + "choose a method that learns from a teacher (method=embedding), or from the student itself (method=dino)"
+    )
 
 
 def _told(spec: RunSpec) -> str:

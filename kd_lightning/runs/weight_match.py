@@ -133,7 +133,12 @@ def _match(
     ]
     extra = [name for name in inside if name not in own]
     outside = [name for name in tensors if not name.startswith(prefix)]
-    harmless = [n for n in extra if n.rpartition(".")[2] in HARMLESS or NO_MODEL.search(n.partition(".")[0])]
+    left_out = tuple(f"{name}." for name in getattr(model, "left_out", ()))  # layers that a model says it goes without
+    harmless = [
+        n
+        for n in extra
+        if n.rpartition(".")[2] in HARMLESS or NO_MODEL.search(n.partition(".")[0]) or n.startswith(left_out)
+    ]
     return Match(
         place=".".join([*path, *prefix.rstrip(".").split(".")]) if prefix else ".".join(path),
         found=found,

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 def load_weights_file(
-    model: nn.Module, path: Path | str, key: str, part: str | None = None, partial: bool = False
+    model: nn.Module, path: Path | str, key: str, part: str | None = None, partial: bool = False, new_head: bool = False
 ) -> Match:
     """Fill ``model`` from a checkpoint of ours, of Lightning, or of anybody; say what was taken and what was not.
 
@@ -35,12 +35,14 @@ def load_weights_file(
             model's own, raw rather than averaged.
         partial: layers that are missing or of another shape in the file keep their initial values (a new head on a
             pretrained backbone); otherwise the whole model must be in it.
+        new_head: a single layer may be missing in the file and keeps its initial values: the classifier on a backbone that
+            was trained without one.
 
     Raises:
         UserError: the file is none, or holds no weights that fit; the line says what differs.
     """
     path = checkpoint_in(path)
-    return fill(model, load_checkpoint(path, key), path, key, part, partial)
+    return fill(model, load_checkpoint(path, key), path, key, part, partial, new_head)
 
 
 def fill(
@@ -50,6 +52,7 @@ def fill(
     key: str,
     part: str | None = None,
     partial: bool = False,
+    new_head: bool = False,
 ) -> Match:
     """:func:`load_weights_file` on a checkpoint that has been read."""
     where = printable(f"{key}={path}")
@@ -63,7 +66,7 @@ def fill(
         taken = whole[0]
     else:
         taken = max(matches, key=lambda match: (len(match.found), not match.averaged))
-        if not partial or not taken.found:
+        if not taken.found or not (partial or (new_head and _lacks_one_layer(taken))):
             raise UserError(f"{where}: {_difference(model, taken)}")
     try:
         model.load_state_dict(dict(taken.found), strict=False)
@@ -73,6 +76,11 @@ def fill(
         ) from error
     log.info("%s: %s", where, _told(model, content, taken, [m.place for m in whole[1:]], key))
     return taken
+
+
+def _lacks_one_layer(match: Match) -> bool:
+    """Whether all that a place in a file has not is one layer, and what it has is the model's."""
+    return not match.shaped and not match.foreign and len({name.rpartition(".")[0] for name in match.missing}) == 1
 
 
 def one_line(error: Exception) -> str:

@@ -15,12 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kd_lightning.batch import UNLABELLED, Batch
+from kd_lightning.batch import Batch
 from kd_lightning.errors import UserError
 from kd_lightning.metrics.clustering import (
     CountTable,
     adjusted_rand_index,
     distance_table,
+    known_labels,
     matched_share,
     normalized_mutual_information,
     silhouettes,
@@ -155,7 +156,7 @@ class ClusteringEvaluator:
         self._shares = sums if self._shares is None else self._shares + sums
         mine = student.logits.argmax(1).cpu()
         theirs = None if teacher is None else teacher.logits.argmax(1).cpu()
-        label = _labels(batch.target, len(mine))
+        label = known_labels(batch.target, len(mine))
         known = label >= 0
         tables = self._tables
         tables["labels"].add(mine[known], label[known])
@@ -230,13 +231,6 @@ def _largest(counts: Tensor) -> float:
 
 def _sum_and_count(values: Tensor) -> Tensor:
     return torch.tensor([float(values.sum()), float(len(values))], dtype=torch.float64)
-
-
-def _labels(target: Any, samples: int) -> Tensor:
-    """Class numbers (N,), ``UNLABELLED`` where a target is anything else."""
-    if isinstance(target, Tensor) and target.dim() == 1 and not target.is_floating_point():
-        return target.cpu()
-    return torch.full((samples,), UNLABELLED)
 
 
 def _flat(inputs: Any) -> Tensor | None:

@@ -7,6 +7,8 @@ shares most samples with, so that what differs in colour differs in substance.
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -28,22 +30,36 @@ def cluster_picture(
         teacher_logits: shape (N, K'), or None.
     """
     rows = torch.log_softmax(student_logits.detach().float(), 1) if samples is None else samples
-    if len(rows) < 3 or rows.shape[1] < 2:
-        return None
-    places = main_plane(rows)
     student = student_logits.argmax(1).cpu()
-    panels = [("student", student)]
+    panels = [Panel("student", rows, student)]
     if teacher_logits is not None:
-        panels.insert(0, ("teacher", matched_numbers(teacher_logits.argmax(1).cpu(), student)))
-    colours = palette(1 + max(int(groups.max()) for _, groups in panels))
+        panels.insert(0, Panel("teacher", rows, matched_numbers(teacher_logits.argmax(1).cpu(), student)))
+    return panels_side_by_side(panels)
+
+
+class Panel(NamedTuple):
+    """One projection: rows (N, D), the groups (N,) by which they are coloured, and what these are."""
+
+    title: str
+    rows: Tensor
+    groups: Tensor
+    what: str = "clusters"
+
+
+def panels_side_by_side(panels: Sequence[Panel]) -> Image.Image | None:
+    """Each panel's rows in the plane of their two main directions; None with fewer than three rows, or of one value."""
+    if any(len(panel.rows) < 3 or panel.rows.shape[1] < 2 for panel in panels):
+        return None
+    colours = palette(1 + max(int(panel.groups.max()) for panel in panels))
     picture = Image.new("RGB", (MARGIN + len(panels) * (SIDE + MARGIN), HEADER + SIDE + MARGIN), PAPER)
     draw = ImageDraw.Draw(picture)
-    for number, (title, groups) in enumerate(panels):
+    for number, panel in enumerate(panels):
         left = MARGIN + number * (SIDE + MARGIN)
         draw.rectangle((left, HEADER, left + SIDE, HEADER + SIDE), fill=CARD)
-        text = f"{title}: {len(groups.unique())} clusters, {len(groups)} samples"
+        text = f"{panel.title}: {len(panel.groups.unique())} {panel.what}, {len(panel.rows)} samples"
         draw.text((left, 10), text, fill=INK, font=ImageFont.load_default(15))
-        for (x, y), group in zip((places * (SIDE - 16) + 8).tolist(), groups.tolist(), strict=True):
+        places = main_plane(panel.rows) * (SIDE - 16) + 8
+        for (x, y), group in zip(places.tolist(), panel.groups.tolist(), strict=True):
             x, y = left + x, HEADER + y
             draw.ellipse((x - RADIUS, y - RADIUS, x + RADIUS, y + RADIUS), fill=colours[group])
     return picture

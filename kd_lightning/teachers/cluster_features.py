@@ -11,6 +11,7 @@ from torch import Tensor
 from kd_lightning.batch import Batch
 from kd_lightning.errors import UserError
 from kd_lightning.joints import Teacher
+from kd_lightning.outputs import ModelOutput
 
 READ_AT_ONCE = 512
 
@@ -36,7 +37,10 @@ class Features:
                     f"teacher.encoder: samples that are {type(batch.inputs).__name__} cannot be clustered as they are: give an encoder"
                 )
             return batch.inputs.flatten(1).float()
-        answer = self.encoder(batch)
+        return self.of_answer(self.encoder(batch))
+
+    def of_answer(self, answer: ModelOutput) -> Tensor:
+        """Of the encoder's output."""
         values = answer.logits if self.layer is None else answer.features[self.layer]
         if values.dim() == 3:
             values = values.mean(1)

@@ -20,7 +20,7 @@ PLAIN = {
 LENGTHS = frozenset({"max_epochs", "min_epochs", "max_steps", "min_steps", "max_time"})
 """Of ``trainer``: how long the student's training is. The teacher's own is ``teacher.train.max_epochs``."""
 START = "kd_lightning.teachers.start"
-TARGETS = ("optimizer", "scheduler", "teacher", "method")
+TARGETS = ("optimizer", "scheduler", "teacher", "method", "task")
 """Parts with a ``_target_`` of their own, which is checked as such wherever it stands."""
 
 
@@ -87,6 +87,7 @@ def own_run(config: Mapping[str, Any], sizes: Mapping[str, int], where: str = "t
         own["student"] = {"_target_": f"{START}.resizing", "model": own["student"], "image_size": teacher["image_size"]}
     own["teacher"] = _its_teacher(teacher)
     own["method"] = copy.deepcopy(recipe.get("method") or ALONE_METHOD)
+    own["task"] = copy.deepcopy(recipe.get("task") or config["task"])
     own["optimizer"] = recipe["optimizer"]
     scheduler = recipe.get("scheduler")
     interval = recipe.get("scheduler_interval")

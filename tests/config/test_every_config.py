@@ -22,7 +22,7 @@ NEEDED_BESIDE = {
     "teacher=none": ["method=none"],
     "teacher=stored": [f"teacher.file={__file__}"],
     "teacher=onnx": [f"teacher.file={__file__}"],
-    **{f"method={name}": ["data.extra_views=1", "data.augment=true"] for name in ("crld", "mlld", "sskd")},
+    **{f"method={name}": ["data.extra_views=1", "data.augment=true"] for name in ("crld", "dino", "mlld", "sskd")},
     "data=dataset": ["data.train._target_=torchvision.datasets.FakeData"],
     **{f"method={name}": ["task=regression"] for name in ("ail", "bounded", "huber", "mse", "outlier_aware")},
     "method=gaussian_kl": ["task=regression", "task.output=gaussian"],

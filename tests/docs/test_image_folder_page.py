@@ -11,7 +11,10 @@ import pytest
 from PIL import Image
 
 PAGE = Path(__file__).parents[2] / "docs" / "image_folder.md"
-COMMANDS = [line for line in PAGE.read_text().splitlines() if line.startswith("kd-train ")]
+COMMANDS = [
+    line for line in PAGE.read_text().splitlines() if line.startswith("kd-train ") and "data.image_size" in line
+]
+"""Those without labels: tests/running/test_unlabelled_folder.py."""
 QUICK = ("teacher.train.max_epochs=1", "trainer.max_epochs=1", "baseline=false", "pictures.every_n_epochs=0",
          "data.num_threads=1", "trainer.accelerator=cpu")  # fmt: skip
 

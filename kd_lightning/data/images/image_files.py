@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from kd_lightning.batch import UNLABELLED
 from kd_lightning.data.images.decode import ImageError, read_image, shown
 from kd_lightning.errors import UserError
 
@@ -66,6 +67,21 @@ def list_images(directory: Path, classes: Sequence[str], key: str, all_needed: b
     if not files:
         raise UserError(f"{key}: there are no images in the class folders of {directory}")
     return files, torch.tensor(targets)
+
+
+def unlabelled_images(directory: Path, key: str) -> tuple[list[str], Tensor]:
+    """The images in a directory and in all folders below it, in sorted order, and ``UNLABELLED`` for each.
+
+    Args:
+        directory: holds them.
+        key: the config key to name in errors.
+    """
+    if not directory.is_dir():
+        raise UserError(f"{key}: there is no directory {directory}: set it to one that holds images")
+    files = _images_below(directory, "", {}, key)
+    if not files:
+        raise UserError(f"{key}: {directory} and the folders below it hold no images ({', '.join(EXTENSIONS[:3])}, …)")
+    return files, torch.full((len(files),), UNLABELLED)
 
 
 def _images_below(folder: Path, name: str, owners: dict[tuple[int, int], str], key: str) -> list[str]:
