@@ -185,11 +185,6 @@ class Task(Protocol):
 
     Optional members, looked for by name:
         monitor_without_labels: takes the monitor's place where no validation sample has a label.
-        choosers: names of metrics with a direction, the first of which that there is a figure of chooses the best
-            checkpoint in the monitor's place: of a task whose training must not look at labels.
-        needs_labels: False: its ``loss`` does not look at the target, and learns where no sample has a label.
-        learns_alone: False: there is no ``loss`` to speak of; who learns from nothing else is refused.
-        picture_samples: how many samples its picture wants to see, where ``pictures.samples`` would be too few.
 
     So are the members below ``picture``, whose defaults are :class:`kd_lightning.task_parts.TaskParts`: they are for tasks
     whose models answer in other units than the data's, or with several parts in one tensor. ``read`` is applied to whatever
@@ -198,12 +193,20 @@ class Task(Protocol):
 
     Attributes:
         provides: what a network's output holds once it was read (:attr:`Teacher.provides` of networks that say "logits").
+        picture_samples: how many samples its picture wants to see, where ``pictures.samples`` would be too few.
+        choosers: names of metrics with a direction, the first of which that there is a figure of chooses the best
+            checkpoint in the monitor's place: of a task whose training must not look at labels.
+        needs_labels: False: its ``loss`` does not look at the target, and learns where no sample has a label.
+        learns_alone: False: there is no ``loss`` to speak of; who learns from nothing else is refused.
     """
 
     name: str
     monitor: str
     provides: frozenset[str]
     picture_samples: int
+    choosers: Sequence[str]
+    needs_labels: bool
+    learns_alone: bool
 
     @property
     def metrics(self) -> Sequence[Metric]: ...

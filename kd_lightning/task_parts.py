@@ -6,7 +6,7 @@ parts in one tensor (mean and log-variance, bins), overrides these; nobody else 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MethodType
 from typing import Any
 
@@ -22,6 +22,9 @@ class TaskParts:
 
     provides: frozenset[str] = frozenset({LOGITS})
     picture_samples: int = 0
+    choosers: Sequence[str] = ()
+    needs_labels: bool = True
+    learns_alone: bool = True
 
     def fit(self, data: DataModule) -> None:
         """Nothing is learned from the data."""
@@ -77,7 +80,7 @@ class TaskParts:
 
 
 _PARTS = (
-    "provides", "picture_samples", "fit", "fitted", "restore", "sizes", "read", "encode", "for_terms", "predict", "recode",
+    "provides", "picture_samples", "choosers", "needs_labels", "learns_alone", "fit", "fitted", "restore", "sizes", "read", "encode", "for_terms", "predict", "recode",
     "exported", "imported", "describe_exported",
 )  # fmt: skip
 

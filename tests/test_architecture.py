@@ -63,7 +63,6 @@ ASKED = {
     "method": {"requires", "prepare", "bind", "after_step"},
     "member": {"_compiled_call_impl"},
     "distiller": {"to"},  # a teacher may be any callable
-    "running": {"needs_labels"},  # of a task, which joints.Task names
 }
 """What is looked for by name all the same, by file or room: optional members that a joint names, and private interfaces."""
 

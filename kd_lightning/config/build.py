@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import hydra
 import pytorch_lightning as pl
@@ -92,9 +92,8 @@ def build_task(config: Mapping[str, Any], data: DataModule | None = None) -> Tas
     known = bool(config.get("teacher")) or without is None or of[without] == STUDENT
     if data is not None and without is not None and known and not data.labelled_in("val"):
         task.monitor = without
-    choosers: Sequence[str] = getattr(task, "choosers", ())
-    if choosers and not _learns_from_teacher(config.get("method") or {}):
-        cast(Any, task).choosers = [name for name in choosers if of[name] == STUDENT]
+    if task.choosers and not _learns_from_teacher(config.get("method") or {}):
+        task.choosers = [name for name in task.choosers if of[name] == STUDENT]
     return task
 
 

@@ -16,9 +16,9 @@ def without_labels(specs: Sequence[RunSpec], data: DataModule) -> dict[Path, Use
     none of a task that needs none."""
     task = build_task(specs[0].config)
     alone = [spec for spec in specs if _learns_from_task_only(spec)]
-    if not getattr(task, "learns_alone", True):
+    if not task.learns_alone:
         return {spec.run_dir: UserError(_no_loss(spec, task.name)) for spec in alone}
-    if data.labelled_in("train") or not getattr(task, "needs_labels", True):
+    if data.labelled_in("train") or not task.needs_labels:
         return {}
     return {spec.run_dir: UserError(_told(spec)) for spec in alone}
 
@@ -30,10 +30,9 @@ def _learns_from_task_only(spec: RunSpec) -> bool:
 
 def _no_loss(spec: RunSpec, task: str) -> str:
     told = f"task: {task} has no loss of its own, {spec.name} has nothing to learn from: "
-    if spec.role == ALONE:
-        return told + "baseline=false leaves the student alone out"
-    return (
-        told + "choose a method that learns from a teacher (method=embedding), or from the student itself (method=dino)"
+    return told + (
+        "baseline=false leaves the student alone out; a method learns from a teacher (method=embedding) or from the student "
+        "itself (method=dino)"
     )
 
 

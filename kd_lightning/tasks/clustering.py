@@ -28,6 +28,7 @@ from kd_lightning.metrics.clustering import (
 )
 from kd_lightning.metrics.metric import Metric
 from kd_lightning.outputs import ModelOutput
+from kd_lightning.tasks.base import BaseTask
 from kd_lightning.tasks.classification import at_least_float32
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ COLLAPSED = 0.95
 """A division with so large a share of all samples in one cluster says nothing."""
 
 
-class ClusteringTask:
+class ClusteringTask(BaseTask):
     """Every sample belongs to one of K clusters, whose numbers mean nothing; logits (N, K) are the scores.
 
     The checkpoint is chosen without a label: by the agreement with the teacher, of a student alone by its own loss.
