@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kd_lightning.cli._streams import steady
 
-OPTIONS = ("format", "preprocess")
+OPTIONS = ("format", "preprocess", "precision", "max_loss", "push")
 
 
 @steady
@@ -25,8 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "options",
         nargs="*",
         metavar="key=value",
-        help="format=safetensors,torch_export (default), onnx, or MODULE.CLASS of yours; preprocess=true: graphs take "
-        "uint8 images; data.KEY=VALUE: of the run's configuration, for the comparison",
+        help="format=safetensors,torch_export (default), onnx, torchscript, or MODULE.CLASS of yours; precision=fp32 (default), "
+        "fp16, int8, int8_dynamic; max_loss=0.05: of the metric, below fp32; preprocess=true: graphs take uint8 images; "
+        "push=org/name: upload to Hugging Face's hub; data.KEY=VALUE: of the run's configuration, for the comparison",
     )
     arguments = parser.parse_args(argv)
 
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     quiet()
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
-    from kd_lightning.export.export_run import export_run
+    from kd_lightning.export.export_run import MAX_LOSS, export_run
     from kd_lightning.export.formats import DEFAULT
     from kd_lightning.runs.latest import LATEST, latest
 
@@ -47,7 +48,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         names = given["format"].split(",") if "format" in given else DEFAULT
         preprocess = given.get("preprocess", "false") == "true"
         run_dir = latest("run") if str(arguments.run_dir) == LATEST else arguments.run_dir
-        exported = export_run(run_dir, [name for name in names if name], preprocess, overrides)
+        exported = export_run(
+            run_dir,
+            [name for name in names if name],
+            preprocess,
+            overrides,
+            precision=[name for name in given.get("precision", "fp32").split(",") if name],
+            max_loss=float(given.get("max_loss", MAX_LOSS)),
+            push=given.get("push"),
+        )
     except UserError as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
@@ -55,6 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     print(exported)
     print(f"files  {exported.directory}")
+    if "push" in given:
+        print(f"pushed {given['push']}")
     return 0
 
 
@@ -79,10 +90,15 @@ def options(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
             given[key] = value
         else:
             raise UserError(
-                f"{key}: no such option{did_you_mean(key, OPTIONS)}; there are format, preprocess, data.KEY"
+                f"{key}: no such option{did_you_mean(key, OPTIONS)}; there are {', '.join(OPTIONS)}, data.KEY"
             )
     if given.get("preprocess", "false") not in ("true", "false"):
         raise UserError(f"preprocess={given['preprocess']}: must be true or false")
+    try:
+        if not 0 <= float(given.get("max_loss", 0)) < float("inf"):
+            raise ValueError
+    except ValueError as error:
+        raise UserError(f"max_loss={given['max_loss']}: must be a number >= 0, a share of the metric") from error
     return given, overrides
 
 

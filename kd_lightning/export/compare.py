@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -33,10 +34,18 @@ class Compared:
         call: the model.
         pixels: how its raw inputs are made into the student's; None where it takes them as the student does.
         task: whose metrics are computed.
+        share: largest difference of an output, as a share of the largest output (of 1 where that is smaller).
     """
 
-    def __init__(self, name: str, call: Callable[[Tensor], Any], pixels: Pixels | None, task: Task) -> None:
-        self.name, self.pixels = name, pixels
+    def __init__(
+        self,
+        name: str,
+        call: Callable[[Tensor], Any],
+        pixels: Pixels | None,
+        task: Task,
+        share: float = TOLERANCE,
+    ) -> None:
+        self.name, self.pixels, self._share = name, pixels, share
         self._call = call
         self._task, self._evaluator = task, task.evaluator()
         self._difference = torch.zeros(())
@@ -78,7 +87,7 @@ class Compared:
     @property
     def tolerance(self) -> float:
         """The largest difference that counts as rounding."""
-        return TOLERANCE * max(1.0, float(self._largest))
+        return self._share * max(1.0, float(self._largest))
 
     def figures(self, sample: Tensor, classes: bool) -> dict[str, Any]:
         """All that was found, plain.
@@ -92,7 +101,7 @@ class Compared:
             "inputs": AS_TRAINED if self.pixels is None else BYTES,
             "metrics": self._evaluator.compute(),
             "largest_difference": self.difference,
-            "tolerance": self.tolerance,
+            "tolerance": self.tolerance if math.isfinite(self.tolerance) else None,
             "equal_decisions": self._equal / self._decisions if classes and self._decisions else None,
             "latency_ms": {str(samples): self._latency(inputs, samples) for samples in BATCHES},
         }

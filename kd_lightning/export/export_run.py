@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import tempfile
 import warnings
@@ -19,15 +20,29 @@ from kd_lightning.config.build import build_datamodule, build_sized_model
 from kd_lightning.errors import UserError
 from kd_lightning.export.card import model_card
 from kd_lightning.export.compare import Compared, on_the_test_split
-from kd_lightning.export.formats import DEFAULT, exporters, first_line
+from kd_lightning.export.formats import DEFAULT, first_line
+from kd_lightning.export.hub import upload
 from kd_lightning.export.model import OneTensor, Pixels
-from kd_lightning.export.report import REPORT, comparison_table, earlier_files, preprocessing, report_content
-from kd_lightning.joints import LOGITS, Exporter
+from kd_lightning.export.precision import FULL, Form, Samples, calibration, forms
+from kd_lightning.export.report import (
+    REPORT,
+    comparison_table,
+    earlier_files,
+    loss_of_metric,
+    preprocessing,
+    report_content,
+)
+from kd_lightning.joints import LOGITS
+from kd_lightning.metrics.declared import Declared
+from kd_lightning.metrics.show import better_by
 from kd_lightning.running.open_run import OpenRun, open_run
 from kd_lightning.runs.atomic import rename_atomically
 from kd_lightning.runs.result_file import read_result
 
 FOLDER, STEM = "export", "student"
+BESIDE = ("preprocessing.json", "README.md", REPORT)
+MAX_LOSS = 0.05
+"""Largest loss of the metric below full precision, as a share of the checkpoint's."""
 EXAMPLES = 2
 """Samples of the example that a graph is traced with: more than one, or "one" would be taken for a constant."""
 
@@ -55,20 +70,27 @@ def export_run(
     formats: Sequence[str] = DEFAULT,
     preprocess: bool = False,
     overrides: Sequence[str] = (),
+    *,
+    precision: Sequence[str] = (FULL,),
+    max_loss: float = MAX_LOSS,
+    push: str | None = None,
 ) -> Exported:
     """Write the student of a finished run into ``RUN_DIR/export``, with the best checkpoint's weights.
 
     Args:
         run_dir: directory of a finished run.
-        formats: "safetensors", "onnx", "torch_export", or dotted names of exporters.
+        formats: "safetensors", "onnx", "torch_export", "torchscript", or dotted names of exporters.
         preprocess: whether graphs normalise, so that they take uint8 images.
         overrides: ``data.key=value`` changes of the run's configuration, for the comparison.
+        precision: "fp32", "fp16", "int8", "int8_dynamic": each form is written in those that it can be written in.
+        max_loss: largest loss of the task's metric below fp32, as a share of the checkpoint's.
+        push: ``org/name`` of a repository on Hugging Face's hub that the folder is uploaded to.
 
     Raises:
         UserError: the run is not finished, a form cannot be written or opened, or a file's answers on the test split
             differ beyond the tolerance. What lay in the directory is then as it was.
     """
-    chosen = exporters(formats)
+    chosen = forms(formats, precision)
     run = open_run(run_dir)
     student, task = OneTensor(run.student, run.problem).eval(), run.problem
     shape = _single_input(run)
@@ -77,16 +99,17 @@ def export_run(
     config = OmegaConf.merge(OmegaConf.create(dict(run.spec.config)), OmegaConf.from_dotlist(list(overrides)))
     data = build_datamodule(OmegaConf.to_container(config))  # type: ignore[arg-type]  # a mapping, as it was before
     directory = run.spec.run_dir / FOLDER
-    with _staging(directory) as staging:
+    with _staging(directory) as staging, tempfile.TemporaryDirectory() as scratch:
         files: dict[str, Path] = {}
         compared: dict[str, Compared] = {}
-        for name, exporter in chosen.items():
-            within = pixels if exporter.holds_graph else None
-            files[name] = staging / f"{STEM}{exporter.suffix}"
-            _write(name, exporter, run, within, files[name])
+        for name, form in chosen.items():
+            within = pixels if form.exporter.holds_graph else None
+            files[name] = staging / f"{STEM}{name}"
+            samples_of = functools.partial(calibration, data, None if within is None else within.raw)
+            _write(form, run, within, files[name], samples_of, Path(scratch))
             if extra := set(staging.iterdir()) - set(files.values()):
-                raise UserError(f"format={name}: wrote more than one file ({min(extra).name}); a form is one file")
-            compared[name] = Compared(f"format={name}", _open(name, exporter, run, files[name]), within, task)
+                raise UserError(f"{form.name}: wrote more than one file ({min(extra).name}); a form is one file")
+            compared[name] = Compared(form.name, _open(form, run, files[name]), within, task, form.tolerance)
         checkpoint = Compared("the checkpoint", student, None, task)
         loader = data.test_dataloader()
         try:
@@ -96,13 +119,20 @@ def export_run(
         for model in compared.values():
             _within_tolerance(model)
         classes = "num_classes" in run.sizes and LOGITS in task.provides
-        written = {
-            files[name].name: {"format": name, "bytes": files[name].stat().st_size, **model.figures(sample, classes)}
-            for name, model in compared.items()
-        }
+        own = checkpoint.figures(sample, classes)
+        written = {}
+        for name, model in compared.items():
+            form, figures = chosen[name], model.figures(sample, classes)
+            lost = loss_of_metric(result, own, figures)
+            if form.precision != FULL:
+                _within_loss(form, lost, own, result, max_loss)
+            said = {"format": form.format, "precision": form.precision, "bytes": files[name].stat().st_size}
+            written[files[name].name] = {**said, **figures, "lost": lost}
         earlier = earlier_files(directory, result["fingerprint"])
-        report = report_content(result, samples, checkpoint.figures(sample, classes), {**earlier, **written})
+        report = report_content(result, samples, own, {**earlier, **written})
         _keep(directory, staging, run, result, report)
+    if push is not None:
+        upload(directory, [*report["files"], *BESIDE], push)
     return Exported(directory, tuple(directory / name for name in written), report)
 
 
@@ -128,10 +158,10 @@ def _staging(directory: Path) -> Iterator[Path]:
             directory.rmdir()
 
 
-def _write(name: str, exporter: Exporter, run: OpenRun, pixels: Pixels | None, path: Path) -> None:
-    model: nn.Module = run.student
+def _write(form: Form, run: OpenRun, pixels: Pixels | None, path: Path, samples: Samples, scratch: Path) -> None:
+    model = form.prepared(run.student)
     inputs = run.example_inputs(EXAMPLES)
-    if exporter.holds_graph:
+    if form.exporter.holds_graph:
         model = OneTensor(model, run.problem)
     if pixels is not None:
         model = nn.Sequential(pixels, model)
@@ -139,26 +169,28 @@ def _write(name: str, exporter: Exporter, run: OpenRun, pixels: Pixels | None, p
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # of exporters, about their own next versions
-            exporter.write(model.eval(), inputs, path)
+            form.write(model.eval(), inputs, path, samples, scratch)
     except OSError:
         raise
     except Exception as error:  # tracing fails in as many ways as models are written
-        hint = "; format=safetensors needs no graph" if exporter.holds_graph else ""
+        if isinstance(error, UserError):
+            raise
+        hint = "; format=safetensors needs no graph" if form.exporter.holds_graph else ""
         cause = error.__cause__ or error
         raise UserError(
-            f"format={name}: {type(run.student).__name__} cannot be written: {first_line(cause)}{hint}"
+            f"{form.name}: {type(run.student).__name__} cannot be written: {first_line(cause)}{hint}"
         ) from error
     if not path.is_file():
-        raise UserError(f"format={name}: wrote no file of the name that it was given")
+        raise UserError(f"{form.name}: wrote no file of the name that it was given")
 
 
-def _open(name: str, exporter: Exporter, run: OpenRun, path: Path) -> Any:
+def _open(form: Form, run: OpenRun, path: Path) -> Any:
     fresh = build_sized_model(run.spec.config["student"], run.problem.sizes(run.sizes), f"{run.spec.run_dir}: student")
     try:
-        opened = exporter.open(path, fresh)
-        return opened if exporter.holds_graph else OneTensor(opened, run.problem)
+        opened = form.exporter.open(path, fresh)
+        return opened if form.exporter.holds_graph else OneTensor(opened, run.problem)
     except Exception as error:  # whatever reads the file, with whatever it raises
-        raise UserError(f"format={name}: the file cannot be opened again: {first_line(error)}") from error
+        raise UserError(f"{form.name}: the file cannot be opened again: {first_line(error)}") from error
 
 
 def _within_tolerance(model: Compared) -> None:
@@ -166,6 +198,17 @@ def _within_tolerance(model: Compared) -> None:
         raise UserError(
             f"{model.name}: its answers on the test split differ from the checkpoint's by up to {model.difference:.2g}, "
             f"beyond {model.tolerance:.2g}: nothing was kept"
+        )
+
+
+def _within_loss(
+    form: Form, lost: float | None, checkpoint: Mapping[str, Any], result: Mapping[str, Any], most: float
+) -> None:
+    metric = Declared.of_result(result).monitored
+    if lost is not None and not lost <= most * abs(checkpoint["metrics"][metric.name]):
+        raise UserError(
+            f"{form.name}: the test {metric.heading} is {better_by(metric, -lost)} than the checkpoint's, and max_loss={most:g} "
+            "of it is allowed: nothing was kept"
         )
 
 

@@ -13,6 +13,7 @@ from kd_lightning.joints import Exporter
 SHIPPED = {
     "safetensors": "kd_lightning.export.safetensors_file.SafetensorsExporter",
     "onnx": "kd_lightning.export.onnx_file.OnnxExporter",
+    "torchscript": "kd_lightning.export.torchscript_file.TorchScriptExporter",
     "torch_export": "kd_lightning.export.torch_export_file.TorchExportExporter",
 }
 NEEDS = {"safetensors": ("safetensors",), "onnx": ("onnx", "onnxscript", "onnxruntime")}

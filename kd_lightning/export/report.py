@@ -10,7 +10,8 @@ from typing import Any
 
 from kd_lightning.export.compare import BATCHES
 from kd_lightning.metrics.declared import Declared
-from kd_lightning.metrics.show import NONE, with_unit
+from kd_lightning.metrics.metric import Metric
+from kd_lightning.metrics.show import NONE, show, unit, with_unit
 from kd_lightning.running.open_run import OpenRun
 from kd_lightning.runs.provenance import host, versions
 from kd_lightning.terminal.table import Closing, size
@@ -37,7 +38,6 @@ def report_content(
     return {
         "run": result["name"],
         "fingerprint": result["fingerprint"],
-        "precision": "fp32",
         "monitor": result["monitor"],
         "declared": result.get("declared"),
         "test_samples": samples,
@@ -46,6 +46,15 @@ def report_content(
         "versions": {**versions(), **_installed()},
         "host": host(),
     }
+
+
+def loss_of_metric(
+    result: Mapping[str, Any], checkpoint: Mapping[str, Any], figures: Mapping[str, Any]
+) -> float | None:
+    """How much worse a file's test metric is than the checkpoint's, > 0 for worse; None where it has none."""
+    metric = Declared.of_result(result).monitored
+    before, now = (found["metrics"].get(metric.name) for found in (checkpoint, figures))
+    return None if before is None or now is None else metric.sign * (before - now)
 
 
 def earlier_files(directory: Path, fingerprint: str) -> dict[str, Any]:
@@ -69,11 +78,11 @@ def _bytes(path: Path) -> int | None:
 def comparison_table(report: Mapping[str, Any]) -> Closing:
     """The checkpoint and every file, side by side."""
     metric = Declared.of_result(report).monitored
-    header = ["", "inputs", metric.heading, "equal decisions", "largest difference", "size"]
+    header = ["", "inputs", metric.heading, "lost", "equal decisions", "largest difference", "size"]
     header += [f"batch {samples}" for samples in BATCHES]
     checkpoint = report["checkpoint"]
     first = with_unit(metric, checkpoint["metrics"].get(metric.name))
-    rows = [["checkpoint", NONE, first, NONE, NONE, NONE, *_latencies(checkpoint)]]
+    rows = [["checkpoint", NONE, first, NONE, NONE, NONE, NONE, *_latencies(checkpoint)]]
     for name, figures in report["files"].items():
         equal = figures["equal_decisions"]
         rows.append(
@@ -81,6 +90,7 @@ def comparison_table(report: Mapping[str, Any]) -> Closing:
                 name,
                 figures["inputs"],
                 with_unit(metric, figures["metrics"].get(metric.name)),
+                _lost(metric, figures.get("lost")),
                 NONE if equal is None else f"{100 * equal:.2f} %",
                 f"{figures['largest_difference']:.1e}",
                 size(figures["bytes"]),
@@ -88,6 +98,10 @@ def comparison_table(report: Mapping[str, Any]) -> Closing:
             ]
         )
     return Closing(header, rows, title=f"{report['run']}, {report['test_samples']:,} test samples")
+
+
+def _lost(metric: Metric, value: float | None) -> str:
+    return NONE if value is None else f"{show(metric, value + 0.0, more=1)}{unit(metric, difference=True)}"
 
 
 def preprocessing(run: OpenRun, report: Mapping[str, Any]) -> dict[str, Any]:
