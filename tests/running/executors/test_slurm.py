@@ -85,6 +85,11 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = 150) -> 
         time.sleep(0.1)
 
 
+def minutes(slurm: slurm_cluster.SlurmCluster, task: str) -> int:
+    """Whole minutes that a task has been running for."""
+    return int(slurm.run("squeue", "-h", "-j", task, "-O", "TimeUsed:40").strip().rpartition(":")[0].rpartition(":")[2])
+
+
 def logs(sweep: Path) -> dict[str, str]:
     """What each job has written, by the log's name without its numbers of jobs: ``train_0``."""
     found = {}
@@ -134,7 +139,7 @@ def test_time_limits_requeues_kills_nodes_and_mistakes_change_no_weight_and_lose
     (folder / "mine/student").mkdir(parents=True)
     (folder / "mine/student/net.yaml").write_text("_target_: my_net.Net\nin_features: auto\nnum_classes: auto\n")
     there = folder / "there"
-    given = ["launcher=slurm", "launcher.runs_per_job=1", "launcher.wait=false", "launcher.warn_seconds=30"]
+    given = ["launcher=slurm", "launcher.runs_per_job=1", "launcher.wait=false", "launcher.warn_seconds=60"]
     assert main([*STORM, *given, "sweep_dir=there"]) == 0
     (submission,) = read_submissions(there)
     array = submission.jobs_of("train")[0].id
@@ -145,7 +150,7 @@ def test_time_limits_requeues_kills_nodes_and_mistakes_change_no_weight_and_lose
         return diary.read_text().splitlines() if diary.exists() else []
 
     wait_for(lambda: all(len(steps(width)) > 2 for width in range(4, 10)), "all six train")
-    slurm.run("scontrol", "update", f"jobid={late}", "timelimit=1")
+    slurm.run("scontrol", "update", f"jobid={late}", f"timelimit={minutes(slurm, late) + 2}")
     slurm.run("scancel", "--signal=KILL", cancelled)
     wait_for(lambda: slurm.tasks()[cancelled][0] == "CANCELLED", "one is cancelled")
     node = slurm.tasks()[lost][1]
