@@ -39,7 +39,8 @@ def parameters_of(target: Callable[..., Any]) -> tuple[dict[str, inspect.Paramet
     """Return a callable's keyword parameters with resolved annotations, and whether it takes any other (``**kwargs``).
 
     Where a class of this package or of PyTorch Lightning passes ``**kwargs`` on, the base classes' parameters are named
-    too. None for callables without a readable signature.
+    too, but those that the class gives them itself (its ``GIVEN_TO_BASE``). None for callables without a readable
+    signature.
     """
     try:
         signature = inspect.signature(target)
@@ -48,10 +49,12 @@ def parameters_of(target: Callable[..., Any]) -> tuple[dict[str, inspect.Paramet
     parameters = _named(signature, target)
     is_open = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()) or _passes_on(target)
     if is_open and inspect.isclass(target) and target.__module__.startswith("kd_lightning."):
+        given = {name for cls in target.__mro__ for name in vars(cls).get("GIVEN_TO_BASE", ())}
         for base in target.__mro__[1:]:
             if "__init__" in vars(base) and base.__module__.startswith("kd_lightning."):
                 signature = inspect.signature(base)
-                parameters = {**_named(signature, base), **parameters}
+                inherited = {name: p for name, p in _named(signature, base).items() if name not in given}
+                parameters = {**inherited, **parameters}
                 if not any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
                     return parameters, False
     return parameters, is_open

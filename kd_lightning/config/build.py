@@ -28,7 +28,7 @@ from kd_lightning.runs.weights import load_weights_file
 from kd_lightning.task_parts import completed
 from kd_lightning.tasks.base import check_task
 
-SIZES = ("num_classes", "in_channels", "in_features", "image_size")
+SIZES = ("num_classes", "in_channels", "in_features", "image_size", "vocab_size")
 """What a model's configuration may leave to the data, by the word "auto" or by not giving it."""
 MEMBER_KEYS = ("precision", "gradient_clip_val", "accumulate_grad_batches")
 """Keys of ``trainer`` that are each student's own: Lightning's would act on the group as a whole."""

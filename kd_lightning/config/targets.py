@@ -13,11 +13,11 @@ from typing import Any
 from kd_lightning.config.annotations import misfit, parameters_of
 from kd_lightning.config.suggestions import did_you_mean
 
-FROM_DATA = frozenset({"num_classes", "in_channels", "in_features", "image_size", "train_samples"})
+FROM_DATA = frozenset({"num_classes", "in_channels", "in_features", "image_size", "vocab_size", "train_samples"})
 """Arguments that ``auto`` fills in from the data."""
 
 _HYDRA_KEYS = frozenset({"_target_", "_partial_", "_recursive_", "_convert_", "_args_"})
-_EXTRAS = {"timm": "timm", "wandb": "wandb", "mlflow": "mlflow"}
+_EXTRAS = {"timm": "timm", "wandb": "wandb", "mlflow": "mlflow", "transformers": "text"}
 
 
 class TargetProblem(Exception):

@@ -92,7 +92,7 @@ def train(arguments: list[str], folder: Path, data_dir: Path) -> None:
         pytest.skip("tests/sweeps/search/test_search.py runs it")
     given = {argument.lstrip("+").partition("=")[0] for argument in arguments}
     quick = [f"{key}={value}" for key, value in FAST.items() if key not in given]
-    if {"teacher=none", "teacher=sklearn", "teacher=stored"} & {*arguments}:  # they have no recipe
+    if {"teacher=none", "teacher=sklearn", "teacher=stored", "teacher=tfidf"} & {*arguments}:  # they have no recipe
         quick = [override for override in quick if not override.startswith("teacher.")]
     if "--cfg" in arguments or "--help" in arguments:
         quick = []

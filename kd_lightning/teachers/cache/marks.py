@@ -6,6 +6,7 @@ transform on the device, a data set that draws at random) they do not tell; the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -21,15 +22,30 @@ def input_marks(inputs: Any) -> Tensor:
     """A weighted sum of each sample's values, float32 of shape (N,), on the CPU; 0 where inputs hold no tensors.
 
     The weights look random, so that a moved, mirrored or mixed picture has another mark, and their mean is 0, so that
-    a mark is about as large as one value.
+    a mark is about as large as one value. Texts that are padded by batch have the mark of what is not padding.
     """
     marks = torch.zeros(batch_size(inputs))
-    for number, tensor in enumerate(tensors_of(inputs)):
+    for number, tensor in enumerate(tensors_of(_unpadded(inputs))):
         values = tensor.detach().reshape(len(marks), -1).float()
         positions = torch.arange(values.shape[1], device=values.device) + 7919 * number
         weights = ((positions * 2654435761) >> 8 & 0xFFFF).float() / 0x8000 - 1
-        marks = marks + (values @ weights / max(1, values.shape[1]) ** 0.5).cpu()
+        whole = not tensor.is_floating_point()
+        count = (values != 0).sum(1) if whole else torch.tensor(values.shape[1], device=values.device)
+        marks = marks + (values @ weights / count.clamp_min(1).sqrt()).cpu()
     return marks
+
+
+def _unpadded(inputs: Any) -> Any:
+    """Inputs by name with their padding at 0, wherever the batch ends."""
+    mask = inputs.get("attention_mask") if isinstance(inputs, Mapping) else None
+    if not isinstance(mask, Tensor):
+        return inputs
+
+    def cut(value: Any) -> Any:
+        alike = isinstance(value, Tensor) and value.shape == mask.shape and not value.is_floating_point()
+        return value * (mask != 0) if alike else value
+
+    return {name: cut(value) for name, value in inputs.items()}
 
 
 def same_inputs(marks: Tensor, stored: Tensor) -> Tensor:

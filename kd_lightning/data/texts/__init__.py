@@ -1,0 +1,1 @@
+"""Texts: read from a table, cut into tokens, padded by batch."""
