@@ -10,6 +10,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from kd_lightning.cli.train import main
+from kd_lightning.report.pages.own_cards import own_cards
+from kd_lightning.report.study.collect import collect
 
 FILES = {
     "my_loss.py": '''
@@ -170,6 +172,19 @@ FILES = {
 
             def cancel(self): ...
     ''',
+    "my_cards.py": """
+        def spread(study, of="error"):
+            values = [run.metrics[f"test/{of}"] for cell in study.cells for run in cell.runs.values()]
+            return {
+                "title": "Spread of " + of,
+                "table": [["lowest", "highest"], [f"{min(values):.2f}", f"{max(values):.2f}"]],
+                "figure": {"data": [{"type": "scatter", "y": sorted(values)}]},
+            }
+
+
+        def broken(study):
+            raise KeyError("no such figure")
+    """,
     "mine/launcher/elsewhere.yaml": """
         _target_: my_place.Elsewhere
         fuse: true
@@ -215,6 +230,25 @@ def test_parts_of_ones_own_are_seen_in_table_report_and_tensorboard(folder, caps
     assert "rule of thumb" in report
     tags = EventAccumulator(str(folder / "sweep/s0")).Reload().Tags()["scalars"]
     assert {"train/loss_gap", "val/error", "val/likeness"} <= set(tags)
+
+
+def test_a_card_of_ones_own_is_a_function_and_a_line(folder, capsys):
+    card = "+report.cards.spread={_target_: my_cards.spread, of: error}"
+    broken = "+report.cards.broken._target_=my_cards.broken"
+    assert main([*TINY, "-m", "seed=0,1", "baseline=false", "sweep_dir=sweep", card, broken]) == 0
+    found = [
+        json.loads((folder / f"sweep/s{seed}/result.json").read_text())["metrics"]["test/error"] for seed in (0, 1)
+    ]
+    cards = {card["title"]: card for card in own_cards(collect(folder / "sweep")[0])}
+    shown = cards["Spread of error"]
+    assert shown["table"][1] == [f"{min(found):.2f}", f"{max(found):.2f}"]
+    assert shown["figure"]["data"][0]["y"] == sorted(found)
+    report = (folder / "sweep/report.html").read_text()
+    assert '"title":"Spread of error"' in report
+    assert "report.cards.broken (my_cards.broken) failed: KeyError: 'no such figure'" in report
+
+    assert main([*TINY, "run_dir=run", "+report.cards.x._target_=my_cards.nothing"]) == 2
+    assert "report.cards.x._target_: my_cards has no 'nothing'" in capsys.readouterr().err
 
 
 def test_where_a_run_is_computed_changes_no_figure(folder):

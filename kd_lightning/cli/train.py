@@ -67,11 +67,14 @@ def computed(cfg: DictConfig) -> tuple[RunSpec, Result]:
     from kd_lightning.errors import NothingRun, RunInterrupted, RunsFailed
     from kd_lightning.running.baselines import with_baselines
     from kd_lightning.running.execute import execute
+    from kd_lightning.runs.directory import NOTES
+    from kd_lightning.runs.notes import keep_note
     from kd_lightning.sweeps.from_hydra import spec_from_hydra
     from kd_lightning.terminal.present import shown
 
     spec = spec_from_hydra(cfg)
-    spec = replace(spec, files=hydra_files(cfg, HydraConfig.instance().cfg))
+    note = {} if cfg.note is None else {NOTES: str(cfg.note)}
+    spec = replace(spec, files={**hydra_files(cfg, HydraConfig.instance().cfg), **note})
     executor = build_executor(cfg.launcher, spec.run_dir)
     if cfg.dry_run:
         from kd_lightning.running.plan import say_plan
@@ -79,6 +82,8 @@ def computed(cfg: DictConfig) -> tuple[RunSpec, Result]:
         say_plan(with_baselines([spec]), executor.fuse)
         raise NothingRun
     *_, result = execute(with_baselines([spec]), executor)
+    if cfg.note is not None and spec.run_dir.is_dir():  # a run that was finished before did not begin again
+        keep_note(spec.run_dir, str(cfg.note))
     if result["status"] == "interrupted":
         raise RunInterrupted(f"interrupted; continue with the same command and run_dir={shown(spec.run_dir)}")
     if result["status"] != "finished":

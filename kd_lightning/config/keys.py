@@ -194,6 +194,19 @@ KEYS: dict[str, Key] = {
     ),
     "pictures.every_n_epochs": Key(Rule("integer", low=0), "student beside teacher; 0: none", SHOWN, own=True),
     "pictures.samples": Key(_COUNT, "samples in a picture", SHOWN, own=True),
+    "report.cards": Key(
+        Rule("targets", null=True),
+        "cards of your own in the report: functions of a study, by name",
+        SHOWN,
+        own=True,
+    ),
+    "note": Key(
+        Rule("text", null=True),
+        "a remark on this start, `#word` for a tag: `notes.txt` of the run, or of the sweep",
+        SHOWN,
+        own=True,
+        of_start=True,
+    ),
     "log_every_n_steps": Key(_COUNT, "losses are logged as means over so many steps", SHOWN),
     "teacher.name": Key(_TEXT, "what the teacher is called", SHOWN, beside=True),
     # groups that are no keys of a configuration

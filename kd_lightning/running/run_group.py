@@ -29,7 +29,8 @@ from kd_lightning.running.missing_result import failed_result, without_result
 from kd_lightning.running.present_state import ended_result, refuse_other_run
 from kd_lightning.running.shared import require_one_device, teacher_layers, with_stored_answers
 from kd_lightning.running.teacher_warning import warn_about_teacher
-from kd_lightning.runs.directory import LOG_FILE, LogFiles, held
+from kd_lightning.runs.directory import LOG_FILE, NOTES, LogFiles, held
+from kd_lightning.runs.notes import keep_note
 from kd_lightning.runs.result_file import Result
 from kd_lightning.runs.spec import RunSpec
 from kd_lightning.teachers.registry import obtain_teacher
@@ -173,7 +174,10 @@ def begin(specs: Sequence[RunSpec], files: LogFiles) -> None:
             path = spec.run_dir / name
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(text, encoding="utf-8")
+                if name == NOTES:
+                    keep_note(spec.run_dir, text)
+                else:
+                    path.write_text(text, encoding="utf-8")
             except OSError as error:
                 raise UserError(f"run_dir={spec.run_dir}: cannot be written: {error.strerror or error}") from error
     files.open()

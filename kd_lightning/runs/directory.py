@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 LOG_FILE = "kd-train.log"
 LOCK = ".lock"
+NOTES = "notes.txt"
+"""What somebody writes about a run or a sweep, in its directory; the report shows it."""
 
 
 class LogFiles:

@@ -20,6 +20,7 @@ from kd_lightning.errors import NothingRun, RunInterrupted, RunsFailed, UserErro
 from kd_lightning.running.baselines import with_baselines
 from kd_lightning.running.execute import execute
 from kd_lightning.running.plan import say_plan
+from kd_lightning.runs.notes import keep_note
 from kd_lightning.runs.result_file import ENDS, Result
 from kd_lightning.runs.spec import RunSpec
 from kd_lightning.sweeps.from_hydra import spec_from_hydra
@@ -107,6 +108,8 @@ def compute(
         say_plan(specs, executor.fuse)
         raise NothingRun
     write_sweep_file(sweep_dir, config, specs, objectives)
+    if config.note is not None:
+        keep_note(sweep_dir, str(config.note))
     log.info("%d runs in %s", len(specs), sweep_dir)
     results = execute(specs, executor, tell=lambda _: refresh_report(sweep_dir))
     failed = [result for result in results if result["status"] in ("failed", "diverged")]

@@ -114,6 +114,8 @@ OWN = frozenset(
         "continue_from",
         "pictures.every_n_epochs",
         "pictures.samples",
+        "report.cards",
+        "note",
         "paths",
         "paths.output_dir",
         "paths.data_dir",
@@ -166,6 +168,8 @@ NOT_DECIDING = frozenset(
         "logger.tensorboard.flush_secs",
         "pictures.every_n_epochs",
         "pictures.samples",
+        "report.cards",
+        "note",
         "log_every_n_steps",
     ]
 )

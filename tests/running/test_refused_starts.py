@@ -110,7 +110,10 @@ def test_a_refused_start_leaves_the_sweep_that_is_there_as_it_was(folder, capsys
 
 
 def test_a_run_has_its_configuration_and_its_log_in_its_directory(folder):
-    assert main([*TINY, "run_dir=run", "seed=3"]) == 0
+    assert main([*TINY, "run_dir=run", "seed=3", "note='first #odd'"]) == 0
+    assert (folder / "run/notes.txt").read_text() == "first #odd\n"
+    assert main([*TINY, "run_dir=run", "seed=3", "note=second"]) == 0
+    assert (folder / "run/notes.txt").read_text() == "first #odd\nsecond\n"
     assert {"config.yaml", "overrides.yaml", "hydra.yaml"} == {p.name for p in (folder / "run/.hydra").iterdir()}
     assert "seed: 3" in (folder / "run/.hydra/config.yaml").read_text()
     assert "training the teacher" in (folder / "run/kd-train.log").read_text()

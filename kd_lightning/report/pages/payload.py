@@ -14,6 +14,7 @@ from typing import Any
 
 from kd_lightning.metrics import show
 from kd_lightning.report.charts import curves, front, heatmap, parallel, scatter, theme
+from kd_lightning.report.pages.own_cards import own_cards
 from kd_lightning.report.study import grid, learning, remarks, summary
 from kd_lightning.report.study.differences import differences
 from kd_lightning.report.study.factors import format_value
@@ -92,6 +93,7 @@ def _study(study: Study, metric: str | None, room: _Room) -> dict[str, Any]:
         "notes": remarks.notes(study),
         "best": remarks.best_command(study),
         "rerun": remarks.rerun_command(study),
+        "own": own_cards(study),
     }
     room.take(content)
     content["learning"] = {}

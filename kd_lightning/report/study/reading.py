@@ -19,12 +19,10 @@ from typing import Any
 
 from kd_lightning.config.replicates import digest, seeds_of, setting_of_result
 from kd_lightning.metrics.declared import Declared
+from kd_lightning.runs.directory import NOTES
 
 ALIVE_SECONDS = 600.0
 """A run without result whose files have not changed for longer than this counts as stopped, not as running."""
-
-NOTES = "notes.txt"
-"""What a reader writes about a run or a sweep, in its directory; the report shows it."""
 
 _RUN_MARKS = ("result.json", "metrics.jsonl", ".hydra")
 _WATCHED = ("result.json", NOTES, "metrics.jsonl", os.path.join(".hydra", "overrides.yaml"), "kd-train.log")

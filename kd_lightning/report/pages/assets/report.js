@@ -88,7 +88,7 @@
     get("best-card").hidden = !now.best;
 
     drawCards(now);
-    drawHeatmaps(); drawLearning(); drawCharts(); drawBoard(); drawDifferences();
+    drawHeatmaps(); drawLearning(); drawCharts(); drawBoard(); drawDifferences(); drawOwn();
     KD.importanceTable(get("importance"), now.importance[state.metric] || []);
     KD.problemTable(get("problems"), now.problems);
     get("problems-card").hidden = !now.problems.length;
@@ -151,6 +151,22 @@
       KD.frontTable(get("front-table"), now.front);
     }
     KD.draw(get("price"), (now.prices[state.metric] || {})[state.price]);
+  }
+
+  function drawOwn() {
+    const box = get("own"), cards = study().own;
+    while (box.children.length > cards.length) box.lastChild.remove();
+    cards.forEach((card, i) => {
+      const place = box.children[i] || box.appendChild(KD.make("section", "card"));
+      const head = KD.make("div", "head"), table = KD.make("table"), chart = place.querySelector(".chart") || KD.make("div", "chart");
+      head.append(KD.make("h2", "", card.title));
+      card.table.forEach((row, line) => {
+        const cells = row.map((cell) => KD.make(line ? "td" : "th", "", cell));
+        table.appendChild(KD.make("tr")).append(...cells);
+      });
+      place.replaceChildren(head, KD.make("p", "", card.text), table, chart);
+      if (card.figure) KD.draw(chart, card.figure);
+    });
   }
 
   function drawBoard() {
