@@ -33,3 +33,24 @@ def test_the_page_names_every_argument():
     text = PAGE.read_text()
     named = set(inspect.signature(kd.distill).parameters) | set(inspect.signature(kd.sweep).parameters)
     assert sorted(name for name in named - {"baseline", "sweep_dir", "verbose"} if name not in text) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["index.md", "sweeps.md"])
+def test_what_the_tabs_for_python_say_runs(page, folder):
+    import textwrap
+    import types
+
+    import kd_lightning as kd
+
+    settings = {"teacher.train.max_epochs": 1, "pictures.every_n_epochs": 0}
+    options = {"max_epochs": 1, "settings": settings, "verbose": False}
+    quick = types.SimpleNamespace(
+        distill=lambda **given: kd.distill(**options, **given), sweep=lambda **given: kd.sweep(**options, **given)
+    )
+    blocks = re.findall(r"^    ```python\n(.*?)^    ```$", (PAGE.parent / page).read_text(), re.M | re.S)
+    assert blocks
+    session: dict[str, object] = {"kd": quick}
+    for block in blocks:
+        exec(compile(textwrap.dedent(block).replace("import kd_lightning as kd\n", ""), page, "exec"), session)
+    assert session["found"].report.is_file()
