@@ -41,6 +41,9 @@ class Method(nn.Module):
         temperature: softening T > 0 that the terms share (terms get it by interpolation), None where there is none.
         taps: ``{"student": {tap: layer}, "teacher": {tap: layer}}``: features that the terms need, see
             :mod:`kd_lightning.taps`.
+        wrap: makes another student of the student, where the method changes what is exported:
+            ``wrap(student, teacher=module, example=inputs)`` before training, ``wrap(student, weights=state_dict)`` for a
+            trained one, see :mod:`kd_lightning.models.teacher_classifier`. None: the student stays as it is.
 
     Raises:
         UserError: names or values of terms, weights, temperature or taps that cannot be meant, naming the config key.
@@ -52,8 +55,10 @@ class Method(nn.Module):
         weights: Mapping[str, Weight],
         temperature: Weight | None = None,
         taps: Mapping[str, Mapping[str, str]] | None = None,
+        wrap: Callable[..., nn.Module] | None = None,
     ) -> None:
         super().__init__()
+        self.wrap = wrap
         terms = dict(terms or {})
         self.terms = nn.ModuleDict()
         self._asks: dict[str, tuple[str, ...]] = {}

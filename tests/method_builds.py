@@ -73,7 +73,11 @@ def networks(path: Path) -> tuple[torch.nn.Module, torch.nn.Module]:
     """A student and a teacher of 8x8 images and 10 classes that suit the method's taps."""
     student = SmallCNN([8, 16], 32, 1, 10, 8) if "blocks." in text_of(path) else MLP([20], 64, 10)
     width = [8, 16] if path.stem in OF_EQUAL_WIDTH else [32, 64]
-    return student, SmallCNN(width, 128, 1, 10, 8, dropout=0.4)
+    teacher = SmallCNN(width, 128, 1, 10, 8, dropout=0.4)
+    wrap = built(path).wrap
+    if wrap is not None:
+        student = wrap(student, teacher=teacher, example=torch.zeros(2, 1, 8, 8))
+    return student, teacher
 
 
 ON_SMALL_NETWORKS = [path for path in METHODS if "layer3" not in text_of(path)]

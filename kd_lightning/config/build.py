@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
-from torch import nn
+from torch import Tensor, nn
 
 from kd_lightning.batch import Batch
 from kd_lightning.config.annotations import parameters_of
@@ -118,6 +118,15 @@ def build_sized_model(node: Mapping[str, Any], sizes: Mapping[str, int], where: 
     return model
 
 
+def as_trained(student: nn.Module, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> nn.Module:
+    """The student as the method of its run made it, of the shapes of its weights; it is not filled with them."""
+    wrap = (config.get("method") or {}).get("wrap")
+    if wrap is None or student.state_dict().keys() == weights.keys():
+        return student
+    made: nn.Module = instantiate(wrap, "method.wrap")(student, weights=weights)
+    return made
+
+
 def fill_auto(node: Mapping[str, Any], sizes: Mapping[str, int], where: str) -> dict[str, Any]:
     """The node with the data's sizes in place of "auto"."""
     node = dict(node)
@@ -192,6 +201,8 @@ def build_member(
         if config.get("init_from"):
             load_weights_file(student, config["init_from"], "init_from", new_head=True)
         method = instantiate(with_train_samples(config["method"], datamodule), "method")
+        if getattr(method, "wrap", None) is not None:
+            student = method.wrap(student, teacher=teacher_module, example=example.inputs)
         member = Member(
             student,
             method,

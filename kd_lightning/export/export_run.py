@@ -16,7 +16,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-from kd_lightning.config.build import build_datamodule, build_sized_model
+from kd_lightning.config.build import as_trained, build_datamodule, build_sized_model
 from kd_lightning.errors import UserError
 from kd_lightning.export.card import model_card
 from kd_lightning.export.compare import Compared, on_the_test_split
@@ -186,6 +186,7 @@ def _write(form: Form, run: OpenRun, pixels: Pixels | None, path: Path, samples:
 
 def _open(form: Form, run: OpenRun, path: Path) -> Any:
     fresh = build_sized_model(run.spec.config["student"], run.problem.sizes(run.sizes), f"{run.spec.run_dir}: student")
+    fresh = as_trained(fresh, run.spec.config, run.student.state_dict())
     try:
         opened = form.exporter.open(path, fresh)
         return opened if form.exporter.holds_graph else OneTensor(opened, run.problem)

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 from yaml import YAMLError
 
-from kd_lightning.config.build import build_sized_model, build_task
+from kd_lightning.config.build import as_trained, build_sized_model, build_task
 from kd_lightning.config.source import source_fingerprint, targets_of
 from kd_lightning.config.targets import TargetProblem, import_target
 from kd_lightning.data.images.image_data import normalise
@@ -154,6 +154,7 @@ def open_run(run_dir: Path | str, student: nn.Module | None = None) -> OpenRun:
         if "source" in result:
             _same_code(spec, run_dir)
         student = build_sized_model(spec.config["student"], task.sizes(sizes), f"{run_dir}: student")
+    student = as_trained(student, spec.config, weights)
     load_weights(student, weights, f"run_dir={spec.best_checkpoint}")
     return OpenRun(
         spec,

@@ -23,6 +23,7 @@ import golden_logits  # noqa: F401  (these four fill the table)
 import golden_logits_more  # noqa: F401
 import golden_maps  # noqa: F401
 import golden_samples  # noqa: F401
+import golden_variants  # noqa: F401
 from golden_cases import all_cases, assert_equals_reference, entry
 from golden_table import NOT_OURS, ours, reason
 

@@ -34,7 +34,6 @@ NOT_OURS: dict[str, str] = {
     "ofa/ofa_method_stages134": "the whole method with its stage heads; the loss itself is compared",
     "rkd/mmrazor_distance_nonorm": "leaves the diagonal out of the mean distance only",
     "sdd/sdd_nkd_*": "keeps the true class in the other-classes term, unlike NKD and the paper",
-    "simkd_srrl/simkd*": "SimKD changes the student that is exported: it is a model, not a loss",
     "skd_srd/skd_direction_code": "another, unpublished normalisation; the paper's form is compared",
     "sobolev_lwm/lwm": "needs the teacher's own gradient, which a frozen teacher does not give",
     "sp/torchdistill_batchmean": "rows of L1 length: normalize's second argument is the exponent",

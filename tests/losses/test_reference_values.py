@@ -12,6 +12,7 @@ import golden_logits_more  # noqa: F401
 import golden_maps  # noqa: F401
 import golden_page
 import golden_samples  # noqa: F401
+import golden_variants  # noqa: F401
 import pytest
 from golden_cases import all_cases, assert_equals_reference
 from golden_table import NOT_OURS, ours, reason
