@@ -22,7 +22,7 @@ OF_VALUES = {"ail", "bounded", "gaussian_kl", "huber", "mse", "outlier_aware"}
 METHODS = [path for path in ALL if path.stem not in OF_VALUES]
 """Methods for classes."""
 # What to tap in the CIFAR ResNets, by the layer that a method taps in the small networks.
-RESNET_LAYERS = {"hidden": "pool", "blocks.0": "layer1", "blocks.1": "layer2", "layer3": "layer3"}
+RESNET_LAYERS = {"hidden.0": "layer1", "hidden": "pool", "blocks.0": "layer1", "blocks.1": "layer2", "layer3": "layer3"}
 OF_EQUAL_WIDTH = {"fsp", "kdsvd"}  # compare layers of equal channels
 
 

@@ -16,7 +16,9 @@ from kd_lightning.models.resnet_cifar import resnet8, resnet14
 def assert_all_learn(*modules: torch.nn.Module) -> None:
     for module in modules:
         for name, parameter in module.named_parameters():
-            if "paraphraser" in name:  # has learned in a stage of its own
+            if (
+                "paraphraser" in name or not parameter.requires_grad
+            ):  # had a stage of its own; is the teacher's, an average
                 continue
             if not parameter.requires_grad:  # follows the student
                 continue
@@ -31,8 +33,8 @@ def test_it_learns_with_the_default_networks(path):
     student, teacher = networks(path)
     parts = one_step(method, student, teacher, torch.randn(8, 1, 8, 8))
     assert set(parts) == {"task", *method.active}
-    # a confident teacher is needed for some: an untrained one may be unsure of every sample
-    assert all(parts[name].abs() > 0 for name in method.active if name not in ("within", "across"))
+    # a confident teacher is needed for some: an untrained one may be unsure of every sample; an average begins as the student
+    assert all(parts[name].abs() > 0 for name in method.active if name not in ("within", "across", "mean_teacher"))
     assert_all_learn(student, method)
 
 
@@ -41,9 +43,16 @@ def test_it_learns_with_cifar_networks_once_their_layers_are_named(path):
     torch.manual_seed(0)
     taps = OmegaConf.load(path).taps
     layers = {role: {tap: RESNET_LAYERS[layer] for tap, layer in taps[role].items()} for role in taps}
-    method = built(path, {"method": {"taps": layers}})
-    student = resnet8(num_classes=10)
-    one_step(method, student, resnet14(num_classes=10), torch.randn(8, 3, 32, 32))
+    node = {"taps": layers}
+    if "wrap" in OmegaConf.load(path):
+        node["wrap"] = {"layer": "layer3"}
+    if "class_map" in OmegaConf.load(path).terms:
+        node["terms"] = {"class_map": {"layer": "layer3"}}
+    method = built(path, {"method": node})
+    student, teacher = resnet8(num_classes=10), resnet14(num_classes=10)
+    if method.wrap is not None:
+        method.wrap(student, teacher=teacher, example=torch.zeros(2, 3, 32, 32))
+    one_step(method, student, teacher, torch.randn(8, 3, 32, 32))
     assert_all_learn(student, method)
 
 

@@ -24,7 +24,7 @@ class ProjectedFeatureLoss(nn.Module):
         tap: of the projected feature in the student and the last one in the teacher.
     """
 
-    requires: frozenset[str] = frozenset()  # features alone
+    requires = frozenset({"features"})
 
     def __init__(self, tap: str = "last") -> None:
         super().__init__()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from golden_cases import array
-from golden_table import Comparison, FILES, of_file
+from golden_table import FILES, Comparison, of_file
 from torch import Tensor
 
 from kd_lightning.losses.projected_feature import ProjectedFeatureLoss
