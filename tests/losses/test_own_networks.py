@@ -100,12 +100,7 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn_from_gradients(loss)
     other = SmallCNN([4, 6], 8, 1, 4, 8).eval()
     for student, near_zero in ((teacher, True), (other, False)):
         loss.bind(student, teacher)
-        kept = {}
-        handle = student.blocks[1].register_forward_hook(
-            lambda m, a, out: kept.setdefault("maps", out.requires_grad_())
-        )
-        output = ModelOutput(student(INPUTS), kept)
-        handle.remove()
+        output = Taps(student, {"maps": "blocks.1"})(student, INPUTS.clone().requires_grad_())
         value = loss(output, ModelOutput(teacher(INPUTS)), TARGET, BATCH)
         assert (float(value) < 1e-6) == near_zero
     value.backward()
