@@ -18,6 +18,7 @@ from kd_lightning.losses.stage_heads import StageHeadLoss
 from kd_lightning.models.mlp import MLP
 from kd_lightning.models.small_cnn import SmallCNN
 from kd_lightning.outputs import ModelOutput
+from kd_lightning.taps import Taps
 
 INPUTS, TARGET = torch.randn(6, 1, 8, 8), torch.tensor([0, 1, 2, 3, 1, -1])
 BATCH = Batch(INPUTS, TARGET, torch.arange(6), split="train")
