@@ -10,6 +10,7 @@ from kd_lightning.errors import DirectoryTaken, RunInterrupted, UserError
 from kd_lightning.joints import Executor, Handle
 from kd_lightning.running.baselines import link_baselines
 from kd_lightning.running.executors.local import LocalExecutor
+from kd_lightning.running.first_try import try_groups
 from kd_lightning.running.grouping import grouped
 from kd_lightning.running.missing_result import failed_result, without_result
 from kd_lightning.running.present_state import ended_result, keep, refuse_other_run, stored_result
@@ -77,10 +78,15 @@ def _attempt(
 ) -> bool:
     """Have ``todo`` computed and fill in ``results``; False if it was stopped before its end."""
     # what serves others comes last: where none of those can run, nobody waits for it
-    groups = sorted(grouped(todo, executor.fuse), key=_serves)
+    groups = grouped(todo, executor.fuse)
     asked_for = sum(len(group) for group in groups if not _serves(group))
-    handles = executor.submit(groups)
     refused: list[tuple[list[RunSpec], UserError]] = []  # before anything was written: to be raised, or told
+    if isinstance(executor, LocalExecutor) and len(groups) > 1:  # elsewhere it is the place that tells
+        groups = _without_refused(groups, refused)
+        if any(not _serves(group) for group in groups):
+            results |= _failures(refused)
+    groups.sort(key=_serves)
+    handles = executor.submit(groups)
     try:
         with stoppable():
             for group, handle in zip(groups, handles, strict=True):
@@ -110,6 +116,17 @@ def _attempt(
         raise refused[0][1]
     results |= _failures(refused)
     return True
+
+
+def _without_refused(
+    groups: Sequence[Sequence[RunSpec]], refused: list[tuple[list[RunSpec], UserError]]
+) -> list[list[RunSpec]]:
+    """The groups without the runs that cannot go, which are added to ``refused``."""
+    problems = try_groups(groups)
+    for group in groups:
+        refused += [([spec], problems[spec.run_dir]) for spec in group if spec.run_dir in problems]
+    left = [[spec for spec in group if spec.run_dir not in problems] for group in groups]
+    return [group for group in left if group]
 
 
 def _serves(group: Sequence[RunSpec]) -> bool:

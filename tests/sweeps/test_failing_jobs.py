@@ -176,3 +176,21 @@ def test_an_epoch_ends_when_nobody_is_left_in_it():
         trainer.fit(Distiller(teacher, member, [Gone()], log_every_n_steps=1), loader)
     assert len(teacher_calls) == 3
     assert trainer.global_step == 3
+
+
+def test_a_configuration_that_cannot_go_is_told_before_the_first_group_trains(tmp_path):
+    batches = "data.batch_size=64,128,5000"
+    ended = run(tmp_path, "-m", *ONE, batches, "data.drop_last=true", "seed=0,1", "sweep_dir=sweep")
+    found = {name: result["status"] for name, result in results(tmp_path / "sweep").items()}
+    assert ended.code == 1, ended.text
+    assert [name for name, status in found.items() if status == "failed"] == ["b5000_s0", "b5000_s1"]
+    assert len(found) == 6
+    text = ended.text
+    assert text.index("b5000_s1: data.batch_size=5000 is more than") < text.index("training the teacher")
+
+
+def test_a_sweep_none_of_whose_groups_can_go_is_refused_and_leaves_nothing(tmp_path):
+    ended = run(tmp_path, "-m", *ONE, "data.batch_size=4000,5000", "sweep_dir=sweep")
+    assert ended.code == 2, ended.text
+    assert ended.text.strip().splitlines()[-1].startswith("error: data.batch_size=4000 is more than")
+    assert not (tmp_path / "sweep").exists()
