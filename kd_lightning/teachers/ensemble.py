@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kd_lightning.batch import Batch
 from kd_lightning.errors import UserError
-from kd_lightning.joints import FEATURES, Teacher
+from kd_lightning.joints import FEATURES, VALUES, Teacher
 from kd_lightning.outputs import ModelOutput
 from kd_lightning.teachers.kind import TeacherContext, build_kind
 
@@ -67,7 +67,12 @@ class EnsembleTeacher:
             if member is None:
                 raise UserError(f"{context.where}.members.{name}: is no teacher; leave it out with ~{context.where}.…")
             made[name] = member
-        return Ensemble(made, self.combine, self.weights, self.features, self.seed, context.name)
+        values = VALUES in context.task.provides or all(VALUES in member.provides for member in made.values())
+        if values and self.combine == "probabilities":
+            raise UserError(
+                f"{context.where}.combine=probabilities: the members answer with values: set combine=logits"
+            )
+        return Ensemble(made, self.combine, self.weights, self.features, self.seed, context.name, values)
 
 
 class Ensemble:
@@ -78,6 +83,10 @@ class Ensemble:
     view, position in the data set): the same in every run, whatever batch the sample is in, so that stored answers stay
     exact. Where samples have a single view, a sample keeps its member. Evaluation gets the averaged probabilities.
 
+    Values are averaged as logits are, with ``draw`` in evaluation too. Where every member has a spread, that of the average
+    is the mixture's, ``v = sum_m w_m (v_m + (mu_m - mu)^2)``, which counts how far the members are apart as well
+    (Lakshminarayanan, Pritzel & Blundell 2017, arXiv:1612.01474, section 2.4).
+
     Args:
         members: teachers by name.
         combine: one of :data:`COMBINE`.
@@ -85,6 +94,7 @@ class Ensemble:
         features: the member whose features the output has.
         seed: of the draws.
         name: for messages and tables.
+        values: the members answer with values instead of classes.
     """
 
     def __init__(
@@ -95,11 +105,12 @@ class Ensemble:
         features: str,
         seed: int = 0,
         name: str = "ensemble",
+        values: bool = False,
     ) -> None:
         if combine not in COMBINE:
             raise UserError(f"teacher.combine: got {combine!r}, choose one of {', '.join(COMBINE)}")
         self.members, self.combine, self.weights = dict(members), combine, dict(weights)
-        self.features, self.seed, self._name = features, seed, name
+        self.features, self.seed, self._name, self._values = features, seed, name, values
 
     @property
     def name(self) -> str:
@@ -119,14 +130,16 @@ class Ensemble:
             return self.members[self.features](batch)
         outputs = {name: member(batch) for name, member in self.members.items()}
         logits = [output.logits for output in outputs.values()]
-        if self.combine == "logits":
-            combined = sum_of(logits, list(self.weights.values()))
-        elif self.combine == "draw" and batch.split == "train":
-            combined = self._drawn(logits, batch)
-        else:
-            shares = [z.log_softmax(1) + math.log(w) for z, w in zip(logits, self.weights.values(), strict=True) if w]
-            combined = torch.logsumexp(torch.stack(shares), 0)
-        return ModelOutput(combined, outputs[self.features].features)
+        weights, features = list(self.weights.values()), outputs[self.features].features
+        if self.combine == "draw" and batch.split == "train":
+            spreads = [output.spread for output in outputs.values() if output.spread is not None]
+            spread = self._drawn(spreads, batch) if len(spreads) == len(logits) else None
+            return ModelOutput(self._drawn(logits, batch), features, spread)
+        if self.combine == "logits" or self._values:
+            combined = sum_of(logits, weights)
+            return ModelOutput(combined, features, mixture_spread(list(outputs.values()), combined, weights))
+        shares = [z.log_softmax(1) + math.log(w) for z, w in zip(logits, weights, strict=True) if w]
+        return ModelOutput(torch.logsumexp(torch.stack(shares), 0), features)
 
     def _drawn(self, logits: Sequence[Tensor], batch: Batch) -> Tensor:
         if batch.index is None:
@@ -170,6 +183,16 @@ def sum_of(tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     for tensor, weight in zip(tensors[1:], weights[1:], strict=True):
         total = total + tensor * weight
     return total
+
+
+def mixture_spread(outputs: Sequence[ModelOutput], mean: Tensor, weights: Sequence[float]) -> Tensor | None:
+    """Log-variance of the mixture of Gaussians whose mean is ``mean``; None unless every member has a spread."""
+    moments = []
+    for output in outputs:
+        if output.spread is None:
+            return None
+        moments.append(output.spread.exp() + (output.logits - mean).square())
+    return sum_of(moments, weights).log()
 
 
 def draws(index: Tensor, view: int, seed: int) -> Tensor:
