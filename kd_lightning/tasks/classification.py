@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kd_lightning.batch import UNLABELLED, Batch
+from kd_lightning.batch import UNLABELLED
 from kd_lightning.errors import UserError
-from kd_lightning.metrics.calibration import BINS, confidence_gaps, expected_calibration_error
-from kd_lightning.metrics.fidelity import agreement, kl_to_teacher
 from kd_lightning.metrics.metric import Metric
 from kd_lightning.outputs import ModelOutput
 from kd_lightning.task_parts import TaskParts
+from kd_lightning.tasks.classification_evaluator import (
+    ClassificationEvaluator,
+    at_least_float32,
+    by_sample,
+    log_probs_of,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,23 +27,32 @@ if TYPE_CHECKING:
     from kd_lightning.joints import DataModule, Step
 
 
-def at_least_float32(x: Tensor) -> Tensor:
-    """Half precision is widened to float32; float64 stays."""
-    return x if x.dtype == torch.float64 else x.float()
+MANY = 20
+"""From so many classes on, top-5 accuracy is measured as well."""
+TOP5 = (
+    Metric("top5", True, share=True, title="top-5 accuracy"),
+    Metric("teacher_top5", True, share=True, title="teacher's top-5 accuracy", of="teacher", like="top5"),
+)
 
 
 class ClassificationTask(TaskParts):
     """Every sample belongs to one class. ``target`` holds class numbers, ``UNLABELLED`` (-1) where none is known, or
     soft labels: a probability for each class, of the logits' shape.
 
+    The loss of a sample is ``sum_c q_c w_c (1 - p_c)^focal (-log p_c)``, q the (smoothed) label; averaged over samples.
+
     Args:
         label_smoothing: share of the target's probability that is spread over all classes, in [0, 1).
+        class_weights: w, one number > 0 a class, or "balanced": ``N / (C n_c)`` by the labelled training samples, so that
+            every class counts alike. They are not divided out again (as torch's ``weight`` is): their mean over the
+            training samples is what the learning rate meets, 1 for "balanced".
+        focal: exponent >= 0 that makes what is right already count less (Lin et al. 2017, arXiv:1708.02002, eq. 4).
     """
 
     name = "classification"
     monitor = "acc"
     monitor_without_labels = "agreement"
-    metrics = (
+    metrics: tuple[Metric, ...] = (
         Metric("acc", True, share=True, title="accuracy"),
         Metric("loss_task", False, title="task loss"),
         Metric("ece", False, share=True, title="calibration error"),
@@ -50,10 +62,46 @@ class ClassificationTask(TaskParts):
         Metric("teacher_ece", False, share=True, title="teacher's calibration error", of="teacher", like="ece"),
     )
 
-    def __init__(self, label_smoothing: float = 0.0) -> None:
+    def __init__(
+        self,
+        label_smoothing: float = 0.0,
+        class_weights: Sequence[float] | Literal["balanced"] | None = None,
+        focal: float = 0.0,
+    ) -> None:
         if not 0 <= label_smoothing < 1:
             raise UserError(f"task.label_smoothing must be in [0, 1), got {label_smoothing}")
-        self.label_smoothing = label_smoothing
+        if not focal >= 0:
+            raise UserError(f"task.focal must be >= 0, got {focal}")
+        self.label_smoothing, self.focal = label_smoothing, focal
+        self._balanced = class_weights == "balanced"
+        given = None if class_weights is None or isinstance(class_weights, str) else list(class_weights)
+        if (isinstance(class_weights, str) and not self._balanced) or any(not weight > 0 for weight in given or ()):
+            raise UserError(f"task.class_weights must be balanced, or a number > 0 for each class, got {class_weights}")
+        self.class_weights = None if given is None else torch.tensor(given)
+        self.top5 = False
+
+    def fit(self, data: DataModule) -> None:
+        """Count the labelled training samples' classes, for balanced weights; with many classes top-5 accuracy counts too."""
+        classes = data.sizes().get("num_classes")
+        self._declare(classes is not None and classes >= MANY)
+        if self._balanced:
+            self.class_weights = _balanced_weights(data, classes)
+        if self.class_weights is not None and classes is not None and len(self.class_weights) != classes:
+            raise UserError(f"task.class_weights: {len(self.class_weights)} numbers, the data has {classes} classes")
+
+    def fitted(self) -> dict[str, Any]:
+        """Top-5 accuracy, if it counts, and balanced weights; empty where there is nothing of the kind."""
+        weights = self.class_weights.tolist() if self._balanced and self.class_weights is not None else None
+        return {**({"top5": True} if self.top5 else {}), **({"class_weights": weights} if weights else {})}
+
+    def restore(self, fitted: Mapping[str, Any]) -> None:
+        self._declare(bool(fitted.get("top5")))
+        if "class_weights" in fitted:
+            self.class_weights = torch.tensor(fitted["class_weights"])
+
+    def _declare(self, top5: bool) -> None:
+        self.top5 = top5
+        self.metrics = (*type(self).metrics, *(TOP5 if top5 else ()))
 
     def loss(self, output: ModelOutput, target: Tensor) -> Tensor:
         """Mean cross-entropy over the labelled samples, in float32; exactly 0 where no sample is labelled.
@@ -62,6 +110,8 @@ class ClassificationTask(TaskParts):
         scalar.
         """
         logits = at_least_float32(output.logits)
+        if self.class_weights is not None or self.focal:
+            return self._own_loss(logits, target)
         if target.is_floating_point():
             return F.cross_entropy(logits, target.to(logits.dtype), label_smoothing=self.label_smoothing)
         if target.device.type == "cpu":
@@ -74,9 +124,36 @@ class ClassificationTask(TaskParts):
         loss = F.cross_entropy(logits, target, ignore_index=UNLABELLED, label_smoothing=self.label_smoothing)
         return loss * any_label
 
+    def _own_loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        soft = by_sample(target) if target.is_floating_point() else None
+        numbers = target.flatten() if soft is None else soft.argmax(-1)
+        known = numbers != UNLABELLED
+        losses = self.losses(log_probs_of(logits), numbers, soft)
+        return torch.where(known, losses, 0.0).sum() / known.sum().clamp(min=1)
+
+    def losses(self, log_probs: Tensor, target: Tensor, soft: Tensor | None) -> Tensor:
+        """The loss of each sample, (N,), of log-probabilities (N, C) and class numbers (N,) or soft labels (N, C)."""
+        smoothing = self.label_smoothing
+        if self.class_weights is None and not self.focal:
+            if soft is None:
+                hard = -log_probs.gather(-1, target.clamp_min(0).unsqueeze(-1)).squeeze(-1)
+            else:
+                hard = -(soft * log_probs).sum(-1)
+            return hard if smoothing == 0 else (1 - smoothing) * hard - smoothing * log_probs.mean(-1)
+        classes = log_probs.shape[-1]
+        wanted = (
+            F.one_hot(target.clamp_min(0), classes).to(log_probs.dtype) if soft is None else soft.to(log_probs.dtype)
+        )
+        counted = (1 - smoothing) * wanted + smoothing / classes
+        if self.class_weights is not None:
+            counted = counted * self.class_weights.to(log_probs)
+        if self.focal:
+            counted = counted * (-torch.expm1(log_probs)).clamp_min(0).pow(self.focal)
+        return -(counted * log_probs).sum(-1)
+
     def evaluator(self) -> ClassificationEvaluator:
         """A fresh set of sums over an evaluation set."""
-        return ClassificationEvaluator(self.label_smoothing)
+        return ClassificationEvaluator(self)
 
     def check_output(self, output: ModelOutput, data: DataModule, where: str) -> None:
         """Raise a UserError if a model does not answer for the data's classes; ``where`` is its configuration key."""
@@ -127,89 +204,15 @@ class ClassificationTask(TaskParts):
         )
 
 
-# Places in the evaluator's state: sums over samples, then the calibration bins of student and teacher.
-_SAMPLES, _LABELLED, _CORRECT, _LOSS, _TAUGHT, _TAUGHT_LABELLED, _AGREE, _KL, _TEACHER_CORRECT = range(9)
-_SUMS = 9
-
-
-class ClassificationEvaluator:
-    """Sums over an evaluation set, in one float64 tensor that adds across batches and processes.
-
-    Accuracy, loss and calibration count labelled samples; agreement and divergence count all of them.
-    """
-
-    def __init__(self, label_smoothing: float = 0.0) -> None:
-        self.label_smoothing = label_smoothing
-        self._state = torch.zeros(_SUMS + 2 * BINS, dtype=torch.float64)
-
-    @torch.no_grad()
-    def update(self, student: ModelOutput, teacher: ModelOutput | None, batch: Batch) -> None:
-        """Add one batch: logits of shape (N, C) or (N, C, ...), target of shape (N,) or (N, ...)."""
-        log_probs = _log_probs(student.logits)
-        soft = _by_sample(batch.target) if batch.target.is_floating_point() else None
-        target = batch.target.flatten() if soft is None else soft.argmax(-1)
-        labelled = target != UNLABELLED
-        confidence, prediction = log_probs.max(-1)
-        correct = prediction == target
-        loss = self._loss(log_probs, target, soft) * labelled
-        columns = [torch.ones_like(confidence), labelled, correct, loss]
-        bins = [confidence_gaps(confidence.exp(), correct, labelled)]
-        if teacher is not None:
-            teacher_log_probs = _log_probs(teacher.logits)
-            teacher_confidence, teacher_prediction = teacher_log_probs.max(-1)
-            teacher_correct = teacher_prediction == target
-            divergence = kl_to_teacher(log_probs, teacher_log_probs)
-            columns += [columns[0], labelled, agreement(prediction, teacher_prediction), divergence, teacher_correct]
-            bins.append(confidence_gaps(teacher_confidence.exp(), teacher_correct, labelled))
-        sums = torch.stack([column.double() for column in columns]).sum(-1)
-        if self._state.device != sums.device:
-            self._state = self._state.to(sums.device)
-        self._state[: sums.numel()] += sums
-        for part, gaps in enumerate(bins):
-            start = _SUMS + part * BINS
-            self._state[start : start + BINS] += gaps
-
-    def _loss(self, log_probs: Tensor, target: Tensor, soft: Tensor | None) -> Tensor:
-        """The task's loss of each sample, so that validation and training loss can be compared."""
-        if soft is None:
-            hard = -log_probs.gather(-1, target.clamp_min(0).unsqueeze(-1)).squeeze(-1)
-        else:
-            hard = -(soft * log_probs).sum(-1)
-        if self.label_smoothing == 0:
-            return hard
-        return (1 - self.label_smoothing) * hard - self.label_smoothing * log_probs.mean(-1)
-
-    def sync(self, reduce: Callable[[Tensor], Tensor]) -> None:
-        """Add up over processes: ``reduce`` sums a tensor over all of them."""
-        self._state = reduce(self._state)
-
-    def compute(self) -> dict[str, float]:
-        """Metrics by name, fractions in [0, 1] and nats; those of the teacher only where there was one."""
-        state = self._state.cpu()
-        sums = state[:_SUMS].tolist()
-        labelled, taught = sums[_LABELLED], sums[_TAUGHT]
-        metrics = {
-            "acc": _ratio(sums[_CORRECT], labelled),
-            "loss_task": _ratio(sums[_LOSS], labelled),
-            "ece": expected_calibration_error(state[_SUMS : _SUMS + BINS], labelled),
-        }
-        if taught:
-            metrics["agreement"] = sums[_AGREE] / taught
-            metrics["kl_teacher"] = sums[_KL] / taught
-            metrics["teacher_acc"] = _ratio(sums[_TEACHER_CORRECT], sums[_TAUGHT_LABELLED])
-            metrics["teacher_ece"] = expected_calibration_error(state[_SUMS + BINS :], sums[_TAUGHT_LABELLED])
-        return metrics
-
-
-def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole else math.nan
-
-
-def _log_probs(logits: Tensor) -> Tensor:
-    """(N, C) or (N, C, ...) logits to (samples, C) log-probabilities."""
-    return F.log_softmax(at_least_float32(_by_sample(logits)), dim=-1)
-
-
-def _by_sample(values: Tensor) -> Tensor:
-    """(N, C) or (N, C, ...) to (samples, C)."""
-    return values.movedim(1, -1).flatten(0, -2) if values.ndim > 2 else values
+def _balanced_weights(data: DataModule, classes: int | None) -> Tensor:
+    targets = data.train_targets()
+    if targets is None or classes is None or targets.is_floating_point():
+        raise UserError("task.class_weights=balanced: the training labels are no class numbers that can be counted")
+    known = targets.flatten()
+    counts = torch.bincount(known[known != UNLABELLED], minlength=classes).float()
+    absent = (counts == 0).nonzero().flatten().tolist()
+    if absent:
+        raise UserError(
+            f"task.class_weights=balanced: no labelled training sample is of class {absent[0]}: give a number for each class"
+        )
+    return counts.sum() / (classes * counts)

@@ -29,7 +29,7 @@ from kd_lightning.metrics.clustering import (
 from kd_lightning.metrics.metric import Metric
 from kd_lightning.outputs import ModelOutput
 from kd_lightning.tasks.base import BaseTask
-from kd_lightning.tasks.classification import at_least_float32
+from kd_lightning.tasks.classification_evaluator import at_least_float32
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -51,6 +51,8 @@ def under(task: Mapping[str, Any] | None, provided: frozenset[str]) -> frozenset
     read = build_task({"task": task}).provides
     if VALUES in provided:
         return provided if LOGITS in read else provided - {LOGITS}
+    if PROBABILITIES in provided and LOGITS not in read:  # which sum to one over classes, and are no answers for each
+        return provided - {LOGITS, PROBABILITIES}
     return (provided - {LOGITS}) | read
 
 

@@ -27,6 +27,7 @@ NEEDED_BESIDE = {
     **{f"method={name}": ["task=regression"] for name in ("ail", "bounded", "huber", "mse", "outlier_aware")},
     "method=gaussian_kl": ["task=regression", "task.output=gaussian"],
     "task=regression": ["method=mse"],
+    "task=multilabel": ["method=sigmoid_kd"],
 }
 
 

@@ -7,6 +7,7 @@ from torch import nn
 from kd_lightning.batch import Batch
 from kd_lightning.errors import UserError
 from kd_lightning.joints import FEATURES, Teacher
+from kd_lightning.outputs import ModelOutput
 from kd_lightning.teachers.ensemble import Ensemble, EnsembleTeacher, draws
 from kd_lightning.teachers.frozen import FrozenTeacher
 
@@ -111,3 +112,37 @@ def test_what_cannot_be_meant_of_an_ensemble_names_the_key(settings, words):
     node = {"model": {"_target_": "torch.nn.Linear"}}
     with pytest.raises(UserError, match=words):
         EnsembleTeacher(**{"members": {"a": node, "b": node}, **settings})
+
+
+def gaussians(*moments):
+    """Teachers that answer with one Gaussian each, whatever they are shown."""
+
+    def answering(mean, variance):
+        def read(output):
+            spread = torch.full_like(output.logits, variance).log()
+            return ModelOutput(torch.full_like(output.logits, mean), spread=spread)
+
+        return FrozenTeacher(nn.Linear(4, 1), read=read)
+
+    return {f"m{k}": answering(*moment) for k, moment in enumerate(moments)}
+
+
+def test_gaussians_are_a_mixture_whose_spread_counts_how_far_they_are_apart():
+    ensemble = Ensemble(gaussians((1.0, 0.5), (3.0, 2.0)), "logits", {"m0": 0.25, "m1": 0.75}, "m0", values=True)
+    answer = ensemble(Batch(torch.zeros(2, 4), torch.zeros(2)))
+    mean = 0.25 * 1 + 0.75 * 3
+    variance = 0.25 * (0.5 + 1) + 0.75 * (2 + 9) - mean**2
+    assert answer.logits.flatten().tolist() == pytest.approx([mean, mean])
+    assert answer.spread.exp().flatten().tolist() == pytest.approx([variance, variance])
+
+
+def test_values_are_averaged_in_evaluation_where_training_draws():
+    ensemble = Ensemble(gaussians((1.0, 0.5), (3.0, 2.0)), "draw", {"m0": 0.5, "m1": 0.5}, "m0", values=True)
+    inputs = torch.zeros(8, 4)
+    assert ensemble(Batch(inputs, inputs[:, 0], torch.arange(8), 0, "val")).logits.flatten().tolist() == [2.0] * 8
+    drawn = ensemble(Batch(inputs, inputs[:, 0], torch.arange(8), 0, "train"))
+    pairs = {
+        (mean, round(spread, 4))
+        for mean, spread in zip(drawn.logits[:, 0].tolist(), drawn.spread.exp()[:, 0].tolist(), strict=True)
+    }
+    assert pairs == {(1.0, 0.5), (3.0, 2.0)}
