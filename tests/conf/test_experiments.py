@@ -48,7 +48,8 @@ def test_every_experiment_runs_one_batch_of_everything(name, folder, data_dir):
     assert (result["status"], result["cost"]["steps"]) == ("finished", 1)
     metric = result["monitor"]["metric"]
     assert isinstance(result["metrics"][f"test/{metric}"], float)
-    assert result["teacher"]["parameters"] > result["student"]["parameters"]
+    parameters = result["teacher"]["parameters"]  # of an estimator nobody knows them
+    assert parameters is None or parameters > result["student"]["parameters"]
 
 
 def test_a_teacher_that_saw_one_batch_is_not_taken_for_the_trained_one(folder):

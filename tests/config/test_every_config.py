@@ -71,7 +71,18 @@ def test_every_preset_suits_its_method(path, folder, capfd):
     assert run_hydra(jobs.append, "train", argv, check=check_job) == 0, capfd.readouterr().err
 
 
-@pytest.mark.parametrize("experiment", sorted(path.stem for path in CONF.glob("experiment/*.yaml")))
+@pytest.mark.parametrize("experiment", ["bikeshare", "diabetes"])
+def test_an_experiment_of_values_combines_with_other_methods_for_values(experiment, folder, capfd):
+    jobs = []
+    argv = ["-m", f"experiment={experiment}", "method=huber,ail,bounded", "hydra/launcher=basic", "sweep_dir=sweep"]
+    assert run_hydra(jobs.append, "train", argv, check=check_job) == 0, capfd.readouterr().err
+    assert len(jobs) == 3
+
+
+@pytest.mark.parametrize(
+    "experiment",
+    sorted(path.stem for path in CONF.glob("experiment/*.yaml") if path.stem not in ("bikeshare", "diabetes")),
+)
 def test_every_experiment_combines_with_other_methods(experiment, folder, capfd):
     jobs = []
     third = "dist" if experiment in NO_FEATURES else "rkd"
