@@ -243,6 +243,11 @@ class DistillationDataModule(LightningDataModule):
             )
         return Places("train", self._chosen[split], self._total)
 
+    def train_groups(self) -> Tensor | None:
+        """A number for each training sample, int64 (N,), equal for those that must not be learned from one another (hours
+        of a day, paragraphs of a document); None: each is by itself."""
+        return None
+
     def _loader(self, dataset: Any, batch_size: int, split: str, **options: Any) -> ThreadedLoader:
         return ThreadedLoader(
             dataset, batch_size, seed=self.seed, as_batch=True, split=split, **options, **self._loading

@@ -18,6 +18,7 @@ from kd_lightning.batch import UNLABELLED
 from kd_lightning.data.array_data import ArrayData
 from kd_lightning.data.labels import Labels, read_labels
 from kd_lightning.data.module import DistillationDataModule
+from kd_lightning.data.places import Places
 from kd_lightning.data.split import hide_labels, keep_first, stratified_order
 from kd_lightning.data.tables.encoding import TableEncoder, as_categories, in_order
 from kd_lightning.data.tables.reading import Table, bundled_table, read_table
@@ -44,6 +45,7 @@ class TableData(DistillationDataModule):
             the column ``time`` are test, those before them validation.
         group, time: the column of such a split.
         test_size: rows, or their fraction if below 1; always the same ones.
+        id: a column that names each row, by which stored answers of a teacher are found; None: its position does.
         settings: those of :class:`~kd_lightning.data.module.DistillationDataModule`. A row whose target is missing has no
             label: it is never validation or test.
     """
@@ -65,6 +67,7 @@ class TableData(DistillationDataModule):
         group: str | None = None,
         time: str | None = None,
         test_size: float = 0.2,
+        id: str | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
@@ -78,11 +81,11 @@ class TableData(DistillationDataModule):
             if split == kind and column is None:
                 raise UserError(f"data.split={kind}: name the column, data.{kind}=NAME")
         self.table = read_table(file) if file is not None else bundled_table(str(bundled))
-        self.split, self.test_size = split, test_size
+        self.split, self.test_size, self.id = split, test_size, id
         self._by = {"group": group, "time": time}.get(split)
         self.target_columns = _target_columns(target, self.table)
-        self._require([*self.target_columns, *(inputs or ()), *drop, *categorical, *filter(None, (group, time))])
-        aside = {*self.target_columns, *drop, *filter(None, (group, time))}
+        self._require([*self.target_columns, *(inputs or ()), *drop, *categorical, *filter(None, (group, time, id))])
+        aside = {*self.target_columns, *drop, *filter(None, (group, time, id))}
         self.columns = (
             list(inputs) if inputs is not None else [name for name in self.table.columns if name not in aside]
         )
@@ -133,6 +136,23 @@ class TableData(DistillationDataModule):
         return self.array(
             self._encoder.encode(self.table.rows(rows.numpy())), self.targets[rows], f"{self.table.name} test"
         )
+
+    def places(self, split: str) -> Places:
+        """Rows of the file."""
+        self.setup("fit")
+        rows, val, test = self._split()
+        chosen = {"train": keep_first(self._in_order(rows), self.train_size), "val": val, "test": test}[split]
+        return Places("train", chosen, len(self.targets), self._ids(chosen))
+
+    def train_groups(self) -> Tensor | None:
+        if self.split != "group" or self._by is None:
+            return None
+        return torch.from_numpy(_numbers(self.table.columns[self._by], self._by))[self.places("train").rows]
+
+    def _ids(self, rows: Tensor) -> list[str] | None:
+        if self.id is None:
+            return None
+        return [str(value) for value in as_categories(self.table.columns[self.id])[rows.numpy()]]
 
     def _split(self) -> tuple[Tensor, Tensor, Tensor]:
         if self._rows is None:

@@ -77,6 +77,7 @@ class TextData(DatasetData):
             collate_fn=PaddedBatch(sets["train"].padding),
             **settings,
         )
+        self.reading = {"text": {"column": text, "id": id, "max_length": max_length}}
         cut = int((sets["train"].lengths == max_length).sum())
         if cut:
             self.notes.append(
@@ -106,6 +107,16 @@ class TextData(DatasetData):
         positions = rows.positions[samples.rows]
         ids = None if rows.ids is None else [rows.ids[row] for row in samples.rows.tolist()]
         return Places(rows.origin, positions, rows.total, ids)
+
+    def train_groups(self) -> Tensor | None:
+        """A number for each training text, equal for those of one group."""
+        self.setup("fit")
+        samples: Any = self._train
+        groups = samples.dataset.groups
+        if groups is None:
+            return None
+        numbers: dict[str, int] = {}
+        return torch.tensor([numbers.setdefault(groups[row], len(numbers)) for row in samples.rows.tolist()])
 
     def _chosen_rows(
         self, columns: Mapping[str, Columns], test_size: float, val_size: float, seed: int
@@ -145,6 +156,7 @@ class TextData(DatasetData):
             positions=torch.tensor(list(chosen)),
             total=total,
             ids=cells("id"),
+            groups=cells("group"),
             origin=origin,
         )
 

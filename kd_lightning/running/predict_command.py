@@ -6,13 +6,12 @@ import contextlib
 import itertools
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
-import torch
 from torch import Tensor
 
 from kd_lightning.errors import UserError
@@ -76,7 +75,7 @@ def predict_files(run_dir: Path, inputs: Sequence[str], options: PredictOptions)
                     print(f"skipped: {made}", file=sys.stderr)
                     skipped += 1
             good = [(one.name, made) for one, made in zip(batch, read, strict=True) if isinstance(made, Tensor)]
-            for names, together in _alike(good):
+            for names, together in _alike(good, given.together):
                 rows.write(names, run.predict(together, options.batch_size))
             progress.advance(len(batch))
     progress.clear()
@@ -95,11 +94,13 @@ def _read(sample: Sample) -> Tensor | str:
     return made if finite else f"{sample.name} holds values that are no finite numbers"
 
 
-def _alike(samples: Sequence[tuple[str, Tensor]]) -> Iterator[tuple[list[str], Tensor]]:
-    """Neighbours of the same type as one tensor: a picture's are floats, an array's may be bytes."""
+def _alike(
+    samples: Sequence[tuple[str, Tensor]], together: Callable[[Sequence[Tensor]], Any]
+) -> Iterator[tuple[list[str], Any]]:
+    """Neighbours of the same type as one batch: a picture's are floats, an array's may be bytes."""
     for _, group in itertools.groupby(samples, lambda sample: sample[1].dtype):
         names, inputs = zip(*group, strict=True)
-        yield list(names), torch.stack(inputs)
+        yield list(names), together(inputs)
 
 
 @contextlib.contextmanager

@@ -6,10 +6,10 @@ import csv
 import itertools
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,21 +20,9 @@ from kd_lightning.data.images.image_files import EXTENSIONS
 from kd_lightning.data.images.picture_files import PictureFiles
 from kd_lightning.errors import UserError
 from kd_lightning.running.open_run import OpenRun
+from kd_lightning.running.predict_columns import TABLES, Sample, reader_of_columns
 
 _PYTHON = "make inputs as your data set does, and use kd.open_run(run_dir).predict(inputs) in Python"
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One sample, not read yet.
-
-    Attributes:
-        name: of the file, and the line or row in it.
-        read: its input (...), as :meth:`OpenRun.predict` takes it; raises a UserError, of one line, where that cannot be.
-    """
-
-    name: str
-    read: Callable[[], Tensor]
 
 
 class GivenInputs:
@@ -42,7 +30,7 @@ class GivenInputs:
 
     Args:
         run: the finished run.
-        paths: pictures, folders, ``.csv``, ``.npy``.
+        paths: pictures, folders, tables, ``.npy``.
 
     Attributes:
         total: how many samples; None where nobody has counted.
@@ -56,11 +44,12 @@ class GivenInputs:
         self.run = run
         found = [(path, kind) for given in paths for path, kind in _found(given)]
         self._found = found
+        self._named = reader_of_columns(run)
         pictures = [path for path, kind in found if kind == "picture"]
         self.total = len(found) if len(pictures) == len(found) else None
         self._pictures = self._reader(pictures) if pictures else None
         tables = [path for path, kind in found if kind != "picture"]
-        if tables:
+        if tables and self._named is None:
             self._check_numbers(tables[0], table=any(kind == "table" for _, kind in found))
 
     @property
@@ -78,10 +67,17 @@ class GivenInputs:
         for path, kind in self._found:
             if kind == "picture" and self._pictures is not None:
                 yield Sample(shown(path), partial(_picture, self.run, self._pictures, next(picture)))
+            elif kind == "table" and self._named is not None:
+                yield from self._named(path)
             elif kind == "table":
                 yield from _rows(path, self.run.example_shape[0])
             else:
                 yield from _array(path, self.run.example_shape)
+
+    def together(self, inputs: Sequence[Tensor]) -> Any:
+        """Samples' inputs as one batch for :meth:`OpenRun.predict`: texts padded, others stacked."""
+        made = torch.stack(list(inputs)) if self._named is None else self._named.together(inputs)
+        return made
 
     def _reader(self, pictures: Sequence[str]) -> PictureFiles:
         """What reads pictures as the run's evaluation did; a UserError where that is not known."""
@@ -122,7 +118,8 @@ def _found(given: str) -> list[tuple[str, str]]:
         return [(picture, "picture") for picture in sorted(pictures)]
     if not path.exists():
         raise UserError(f"{shown(given)}: there is no such file or folder")
-    return [(given, {".csv": "table", ".npy": "array"}.get(path.suffix.lower(), "picture"))]
+    name = path.name.lower()
+    return [(given, "table" if name.endswith(TABLES) else "array" if name.endswith(".npy") else "picture")]
 
 
 def _picture(run: OpenRun, pictures: PictureFiles, index: int) -> Tensor:

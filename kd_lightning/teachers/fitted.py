@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +18,7 @@ from kd_lightning.errors import UserError
 from kd_lightning.joints import LABELS, PROBABILITIES, VALUES
 from kd_lightning.outputs import ModelOutput
 from kd_lightning.teachers.arrays import PROVIDES, as_output, rows_of
-from kd_lightning.teachers.folds import content_numbers, fold_numbers
+from kd_lightning.teachers.folds import fold_numbers, together
 from kd_lightning.teachers.frozen import TeacherChanged, batch_device
 from kd_lightning.teachers.kind import TeacherContext
 from kd_lightning.teachers.temperature import fitted_temperature
@@ -176,7 +177,7 @@ class FittedEstimator:
     def cache_parts(self) -> dict[str, Any]:
         import sklearn
 
-        text = " ".join(repr(self._estimator).split())
+        text = re.sub(r" at 0x[0-9a-f]+", "", " ".join(repr(self._estimator).split()))  # a place in memory
         return {"estimator": text, "answers": self._digest, "copies": len(self._copies), "sklearn": sklearn.__version__}
 
     def describe(self) -> dict[str, Any]:
@@ -187,6 +188,12 @@ class FittedEstimator:
 def training_samples(data: Any) -> Any:
     """The training samples, of which any view can be read."""
     return data.train_views_dataset
+
+
+def groups_of(data: Any) -> Tensor | None:
+    """Which training samples belong together, where the data module says it."""
+    said = getattr(data, "train_groups", None)
+    return None if said is None else said()
 
 
 def fit_out_of_fold(
@@ -207,7 +214,7 @@ def fit_out_of_fold(
             f"{context.where}: {int(known.sum())} training samples have a label, {type(estimator).__name__} with "
             f"{folds} folds needs more: raise data.labelled (or teacher.data.labelled), or lower teacher.folds"
         )
-    contents = content_numbers(rows)
+    contents = together(rows, groups_of(data))
     context.begin()
     began = time.monotonic()
     copies, of_content = [], np.full(int(contents.max()) + 1, NO_FOLD)

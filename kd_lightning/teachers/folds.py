@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from torch import Tensor
 
 
 def content_numbers(rows: np.ndarray) -> np.ndarray:
@@ -10,6 +11,15 @@ def content_numbers(rows: np.ndarray) -> np.ndarray:
     numbers: dict[object, int] = {}
     keys = list(rows) if rows.dtype == object else [row.tobytes() for row in rows]
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys])
+
+
+def together(rows: np.ndarray, groups: Tensor | None) -> np.ndarray:
+    """What is left out together: a number for each row, int64 (N,): its group's where the data have groups, else its
+    content's."""
+    if groups is None:
+        return content_numbers(rows)
+    made: np.ndarray = np.unique(groups.numpy(), return_inverse=True)[1].reshape(-1)
+    return made
 
 
 def fold_numbers(

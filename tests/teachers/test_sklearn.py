@@ -20,6 +20,7 @@ from kd_lightning.batch import UNLABELLED, Batch
 from kd_lightning.cli.evaluate import main as evaluate
 from kd_lightning.cli.train import main
 from kd_lightning.data.digits import DigitsData
+from kd_lightning.data.table import TableData
 from kd_lightning.errors import UserError
 from kd_lightning.joints import Teacher
 from kd_lightning.teachers.arrays import require_probabilities, rows_of
@@ -107,6 +108,20 @@ def test_equal_samples_are_left_out_together():
     folds = fold_numbers(contents, np.repeat(np.arange(30) % 3, 4), np.ones(120, bool), 5, 0, classes=True)[contents]
     assert all(len(set(folds[rows[:, 0] == value])) == 1 for value in range(30))
     assert sorted(np.bincount(folds)) == [24] * 5
+
+
+def test_samples_of_one_group_are_left_out_together(tmp_path):
+    random = np.random.default_rng(0)
+    day = np.repeat(np.arange(40), 6)
+    lines = [f"{d},{random.normal():.4f},{random.normal():.4f},{'ab'[d % 2]}" for d in day]
+    (tmp_path / "days.csv").write_text("\n".join(["day,x,z,y", *lines]))
+    data = TableData(file=str(tmp_path / "days.csv"), target="y", split="group", group="day", batch_size=16)
+    data.setup("fit")
+    teacher = made(data, estimator=TREE, folds=3, calibrate=False)
+    groups, folds = data.train_groups(), teacher._fold_of
+    assert all(len(set(folds[groups == group].tolist())) == 1 for group in groups.unique())
+    assert len(folds.unique()) == 3
+    assert day[data.places("train").rows].tolist() == groups.tolist()
 
 
 def test_every_fold_has_the_classes_in_their_shares():

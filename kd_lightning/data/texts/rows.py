@@ -25,6 +25,7 @@ class TextRows(Dataset):
         positions: where each text stands in the file, int64 of shape (N,).
         total: texts in the file.
         ids: what each text is called, or None.
+        groups: what each text belongs to, or None.
         origin: which of the files it is: "train", "val" or "test".
     """
 
@@ -40,12 +41,13 @@ class TextRows(Dataset):
         positions: Tensor | None = None,
         total: int | None = None,
         ids: Sequence[str] | None = None,
+        groups: Sequence[str] | None = None,
         origin: str = "train",
     ) -> None:
         self.texts, self.labels = list(texts), None if labels is None else list(labels)
         self.positions = torch.arange(len(self.texts)) if positions is None else positions
-        self.total, self.ids, self.origin = total or len(self.texts), ids, origin
-        self.padding = int(getattr(tokenizer, "pad_token_id", None) or 0)
+        self.total, self.ids, self.groups, self.origin = total or len(self.texts), ids, groups, origin
+        self.padding = padding_of(tokenizer)
         try:
             numbers = tokenizer(self.texts, truncation=True, max_length=max_length)["input_ids"]
         except Exception as error:  # whatever a tokenizer does
@@ -80,6 +82,11 @@ class TextRows(Dataset):
         rows = indices.tolist()
         inputs = {"input_ids": numbers, "attention_mask": mask.long(), "text": [self.texts[row] for row in rows]}
         return inputs, None if self.labels is None else [self.labels[row] for row in rows]
+
+
+def padding_of(tokenizer: Tokenizer) -> int:
+    """The token number that pads; 0 where the tokenizer names none."""
+    return int(getattr(tokenizer, "pad_token_id", None) or 0)
 
 
 class PaddedBatch:
