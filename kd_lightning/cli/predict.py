@@ -6,7 +6,6 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from kd_lightning.cli._streams import steady
@@ -27,12 +26,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns 0, 1 if inputs could not be read, 2 for a user's error."""
     parser = argparse.ArgumentParser(
         prog="kd-predict",
-        usage="kd-predict RUN_DIR INPUT… [format=csv|json] [output=FILE] [top=3] [batch_size=64]",
+        usage="kd-predict RUN_DIR|FILE.onnx INPUT… [format=csv|json] [output=FILE] [top=3] [batch_size=64]",
         description="Predict with the student of a finished run.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("RUN_DIR", nargs="?", help="directory of a finished run; latest: the newest in outputs/")
+    parser.add_argument(
+        "RUN_DIR",
+        nargs="?",
+        help="directory of a finished run, or an ONNX file of kd-export; latest: the newest in outputs/",
+    )
     parser.add_argument(
         "INPUT",
         nargs="*",
@@ -53,11 +56,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         inputs, options = _sorted([word for word in (known.RUN_DIR, *known.INPUT) if word is not None])
         if len(inputs) < 2:
             raise UserError("give a run's directory and at least one input: kd-predict RUN_DIR INPUT…")
+        from kd_lightning.running.open_run import open_run
         from kd_lightning.running.predict_command import PredictOptions, predict_files
         from kd_lightning.runs.latest import LATEST, latest
 
         made = PredictOptions(**options)
-        return predict_files(latest("run") if inputs[0] == LATEST else Path(inputs[0]), inputs[1:], made)
+        if inputs[0].lower().endswith(".onnx"):
+            from kd_lightning.export.opened_onnx import open_onnx
+
+            return predict_files(open_onnx(inputs[0]), inputs[1:], made)
+        return predict_files(open_run(latest("run") if inputs[0] == LATEST else inputs[0]), inputs[1:], made)
     except UserError as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise

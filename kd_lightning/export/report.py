@@ -114,6 +114,8 @@ def preprocessing(run: OpenRun, report: Mapping[str, Any]) -> dict[str, Any]:
         "scale": known.scale,
         "mean": known.mean,
         "std": known.std,
+        "reading": known.reading,
+        "task": run.task,
         "class_names": run.class_names,
         **run.problem.describe_exported(),
         "inputs": {name: figures["inputs"] for name, figures in report["files"].items()},

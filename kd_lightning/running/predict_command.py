@@ -15,7 +15,7 @@ from typing import Any, TextIO
 from torch import Tensor
 
 from kd_lightning.errors import UserError
-from kd_lightning.running.open_run import open_run
+from kd_lightning.running.open_run import OpenRun
 from kd_lightning.running.predict_inputs import GivenInputs, Sample
 from kd_lightning.running.predict_rows import FORMATS, Rows
 from kd_lightning.tasks.classification import ClassificationTask
@@ -51,16 +51,15 @@ class PredictOptions:
         return self.format or ("json" if json_file else "csv")
 
 
-def predict_files(run_dir: Path, inputs: Sequence[str], options: PredictOptions) -> int:
+def predict_files(run: OpenRun, inputs: Sequence[str], options: PredictOptions) -> int:
     """Write a row for each input; say on stderr which could not be read.
 
     Returns:
         0, or 1 where inputs were left out.
 
     Raises:
-        UserError: the run can't be opened, there is nothing to read, or no place to write to.
+        UserError: there is nothing to read, or no place to write to.
     """
-    run = open_run(run_dir)
     given = GivenInputs(run, inputs)
     progress = _Progress(given.total, options.output is not None)
     skipped = 0
