@@ -20,6 +20,7 @@ from kd_lightning.batch import Batch, as_batch, channels_last
 from kd_lightning.beside import Beside
 from kd_lightning.errors import RunInterrupted, UserError
 from kd_lightning.evaluation import Evaluation
+from kd_lightning.exchange import Exchange
 from kd_lightning.joints import Clock
 from kd_lightning.lockstep import Lockstep
 from kd_lightning.loss_block import LossBlock, first_not_finite
@@ -136,6 +137,8 @@ class Distiller(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         self._teacher_to_device()
+        if self.trainer.world_size > 1:
+            self.members[0].exchange = Exchange(self.trainer.global_rank, self.trainer.world_size, self.device)
         self._read_methods()
         self._block_started = time.perf_counter()
         for i in self.active:
@@ -164,6 +167,8 @@ class Distiller(pl.LightningModule):
         views: list[ModelOutput | None] | None = None
         if any(self._wants_views):
             views = [None if teacher is None else teacher(also) for also in batch.also]
+        if self.members[0].exchange is not None:
+            self.members[0].exchange.at(self.current_epoch, batch_idx)
         accumulate = self.members[0].optimization.accumulate
         stepping = (batch_idx + 1) % accumulate == 0 or self.trainer.is_last_batch
         backward = self.manual_backward if self.trainer.world_size > 1 else Tensor.backward
@@ -199,6 +204,7 @@ class Distiller(pl.LightningModule):
             self.trainer.should_stop = True  # ends within an epoch: Lightning then validates what was reached
         if self.trainer.is_last_batch or (batch_idx + 1) % self.members[0].optimization.accumulate:
             return  # the end of the epoch saves; a gradient that is half accumulated could not be saved
+        self._agree_to_stop()
         every = self.recorders[0].checkpoint_every_n_steps
         if self.interrupted or (every and self.global_step % every == 0):
             self._save_all(batch_idx + 1)
@@ -208,7 +214,10 @@ class Distiller(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         for i in self.active:
             self.members[i].optimization.end_epoch(self._monitored.pop(i, None))
+        self._agree_to_stop()
         self._save_all(0)
+        for recorder in self.recorders if self.members[0].exchange is not None else ():
+            recorder.agree(self.trainer.strategy.broadcast)
         if not self.active:
             self.trainer.should_stop = True
         if self.interrupted and not at_end(self.trainer):
@@ -217,6 +226,7 @@ class Distiller(pl.LightningModule):
     def _save_all(self, batch: int) -> None:
         """Let every recorder keep the state between two steps; ``batch`` 0 is the end of an epoch."""
         self._flush()
+        self._same_buffers()
         epoch = self.current_epoch if batch else self.current_epoch + 1
         for i in self.active:
             self._guarded(i, self.recorders[i].save, self.members[i], epoch, batch, self.global_step)
@@ -245,6 +255,7 @@ class Distiller(pl.LightningModule):
 
     # -- evaluation ----------------------------------------------------------------------------------------------
     def on_validation_epoch_start(self) -> None:
+        self._same_buffers()
         self._start_evaluation(self.active)
         if averages_weights(self.trainer):  # the averaged weights are in place now, and no longer when the epoch ends
             for i in self.active:
@@ -311,7 +322,20 @@ class Distiller(pl.LightningModule):
         if move is not None:
             move(self.device)
 
+    def _agree_to_stop(self) -> None:
+        """A signal reaches the processes between different steps: all stop after the same one."""
+        exchange = self.members[0].exchange
+        if exchange is not None:
+            self.interrupted = exchange.any_of(self.interrupted)
+
+    def _same_buffers(self) -> None:
+        exchange = self.members[0].exchange
+        if exchange is not None:
+            exchange.same_buffers(self.members[0].student.buffers())
+
     def _fail(self, i: int, error: Exception) -> None:
+        if self.members[0].exchange is not None:  # perhaps here only: this process ends, and with it the others
+            raise error
         self.failures[i] = error
         self.recorders[i].failed(error)
         if len(self.failures) == len(self.members):

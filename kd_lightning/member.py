@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from kd_lightning.batch import Batch
 from kd_lightning.errors import UserError
+from kd_lightning.exchange import Exchange
 from kd_lightning.joints import Clock, Task, View
 from kd_lightning.method import Method
 from kd_lightning.metrics.declared import Declared
@@ -81,7 +82,7 @@ class Member(nn.Module):
         self.declared = Declared.of_task(self.task)
         self.name = name
         self.channels_last = channels_last
-        self.rng = RngStream(seed)
+        self.seed, self.rng = seed, RngStream(seed)
         self._dtype = AUTOCAST[precision]
         self.optimization = Optimization(
             optimizer,
@@ -102,6 +103,8 @@ class Member(nn.Module):
         self.measured: dict[str, Tensor] | None = None
         """The weights of the newest validation, where those were not the member's own (an average of them)."""
         self.loss_names: tuple[str, ...] = ()
+        self.exchange: Exchange | None = None
+        """With the other processes of a data-parallel training; None: this one has the whole batch."""
 
     # -- forward -------------------------------------------------------------------------------------------------
     def autocast(self, device: torch.device) -> contextlib.AbstractContextManager:
@@ -132,16 +135,29 @@ class Member(nn.Module):
             teacher_views: the teacher's outputs for ``batch.also``, if the method ``wants_views``; None: it does not.
         """
         with self.rng, self.autocast(batch.target.device):
-            output = self.answer(batch.inputs)
-            task_loss = self.task.loss(output, batch.target)
+            sizes = [] if self.exchange is None else self.exchange.sizes(batch)
+            output = self._answer_of_all(batch.inputs, sizes)
+            whole, teacher = batch, self.teacher_view(teacher)
+            if self.exchange is not None:
+                whole = self.exchange.batch(batch, sizes, inputs=self.method.wants_inputs)
+                teacher = None if teacher is None else self.exchange.output(teacher, sizes)
+            task_loss = self.task.loss(output, whole.target)
             views: list[View] = []
             if teacher_views is not None:
-                answers = zip(batch.also, teacher_views, strict=True)
-                views = [(self.answer(also.inputs), self.teacher_view(answer)) for also, answer in answers]
-            target = self.task.for_terms(batch.target)
-            return self.method(
-                output, self.teacher_view(teacher), target, task_loss, clock=clock, batch=batch, views=views
-            )
+                answers = zip(batch.also, map(self.teacher_view, teacher_views), strict=True)
+                views = [(self._answer_of_all(also.inputs, sizes), answer) for also, answer in answers]
+                if self.exchange is not None:
+                    views = [(own, answer and self.exchange.output(answer, sizes)) for own, answer in views]
+            target = self.task.for_terms(whole.target)
+            return self.method(output, teacher, target, task_loss, clock=clock, batch=whole, views=views)
+
+    def _answer_of_all(self, inputs: Any, sizes: Sequence[int]) -> ModelOutput:
+        """The student's output for the inputs; of several processes, for those of all."""
+        if self.exchange is None:
+            return self.answer(inputs)
+        with self.exchange.forward_stream(self.seed):
+            own = self.answer(inputs)
+        return self.exchange.output(own, sizes)
 
     def teacher_view(self, teacher: ModelOutput | None) -> ModelOutput | None:
         """The teacher's output as this method knows it: features under the method's tap names."""

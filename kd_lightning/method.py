@@ -114,6 +114,11 @@ class Method(nn.Module):
         return any("views" in asked for asked in self.asks.values())
 
     @property
+    def wants_inputs(self) -> bool:
+        """Whether an active term asks for the batch, and so may look at its inputs."""
+        return any("batch" in asked for asked in self.asks.values())
+
+    @property
     def wants_clock(self) -> bool:
         """Whether anything here depends on where the run stands."""
         scheduled = bool(self._weight_schedules or self._temperature_schedule or self._following)

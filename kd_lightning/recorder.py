@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from kd_lightning.joints import Step
 
@@ -38,6 +38,9 @@ class Recorder:
 
     def save(self, member: Member, epoch: int, batch: int, step: int) -> None:
         """Keep what continuing after ``batch`` batches of ``epoch`` needs."""
+
+    def agree(self, share: Callable[[Any], Any]) -> None:
+        """Of several processes that train the member: take over what process 0 decided; ``share(value)`` gives its value."""
 
     def diverged(self, step: int, terms: list[str]) -> None:
         """A loss is no longer finite since ``step``; ``terms`` were the first that weren't."""

@@ -53,7 +53,10 @@ ROOMS = (
 
 KEYS = {
     "kd_lightning.teachers.node",
-    *(f"kd_lightning.config.{name}" for name in ("keys", "names", "replicates", "rules", "source", "suggestions")),
+    *(
+        f"kd_lightning.config.{name}"
+        for name in ("keys", "names", "processes", "replicates", "rules", "source", "suggestions")
+    ),
 }
 
 CHECKED = ("distiller", "member", "method", "optimization", "recorder", "running", "sweeps", "callbacks")

@@ -222,8 +222,8 @@ DDP = """
     teacher.verify()
     reduced = {{id(p) for p in trainer.strategy.model.parameters()}}
     assert not reduced & {{id(p) for p in teacher.module.parameters()}}
-    if trainer.is_global_zero:
-        torch.save({{"state": module.members[0].student.state_dict(), "metrics": notes.metrics}}, {out!r})
+    found = {{"state": module.members[0].student.state_dict(), "metrics": notes.metrics}}
+    torch.save(found, {out!r} + str(trainer.global_rank))
 """
 
 
@@ -234,7 +234,9 @@ def test_two_processes_train_the_student_of_one(tmp_path):
     script.write_text(textwrap.dedent(DDP.format(tests=here, out=str(out), devices=2, strategy="ddp")))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
     subprocess.run([sys.executable, str(script)], check=True, timeout=300, env=environment, cwd=tmp_path)
-    together = torch.load(out, weights_only=True)
+    together, other = (torch.load(f"{out}{rank}", weights_only=True) for rank in range(2))
+    assert other["metrics"] == together["metrics"]
+    assert all(torch.equal(value, together["state"][name]) for name, value in other["state"].items())
 
     class Notes(Recorder):
         def validated(self, member, step, epoch, metrics):

@@ -6,17 +6,21 @@ import copy
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hydra
 import pytorch_lightning as pl
 from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
+from pytorch_lightning.plugins.environments import LightningEnvironment
+from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from kd_lightning.batch import Batch
 from kd_lightning.config.annotations import parameters_of
+from kd_lightning.config.processes import one_process, processes_of
 from kd_lightning.config.targets import import_target
 from kd_lightning.errors import UserError
 from kd_lightning.joints import DataModule, Executor, Task
@@ -225,6 +229,20 @@ def build_member(
     return member
 
 
+def data_parallel() -> dict[str, Any]:
+    """Arguments of a Trainer that is one of several, each in a process that says in its environment which it is.
+
+    The loss sees the whole batch in each of them (:mod:`kd_lightning.exchange`), so its buffers are equal; the student's
+    are made so when it is measured or saved. A parameter that a step leaves out (a scheduled term's, a head's) is none
+    that was forgotten.
+    """
+    # newer versions of torch have another name for it
+    known = inspect.signature(DistributedDataParallel).parameters
+    buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    strategy = DDPStrategy(find_unused_parameters=True, **cast("dict[str, Any]", {buffers: False}))
+    return {"strategy": strategy, "plugins": [LightningEnvironment()], "use_distributed_sampler": False}
+
+
 def build_trainer(config: Mapping[str, Any], **given: Any) -> pl.Trainer:
     """Lightning's Trainer as the configuration has it.
 
@@ -237,6 +255,7 @@ def build_trainer(config: Mapping[str, Any], **given: Any) -> pl.Trainer:
     """
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
     own = {k: v for k, v in config["trainer"].items() if k not in MEMBER_KEYS}
+    own = {**own, **data_parallel()} if processes_of(own) > 1 else one_process(own)
     try:
         return pl.Trainer(**{**quiet, **given, **own})
     except (MisconfigurationException, ImportError, RuntimeError, ValueError, TypeError) as error:

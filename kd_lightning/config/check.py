@@ -19,6 +19,7 @@ from kd_lightning.config.annotations import misfit, parameters_of
 from kd_lightning.config.explain import leaf_keys
 from kd_lightning.config.keys import KEYS, TRAINER_ELSEWHERE, children, declared, find, outer_key
 from kd_lightning.config.origin import Origin
+from kd_lightning.config.processes import STRATEGIES
 from kd_lightning.config.rules import NUMERIC, Rule, kind_of, show
 from kd_lightning.config.suggestions import did_you_mean, same_word_elsewhere
 from kd_lightning.config.targets import TargetProblem, check_target, import_target
@@ -195,6 +196,12 @@ class _Checker:
         devices = node.get("devices")
         if devices == 0 or (isinstance(devices, str) and not re.fullmatch(r"auto|-1|\d+(,\d+)*,?", devices)):
             self.fail("trainer.devices", f"must be a number, a list of device numbers or auto, got {show(devices)}")
+        if str(devices) in ("auto", "-1"):
+            self.fail(
+                "trainer.devices", f"say how many, got {show(devices)}: the number of processes decides the result"
+            )
+        if isinstance(node.get("strategy"), str):
+            self.rule("trainer.strategy", node["strategy"], Rule("text", choices=STRATEGIES))
         self.values("trainer", node)
 
     def method(self, node: Mapping[str, Any]) -> None:

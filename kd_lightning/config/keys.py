@@ -151,13 +151,18 @@ KEYS: dict[str, Key] = {
     "teacher.cache_limit_gb": Key(
         Rule("number", null=True, above=0), "largest size of one cache", RUNNING, beside=True
     ),
+    "data.device": Key(
+        Rule("text", choices=("cpu", "auto")), "where data in memory lie; auto: on the GPU, if there is one", RUNNING
+    ),
     "data.num_threads": Key(Rule("integer", null=True, low=0), "of the loader; null: chosen from the machine", RUNNING),
     "data.prefetch": Key(_COUNT_OR_NULL, "batches made ahead", RUNNING),
     "data.reread": Key(Rule("integer", low=0), "read every so-many-th sample twice and compare; 0: none", RUNNING),
     "data.timeout": Key(Rule("number", null=True, above=0), "seconds that a batch may take", RUNNING),
     "data.eval_batch_size": Key(_COUNT, "samples of a batch in validation and test", RUNNING),
     "trainer.accelerator": Key(_TEXT, "where it is computed", RUNNING),
-    "trainer.devices": Key(Rule("text"), "which of them", RUNNING),
+    "trainer.devices": Key(Rule("text"), "how many processes of a run, or which devices they have", RUNNING),
+    "trainer.num_nodes": Key(_COUNT, "machines that train one run together", RUNNING),
+    "trainer.strategy": Key(Rule("text", null=True), "of several processes: ddp (auto)", RUNNING),
     "trainer.enable_progress_bar": Key(_FLAG, "Lightning's progress bar", SHOWN),
     "trainer.enable_model_summary": Key(_FLAG, "Lightning's list of layers", SHOWN),
     "trainer.enable_checkpointing": Key(_FLAG, "Lightning's own checkpoints, beside ours", SHOWN),

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kd_lightning.config.keys import decides, declared, find, is_seed
+from kd_lightning.config.processes import PLACES, processes_of
 
 
 def setting_of(config: Mapping[str, Any], source: Mapping[str, str] | None = None) -> str:
@@ -43,6 +44,9 @@ def seeds_of_result(result: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
     """The values that decide the result, by dotted key."""
     values = dict(flat(config))
+    processes = processes_of({key: values.get(f"trainer.{key}") for key in PLACES})
+    if processes > 1:  # each takes a batch of its own; how many there are decides, not where they are
+        values["trainer.processes"] = processes
     return {key: value for key, value in values.items() if decides(key, values) and not _is_absent(key, value)}
 
 

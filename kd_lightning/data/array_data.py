@@ -7,6 +7,7 @@ threads go on working.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -62,6 +63,18 @@ class ArrayData(Dataset):
     def __len__(self) -> int:
         return len(self.targets)
 
+    def on(self, device: torch.device) -> ArrayData:
+        """The same data on a device: batches are gathered, cropped, flipped and normalised there. The pictures are those of
+        the CPU; normalised, they may differ in the last digit."""
+        there = copy.copy(self)
+        there.targets, there._storage = self.targets.to(device), self._storage.to(device)
+        return there
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of pixels and targets."""
+        return self._storage.nbytes + self.targets.nbytes
+
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """View 0 of one sample (what a plain DataLoader sees)."""
         inputs, target = self.gather(torch.tensor([range(len(self))[index]]), 0)
@@ -69,9 +82,10 @@ class ArrayData(Dataset):
 
     def gather(self, indices: Tensor, view: int) -> tuple[Tensor, Tensor]:
         """One batch: inputs float32 of shape (N, ...) and their targets, for ``indices`` int64 of shape (N,)."""
-        target = self.targets.index_select(0, indices)
+        chosen = indices.to(self._storage.device)
+        target = self.targets.index_select(0, chosen)
         if self.augment is None:
-            return self._normalise(self._storage.index_select(0, indices)), target
+            return self._normalise(self._storage.index_select(0, chosen)), target
         values = self.augment.gather(self._storage, indices, self.seed, view)
         places = torch.arange(len(indices))
         target = moved_along(self.augment, target, values.shape[-2:], places, self.seed, view, indices)

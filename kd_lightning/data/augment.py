@@ -134,14 +134,14 @@ class CropFlip:
         # The run of values from a crop's first pixel to its last: rows lie wp apart in it, channels hp * wp. Runs are
         # rows of an overlapping view, so that each is one memcpy.
         length = (c - 1) * hp * wp + (h - 1) * wp + w
-        runs = padded.view(-1).unfold(0, length, 1).index_select(0, starts)
+        runs = padded.view(-1).unfold(0, length, 1).index_select(0, starts.to(padded.device))
         crops = runs.as_strided((len(starts), c, h, w), (length, hp * wp, wp, 1))
         if not self.flip:
             return crops
         pixels = torch.cat([crops[:straight], crops[straight:].flip(-1)])
         back = torch.empty_like(order)
         back[order] = torch.arange(len(order))
-        return pixels.index_select(0, back)
+        return pixels.index_select(0, back.to(padded.device))
 
 
 def is_dense(target: Tensor, size: Sequence[int]) -> bool:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +28,8 @@ from kd_lightning.data.split import count_of, hide_labels, keep_first, stratifie
 from kd_lightning.data.summary import described, summary_line
 from kd_lightning.errors import UserError
 
+log = logging.getLogger(__name__)
+
 
 class DistillationDataModule(LightningDataModule):
     """Base of the data modules.
@@ -39,6 +43,7 @@ class DistillationDataModule(LightningDataModule):
         train_size: training samples kept, None for all; chosen by class, and nested for growing sizes.
         labelled: training samples that keep their label, None for all; chosen by class. The others' target is
             ``UNLABELLED``: they count for the soft loss only.
+        device: where data in memory lie: "cpu", or "auto": on the GPU where there is one, so that batches are made there.
         augment: ``False``, ``True`` (:attr:`default_augment`), or the settings as a mapping.
         views: how often a sample's augmented view changes: 1 never, K > 1 cycles through K views by epoch, 0 a fresh
             view each epoch. None: 0 with augmentation, 1 without.
@@ -85,6 +90,7 @@ class DistillationDataModule(LightningDataModule):
         timeout: float | None = 120.0,
         reread: int = 0,
         drop_last: bool = True,
+        device: str = "cpu",
     ) -> None:
         super().__init__()
         for key, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
@@ -100,6 +106,10 @@ class DistillationDataModule(LightningDataModule):
             raise UserError(f"data.views must be 0 (fresh each epoch), 1 (fixed), K > 1 (cycled) or null, got {views}")
         if extra_views < 0:
             raise UserError(f"data.extra_views must be >= 0, got {extra_views}")
+        if device not in ("cpu", "auto"):
+            raise UserError(f"data.device must be cpu or auto (the GPU where there is one), got {device}")
+        self.device = device
+        self._resident: dict[int, ArrayData] = {}
         self.batch_size, self.eval_batch_size, self.drop_last = batch_size, eval_batch_size, drop_last
         self.seed, self.split_seed = seed, split_seed
         self.val_size, self.train_size, self.labelled = val_size, train_size, labelled
@@ -199,12 +209,34 @@ class DistillationDataModule(LightningDataModule):
 
     def train_dataloader(self) -> ThreadedLoader:
         """Shuffled, augmented batches."""
-        dataset = self.train_dataset()
+        dataset = self.resident(self.train_dataset())
         options = {"shuffle": True, "drop_last": self.drop_last, "views": self.views}
         if self.extra_views:
             dataset = self.several_views(dataset)
             options["extra_views"] = self.extra_views
         return self._loader(dataset, self.batch_size, "train", **options)
+
+    def resident(self, dataset: Any) -> Any:
+        """The data set where ``device`` wants it: on the GPU, if there is one with room for it.
+
+        Raises:
+            UserError: the samples do not lie in memory.
+        """
+        if self.device == "cpu":
+            return dataset
+        if not isinstance(dataset, ArrayData):
+            raise UserError(
+                f"data.device={self.device}: these samples are read one by one: only data in memory can lie there"
+            )
+        if not torch.cuda.is_available():
+            return dataset
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK") or 0))
+        if id(dataset) not in self._resident:
+            if 2 * dataset.nbytes > torch.cuda.mem_get_info(device)[0]:
+                log.info("%s stays on the CPU: it would take more than half of the GPU's free memory", dataset.name)
+                return dataset
+            self._resident[id(dataset)] = dataset.on(device)
+        return self._resident[id(dataset)]
 
     def several_views(self, dataset: Samples) -> SeveralViews:
         """The training data set with the further views of each sample."""
@@ -213,11 +245,11 @@ class DistillationDataModule(LightningDataModule):
     def val_dataloader(self) -> ThreadedLoader:
         """The validation samples in a fixed order, each once."""
         self.setup("validate")
-        return self._loader(self._val, self.eval_batch_size, "val", views=1, pad_shards=False)
+        return self._loader(self.resident(self._val), self.eval_batch_size, "val", views=1, pad_shards=False)
 
     def test_dataloader(self) -> ThreadedLoader:
         """The test samples in a fixed order, each once."""
-        return self._loader(self.test_dataset(), self.eval_batch_size, "test", views=1, pad_shards=False)
+        return self._loader(self.resident(self.test_dataset()), self.eval_batch_size, "test", views=1, pad_shards=False)
 
     def test_dataset(self) -> Samples:
         """The test samples, read when first asked for."""

@@ -16,7 +16,7 @@ from kd_lightning.running.accelerator import require_accelerator
 from kd_lightning.running.continuation import cannot_continue
 from kd_lightning.running.dry_pass import NOT_TRIED, try_students, untouched_randomness
 from kd_lightning.running.labels_needed import without_labels
-from kd_lightning.running.shared import require_one_device, teacher_layers
+from kd_lightning.running.shared import teacher_layers
 from kd_lightning.runs.spec import RunSpec
 from kd_lightning.teachers.registry import obtain_teacher
 from kd_lightning.teachers.suits import reads_logits
@@ -71,7 +71,6 @@ class _Shared:
 def _problems(specs: Sequence[RunSpec], shared: _Shared) -> dict[Path, UserError]:
     config = specs[0].config
     try:
-        require_one_device(config)
         require_accelerator(config)
         data = shared.data(config)
         return without_labels(specs, data) | try_students(specs, data, shared.teacher(specs))

@@ -10,6 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from kd_lightning.callbacks.fast_forward import FastForward
+from kd_lightning.callbacks.own_signals import OwnSignals
 from kd_lightning.callbacks.states import CallbackStates
 from kd_lightning.config.build import build_member, build_task, build_trainer, instantiate
 from kd_lightning.distiller import Distiller
@@ -44,6 +45,7 @@ class Group:
         datamodule: their data, set up.
         teacher: the teacher, with stored answers in front of it where there are any; or None.
         teacher_info: what their results say of the teacher, or None.
+        rank: of this process among those that train the runs together; only process 0 writes.
         shown: progress display, told by ``shown.update(name, **what)`` and a callback of the Trainer; None: none.
     """
 
@@ -54,6 +56,8 @@ class Group:
         teacher: Teacher | None = None,
         teacher_info: dict[str, Any] | None = None,
         shown: GroupProgress | None = None,
+        *,
+        rank: int = 0,
     ) -> None:
         self.specs = list(specs)
         self.config = self.specs[0].config
@@ -61,6 +65,7 @@ class Group:
         self.teacher = None if teacher is None else EvaluationMemo(teacher)  # evaluation shows the same batches again
         self.teacher_info = teacher_info
         self.shown = shown
+        self.writes = rank == 0
         self.started = datetime.now(timezone.utc)
         self.members: list[Member | None] = []
         self.recorders: list[RunRecorder] = []
@@ -124,6 +129,8 @@ class Group:
 
     def _start_loggers(self, recorder: RunRecorder, standing: Progress) -> None:
         spec = recorder.spec
+        if not self.writes:
+            return
         if standing.step:
             log.info("%s continues after step %d (epoch %d)", spec.name, standing.step, standing.epoch)
         else:
@@ -143,7 +150,8 @@ class Group:
             loader_state=lambda: self._train_loader.state_dict(),
             draw=Pictures(task, self.datamodule, **spec.config["pictures"], temperature=shown_at, name=spec.name),
             report=self._report,
-            judge=instantiate(spec.judge, "judge") if spec.judge else None,
+            judge=instantiate(spec.judge, "judge") if spec.judge and self.writes else None,
+            writes=self.writes,
         )
 
     def _report(self, name: str, **what: Any) -> None:
@@ -168,7 +176,7 @@ class Group:
             recorders[0].callback_states = states.collect
         trainer = build_trainer(
             self.config,
-            callbacks=[FastForward(standing), states, *([self.shown] if self.shown else []), *callbacks],
+            callbacks=[FastForward(standing), OwnSignals(), states, *([self.shown] if self.shown else []), *callbacks],
             logger=recorders[0].loggers if callbacks and len(indices) == 1 else False,
             default_root_dir=str(self.specs[indices[0]].run_dir),
             enable_checkpointing=any(isinstance(c, pl.callbacks.Checkpoint) for c in callbacks),
@@ -182,6 +190,8 @@ class Group:
         for recorder in recorders:
             recorder.finish()
         self._verify_teacher()
+        if trainer.world_size > 1:
+            trainer.strategy.barrier()  # until process 0 has written the best checkpoint
         self._test(trainer, members, recorders)
         if distiller.interrupted:  # during the last epoch: these runs are finished, others are not
             raise RunInterrupted("stopped after the last epoch of these runs")
@@ -237,6 +247,8 @@ class Group:
     # -- results -------------------------------------------------------------------------------------------------
     def _results(self) -> list[dict[str, Any]]:
         info = self.teacher_info
+        if not self.writes:
+            return [{"status": recorder.status, "error": recorder.error} for recorder in self.recorders]
         teacher = self.teacher
         if info is not None and teacher is not None and "latency_ms" not in info and teacher.labels_new_inputs:
             info["latency_ms"] = teacher_latency_ms(teacher, self.datamodule.example_batch())

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from kd_lightning.config.build import build_datamodule, build_member
+from kd_lightning.config.processes import processes_of
 from kd_lightning.running.accelerator import require_accelerator
 from kd_lightning.running.continuation import cannot_continue
 from kd_lightning.running.dry_pass import (
@@ -21,7 +22,7 @@ from kd_lightning.running.dry_pass import (
 )
 from kd_lightning.running.grouping import grouped
 from kd_lightning.running.present_state import finished_result, refuse_other_run
-from kd_lightning.running.shared import require_one_device, teacher_layers
+from kd_lightning.running.shared import teacher_layers
 from kd_lightning.running.trial_batch import moved, repeated
 from kd_lightning.runs.spec import RunSpec
 from kd_lightning.schedules.learning_rate import RunLength
@@ -71,7 +72,6 @@ def say_plan(specs: Sequence[RunSpec], fuse: bool) -> None:
 
 def _trainings(group: Sequence[RunSpec]) -> list[Training]:
     config = group[0].config
-    require_one_device(config)
     require_accelerator(config)
     datamodule = build_datamodule(config)
     to_train: list[RunSpec] = []  # teachers that are not stored
@@ -102,7 +102,7 @@ def _steps(trainer: Any, datamodule: Any) -> int:
     """Optimizer steps of a run, if nothing ends it early."""
     if trainer.get("fast_dev_run"):
         return int(trainer["fast_dev_run"])
-    batches = datamodule.steps_per_epoch
+    batches = math.ceil(datamodule.steps_per_epoch / processes_of(trainer))
     limit = trainer.get("limit_train_batches")
     if limit is not None:
         batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)

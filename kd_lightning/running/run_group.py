@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from kd_lightning.config.build import build_datamodule
+from kd_lightning.config.processes import processes_of
 from kd_lightning.errors import RunInterrupted, UserError
 from kd_lightning.joints import Teacher
 from kd_lightning.running.accelerator import require_accelerator
@@ -27,7 +28,8 @@ from kd_lightning.running.labels_needed import without_labels
 from kd_lightning.running.memory import members_that_fit
 from kd_lightning.running.missing_result import failed_result, without_result
 from kd_lightning.running.present_state import ended_result, refuse_other_run
-from kd_lightning.running.shared import require_one_device, teacher_layers, with_stored_answers
+from kd_lightning.running.ranks import join_ranks, joins, trained_by_ranks
+from kd_lightning.running.shared import teacher_layers, with_stored_answers
 from kd_lightning.running.teacher_warning import warn_about_teacher
 from kd_lightning.runs.directory import LOG_FILE, NOTES, LogFiles, held
 from kd_lightning.runs.notes import keep_note
@@ -57,6 +59,9 @@ def run_group(specs: Sequence[RunSpec], display: Display | None = None) -> Itera
         UserError: the data or the teacher cannot be had, or what the user gave lets no run go to its end.
         RunInterrupted: a signal asked to stop; every run's state is kept.
     """
+    if joins(specs[0]):
+        yield from join_ranks(specs)
+        return
     with contextlib.ExitStack() as stack:
         mine: list[RunSpec] = []
         refused: list[tuple[RunSpec, UserError]] = []
@@ -86,7 +91,6 @@ def run_group(specs: Sequence[RunSpec], display: Display | None = None) -> Itera
 
 def _trained(specs: Sequence[RunSpec], files: LogFiles, display: Display | None) -> Iterator[Result]:
     config = specs[0].config
-    require_one_device(config)
     require_accelerator(config)
     datamodule = build_datamodule(config)
     problems: dict[Path, UserError] = {}
@@ -138,6 +142,11 @@ def _trained(specs: Sequence[RunSpec], files: LogFiles, display: Display | None)
             teacher_info["cache"] = text.removeprefix("teacher cache: ")
 
     answering = with_stored_answers(specs, teacher, datamodule, tell_cache)
+    if processes_of(config["trainer"]) > 1:
+        log.info("data: %s", datamodule.summary())
+        yield from trained_by_ranks(specs, datamodule, display is not None)
+        datamodule.teardown("fit")
+        return
     size = members_that_fit(specs, datamodule) if len(specs) > 1 else 1
     parts = [specs[start : start + size] for start in range(0, len(specs), size)]
     results: list[Result] = []

@@ -1,33 +1,16 @@
-"""What the runs of a group ask of the device, of the teacher and of its stored outputs."""
+"""What the runs of a group ask of the teacher and of its stored outputs."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from kd_lightning.errors import UserError
 from kd_lightning.joints import Teacher
 from kd_lightning.runs.spec import ALONE, RunSpec
 from kd_lightning.teachers.cache.opening import open_or_write_cache
 
 log = logging.getLogger(__name__)
-
-
-def require_one_device(config: Mapping[str, Any]) -> None:
-    """Stop where the configuration asks for data-parallel training, which these commands do not start.
-
-    Raises:
-        UserError: ``trainer.devices`` is not 1, or there are several nodes, or a strategy over several devices.
-    """
-    trainer = config["trainer"]
-    allowed = {"devices": (1, "1"), "num_nodes": (1,), "strategy": ("auto", None)}
-    for key, values in allowed.items():
-        if key in trainer and trainer[key] not in values:
-            raise UserError(
-                f"trainer.{key}={trainer[key]}: a run trains on one device here; for data-parallel training give a "
-                "Distiller to a Trainer of your own"
-            )
 
 
 def with_stored_answers(

@@ -1,11 +1,11 @@
 """``python -m kd_lightning.running.worker FILE``: the runs of a work file, in this process.
 
 What a job of a cluster runs, and each process of a run that has several. It knows no job scheduler: a signal that says
-that the time is over ends it with exit code :data:`AGAIN` once the runs' state is kept, and whoever started it asks for
+that the time is over ends it with exit code 75 once the runs' state is kept, and whoever started it asks for
 another turn. The signals are handled before anything heavy is imported, so that none finds the process unprepared.
 
-Exit codes: 0 every run is finished (or a search ended it); 1 some failed (their results say why); 2 the user's to mend; :data:`AGAIN` and
-:data:`STOPPED` they continue when started again, and 130 somebody else decides when.
+Exit codes: 0 every run is finished (or a search ended it); 1 some failed (their results say why); 2 the user's to mend; 75 and
+130 they continue when started again, and 130 somebody else decides when.
 """
 
 from __future__ import annotations
@@ -13,18 +13,20 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kd_lightning.runs.interrupt import received, stoppable, time_is_over
+from kd_lightning.runs.interrupt import AGAIN, STOPPED, received, stoppable, time_is_over
 
 if TYPE_CHECKING:
     from kd_lightning.runs.spec import RunSpec
 
-AGAIN, STOPPED = 75, 130
-"""The time was over before the runs were; somebody ended the process (as the shell counts Ctrl-C)."""
+ENDS_WITH_PARENT = "KD_ENDS_WITH_PARENT"
+"""In the environment of a worker that a command here has started: its standard input ends when that command does."""
 
 FREE_WITHIN = 300.0
 """Seconds in which a run's directory is expected to be free: that of a node that died is, once its lease is over."""
@@ -39,7 +41,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as kd-train does, before torch is loaded
     logging.basicConfig(level=logging.INFO, format="[%(asctime)s] %(message)s", stream=sys.stdout, force=True)
+    if os.environ.get(ENDS_WITH_PARENT):
+        end_with_parent()
     return work(options.file)
+
+
+def end_with_parent() -> None:
+    """Stop as on a signal when the process that started this one is gone: nobody else would know of us."""
+
+    def wait() -> None:
+        while os.read(sys.stdin.fileno(), 1):  # without a lock that the end of the interpreter would wait for
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def work(path: Path) -> int:
@@ -61,9 +76,10 @@ def _work(path: Path) -> int:
     from kd_lightning.running.execute import execute
     from kd_lightning.running.missing_result import tell_failed
     from kd_lightning.running.prepare import prepare
+    from kd_lightning.running.ranks import joins
     from kd_lightning.runs.directory import wait_until_free
     from kd_lightning.runs.result_file import ENDS
-    from kd_lightning.runs.work_file import PREPARE, read_work
+    from kd_lightning.runs.work_file import PREPARE, RANK, read_work
     from kd_lightning.terminal.quiet import quiet
 
     quiet()
@@ -79,7 +95,12 @@ def _work(path: Path) -> int:
         if todo.task == PREPARE:
             prepare(todo.specs)
             return 0
-        wait_until_free([spec.run_dir for spec in todo.specs], FREE_WITHIN)
+        if todo.task == RANK:
+            from kd_lightning.running.rank import train_rank
+
+            return train_rank(todo.specs, path.parent)
+        if not joins(todo.specs[0]):
+            wait_until_free([spec.run_dir for spec in todo.specs], FREE_WITHIN)
         statuses = {result["status"] for result in execute(todo.specs)}
     except RunInterrupted as error:
         log.info("%s", error)

@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kd_lightning.errors import UserError
@@ -50,6 +51,7 @@ class RunRecorder(Recorder):
         loader_state: gives the training loader's position, asked for between two batches.
         draw: makes a picture, shape (height, width, 3), of a step and the epoch, where one is due; None: none.
         report: called as ``report(name, **what)`` with what a progress display shows.
+        writes: False in all but one of the processes that train the run: they follow what happens and leave no file.
         judge: told of each validation, and asked at the end of an epoch whether to go on; None: the run goes on.
     """
 
@@ -63,6 +65,7 @@ class RunRecorder(Recorder):
         draw: Callable[[Step, int], Any] | None = None,
         report: Callable[..., None] | None = None,
         judge: Judge | None = None,
+        writes: bool = True,
     ) -> None:
         config = spec.config
         self.spec = spec
@@ -90,6 +93,7 @@ class RunRecorder(Recorder):
         self._draw = draw
         self._report = report or (lambda name, **what: None)
         self._judge = judge
+        self._writes = writes
         self._metrics_file = MetricsFile(spec.run_dir / METRICS_FILE)
         self._seen: Step | None = None
         self._teacher_logged = False
@@ -103,10 +107,10 @@ class RunRecorder(Recorder):
     def resume(self, member: Member) -> Progress:
         """Bring the member to where ``last.ckpt`` left it; the start if there is none."""
         path = self.spec.last_checkpoint
-        for unfinished in self.spec.run_dir.glob("**/.*.tmp"):  # of a process that was killed while it wrote
-            unfinished.unlink()
+        for unfinished in self.spec.run_dir.glob("**/.*.tmp") if self._writes else ():
+            unfinished.unlink()  # of a process that was killed while it wrote
         if not path.is_file():
-            self._metrics_file.rewind(-1)
+            self._rewind(-1)
             return Progress()
         try:
             content = load_checkpoint(path, "run_dir")
@@ -121,7 +125,7 @@ class RunRecorder(Recorder):
         if self.status == "pruned":  # wanted again, to its end or by another search
             self.status = "running"
         self._teacher_logged = self.best is not None
-        self._metrics_file.rewind(content["global_step"])
+        self._rewind(content["global_step"])
         return Progress(
             content["epoch"], content["batch"], content["global_step"], content["loader"], content.get("callbacks")
         )
@@ -152,7 +156,7 @@ class RunRecorder(Recorder):
             self.best, self.best_choice, self.best_epoch, self.best_step = value, choice, epoch, step
             self.best_metrics = dict(metrics)
             content = {"state_dict": member.measured_weights(), "epoch": epoch, "global_step": step, "metrics": metrics}
-            save_checkpoint(self.spec.best_checkpoint, content | identity_of(self.spec))
+            self._store(self.spec.best_checkpoint, content | identity_of(self.spec))
         if self.mark is None or chooser.sign * (choice - self.mark) > self._min_delta:
             self.mark, self.stale = choice, 0
         else:
@@ -192,11 +196,14 @@ class RunRecorder(Recorder):
             "global_step": step,
             **identity_of(self.spec),
         }
-        save_checkpoint(self.spec.last_checkpoint, content)
+        self._store(self.spec.last_checkpoint, content)
         for logger in self.loggers:  # so that a killed run's event files know the same steps as its checkpoint
             flush = getattr(logger, "flush", None)
             if flush is not None:
                 flush()
+
+    def agree(self, share: Callable[[Any], Any]) -> None:
+        self.status, self.error = share((self.status, self.error))
 
     def diverged(self, step: int, terms: list[str]) -> None:
         kept = f"; {self.spec.last_checkpoint} holds the state before" if self.spec.last_checkpoint.exists() else ""
@@ -237,7 +244,7 @@ class RunRecorder(Recorder):
             return
         last = load_checkpoint(self.spec.last_checkpoint, "run_dir")
         kept = {key: last[key] for key in ("state_dict", "epoch", "global_step", "fingerprint")}
-        save_checkpoint(self.spec.best_checkpoint, {**kept, "metrics": {}})
+        self._store(self.spec.best_checkpoint, {**kept, "metrics": {}})
         self.best_epoch, self.best_step = last["epoch"] - 1, last["global_step"]
         log.warning("%s: no validation was made, so the last state is tested", self.spec.name)
 
@@ -266,6 +273,14 @@ class RunRecorder(Recorder):
             self._judge = None
             return False
 
+    def _store(self, path: Path, content: dict[str, Any]) -> None:
+        if self._writes:
+            save_checkpoint(path, content)
+
+    def _rewind(self, step: int) -> None:
+        if self._writes:
+            self._metrics_file.rewind(step)
+
     def _prune(self, epoch: int) -> None:
         self._end("pruned", f"stopped early after epoch {epoch}: others of the search were better by then")
 
@@ -285,7 +300,8 @@ class RunRecorder(Recorder):
         return epochs >= (trainer.get("min_epochs") or 0) and steps >= (trainer.get("min_steps") or 0)
 
     def _write(self, step: int, epoch: int, metrics: dict[str, float]) -> None:
-        self._metrics_file.write(step, epoch, metrics)
+        if self._writes:
+            self._metrics_file.write(step, epoch, metrics)
         for logger in self.loggers:
             logger.log_metrics(metrics, step)
 

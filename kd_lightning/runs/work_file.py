@@ -17,7 +17,7 @@ from kd_lightning.runs.atomic import write_atomically
 from kd_lightning.runs.spec import RunSpec
 
 FORMAT = 1
-TRAIN, PREPARE = "train", "prepare"
+TRAIN, PREPARE, RANK = "train", "prepare", "rank"
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class Work:
 
     Attributes:
         task: :data:`TRAIN`: compute the runs. :data:`PREPARE`: what all of them read (data, teacher, its stored
-            answers) is made, and no run of theirs.
+            answers) is made, and no run of theirs. :data:`RANK`: train them together with other processes
+            (:mod:`kd_lightning.running.ranks`).
         specs: the runs; each distilled one's baseline comes with it.
         cwd: the directory in which the command was started: relative paths are relative to it, and code of the user's
             is found there.

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kd_lightning.config.build import fill_auto
+from kd_lightning.config.processes import one_process
 from kd_lightning.config.rules import Rule
 from kd_lightning.config.suggestions import did_you_mean
 from kd_lightning.config.targets import TargetProblem, check_target
@@ -92,7 +93,8 @@ def own_run(config: Mapping[str, Any], sizes: Mapping[str, int], where: str = "t
     scheduler = recipe.get("scheduler")
     interval = recipe.get("scheduler_interval")
     own["scheduler"] = {**scheduler, "interval": interval} if scheduler and interval else scheduler
-    shared = {key: value for key, value in config["trainer"].items() if key not in LENGTHS}  # those are the student's
+    trainer = one_process(config["trainer"])  # whatever number of processes its student has, it is the same teacher
+    shared = {key: value for key, value in trainer.items() if key not in LENGTHS}  # those are the student's
     own["trainer"] = {**shared, "max_epochs": recipe["max_epochs"], "accumulate_grad_batches": 1}
     own["seed"] = recipe.get("seed", 0)
     own["baseline"] = False

@@ -94,3 +94,14 @@ def test_an_item_is_view_0():
 def test_what_does_not_fit_is_told(options, told):
     with pytest.raises(ValueError, match=told):
         ArrayData(pixels(), **{"targets": torch.arange(50), **options})
+
+
+def test_data_on_another_device_gives_the_same_views_and_leaves_the_original_where_it_is():
+    pictures = torch.arange(2 * 3 * 8 * 8, dtype=torch.uint8).reshape(2, 3, 8, 8)
+    data = ArrayData(pictures, torch.arange(2), scale=255, augment=CropFlip(2, True))
+    there = data.on(torch.device("cpu"))
+    for view in range(3):
+        assert torch.equal(there.gather(torch.tensor([1, 0]), view)[0], data.gather(torch.tensor([1, 0]), view)[0])
+    assert data.on(torch.device("meta"))._storage.is_meta
+    assert not data._storage.is_meta
+    assert data.nbytes > pictures.nbytes

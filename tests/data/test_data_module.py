@@ -188,3 +188,14 @@ def test_what_the_data_is_fits_into_a_result_and_one_line():
         "1,000 training samples (150 labelled), 200 for validation; 10 classes, labels 0 to 9; inputs"
     )
     assert "\n" not in line
+
+
+def test_data_lie_on_the_gpu_only_where_there_is_one_and_only_if_they_lie_in_memory():
+    data = DigitsData(device="auto")
+    data.setup("fit")
+    if not torch.cuda.is_available():
+        assert data.resident(data.train_dataset()) is data.train_dataset()
+    with pytest.raises(UserError, match="read one by one"):
+        data.resident([1, 2])
+    with pytest.raises(UserError, match="cpu or auto"):
+        DigitsData(device="gpu")

@@ -11,7 +11,7 @@ from torch import Tensor
 def pinned(batch: Any) -> Any:
     """A structure of tensors with every tensor in pinned memory; other leaves unchanged."""
     if isinstance(batch, Tensor):
-        return batch.pin_memory()
+        return batch.pin_memory() if batch.device.type == "cpu" else batch  # on a device already
     if isinstance(batch, dict):
         return {key: pinned(value) for key, value in batch.items()}
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):

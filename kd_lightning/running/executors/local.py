@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from kd_lightning.joints import Handle
+from kd_lightning.running.executors.devices import number_of_devices, on_devices
 from kd_lightning.running.run_group import run_group
 from kd_lightning.runs.result_file import Result
 from kd_lightning.runs.spec import RunSpec
@@ -17,14 +18,19 @@ class LocalExecutor:
     Args:
         fuse: train runs that agree in data, task, teacher and trainer in lockstep.
         progress: show how far the runs are.
+        devices: of this machine: 1 computes in this process; more, or "all", in a process for each.
     """
 
-    def __init__(self, fuse: bool = True, progress: bool = True) -> None:
+    def __init__(self, fuse: bool = True, progress: bool = True, devices: int | str = 1) -> None:
         self.fuse = fuse
         self.progress = progress
+        self.devices = devices
 
-    def submit(self, groups: Iterable[Sequence[RunSpec]], after: Sequence[Handle] = ()) -> list[LocalHandle]:
+    def submit(self, groups: Iterable[Sequence[RunSpec]], after: Sequence[Handle] = ()) -> Sequence[Handle]:
         """One handle a group; a group is computed while its results are asked for, so ``after`` has ended by then."""
+        count = 1 if self.devices == 1 else number_of_devices(self.devices)
+        if count > 1:
+            return on_devices(groups, count)
         return [LocalHandle(group, self.progress) for group in groups]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kd_lightning.running.worker import AGAIN
+from kd_lightning.runs.interrupt import AGAIN
 
 
 @dataclass(frozen=True)
