@@ -32,6 +32,8 @@ def as_model_output(output: Any) -> ModelOutput:
         return ModelOutput(output)
     if isinstance(output, Mapping) and "logits" in output:
         return ModelOutput(output["logits"], dict(output.get("features") or {}), output.get("spread"))
+    if isinstance(output, Mapping) and isinstance(output.get("out"), Tensor):  # torchvision's networks for masks
+        return ModelOutput(output["out"])
     if isinstance(getattr(output, "logits", None), Tensor):  # torchvision's and transformers' output classes
         return ModelOutput(output.logits)
     raise ValueError(
@@ -48,7 +50,7 @@ def unused_heads(output: Any) -> list[str]:
     else:
         names = getattr(output, "_fields", None) or getattr(output, "__dict__", {})
         named = {str(name): getattr(output, name) for name in names}
-    logits = named.pop("logits", None)
+    logits = named.pop("logits", None) if "logits" in named else named.pop("out", None)
     if not isinstance(logits, Tensor):
         return []
     return [name for name, value in named.items() if isinstance(value, Tensor) and value.shape == logits.shape]

@@ -19,7 +19,9 @@ from kd_lightning.taps import Taps
 ALL = sorted((Path(__file__).resolve().parents[1] / "conf" / "method").glob("*.yaml"), key=lambda path: path.stem)
 OF_VALUES = {"ail", "bounded", "gaussian_kl", "huber", "mse", "outlier_aware"}
 """Methods for a regression's answers: tests/losses/test_value_losses.py."""
-METHODS = [path for path in ALL if path.stem not in OF_VALUES]
+OF_MASKS = {"cwd_logits"}
+"""Methods for an answer in every pixel: tests/running/test_segmentation_runs.py."""
+METHODS = [path for path in ALL if path.stem not in OF_VALUES | OF_MASKS]
 """Methods for classes."""
 # What to tap in the CIFAR ResNets, by the layer that a method taps in the small networks.
 RESNET_LAYERS = {"hidden.0": "layer1", "hidden": "pool", "blocks.0": "layer1", "blocks.1": "layer2", "layer3": "layer3"}
