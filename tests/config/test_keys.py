@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from kd_lightning.cli._hydra_main import config_directory
-from kd_lightning.config.keys import ARGUMENTS, KEYS, children, decides, declared, find, is_seed, outer_key
+from kd_lightning.config.keys import ARGUMENTS, KEYS, children, decides, declared, find, is_seed
 from kd_lightning.config.keys_page import groups, plain_keys, renewed
 from kd_lightning.config.rules import Rule
 from kd_lightning.runs.spec import shared_part
