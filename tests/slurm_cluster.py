@@ -50,7 +50,7 @@ SchedulerParameters=sched_interval=1,bf_interval=1
 GresTypes=gpu
 ReturnToService=2
 JobRequeue=1
-KillWait=5
+KillWait=30
 PropagateResourceLimits=NONE
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE DefaultTime=60
 """

@@ -114,9 +114,9 @@ class SlurmExecutor:
             raise Submitted
         log.info("waiting for the jobs, which go on if this command ends: %s", status)
         watch = Watch()
-        prepares = [job.id for job in submission.jobs_of(PREPARE)]
+        around = [job.id for job in submission.jobs if job.kind != TRAIN]
         return [
-            SlurmHandle(group, {spec.run_dir: tasks[names[spec.run_dir]] for spec in group}, prepares, watch)
+            SlurmHandle(group, {spec.run_dir: tasks[names[spec.run_dir]] for spec in group}, around, watch)
             for group in groups
         ]
 

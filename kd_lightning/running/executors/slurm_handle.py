@@ -20,14 +20,14 @@ class SlurmHandle:
     Args:
         specs: the runs.
         tasks: the task that computes each, by run directory.
-        prepares: jobs that they wait for.
+        around: jobs that come before and after those.
         watch: looks at the queue.
     """
 
     def __init__(
-        self, specs: Sequence[RunSpec], tasks: Mapping[Path, str], prepares: Sequence[str], watch: Watch
+        self, specs: Sequence[RunSpec], tasks: Mapping[Path, str], around: Sequence[str], watch: Watch
     ) -> None:
-        self.tasks, self.prepares = dict(tasks), list(prepares)
+        self.tasks, self.around = dict(tasks), list(around)
         self._files = FromFiles(specs)
         self._watch = watch
 
@@ -37,7 +37,7 @@ class SlurmHandle:
     def cancel(self) -> None:
         """Cancel the jobs; what they have reached is kept. A command that is told to leave leaves its jobs alone."""
         if not told_to_leave():
-            scancel(list(dict.fromkeys([*self.prepares, *self.tasks.values()])))
+            scancel(list(dict.fromkeys([*self.around, *self.tasks.values()])))
 
     def _ended(self, runs: Sequence[Path]) -> dict[Path, str]:
         over = self._watch.ended(sorted({self.tasks[run] for run in runs}))

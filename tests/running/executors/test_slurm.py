@@ -7,7 +7,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -69,13 +69,15 @@ def slurm():
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch, slurm) -> Path:
+def folder(tmp_path, monkeypatch, slurm) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     for name, value in slurm.environment.items():
         monkeypatch.setenv(name, value)
-    return tmp_path
+    yield tmp_path
+    slurm.run("scancel", "--user", str(os.getuid()), check=False)
+    slurm.wait_until_empty()
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = 150) -> None:
@@ -156,7 +158,7 @@ def test_time_limits_requeues_kills_nodes_and_mistakes_change_no_weight_and_lose
     node = slurm.tasks()[lost][1]
     slurm.run("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
     wait_for(lambda: slurm.tasks()[lost][0] == "PENDING", "the node's jobs wait for another")
-    slurm.run("scontrol", "update", f"nodename={node}", "state=resume")
+    slurm.run("scontrol", "update", f"nodename={node}", "state=resume", check=False)  # it may have come back by itself
     slurm.run("scontrol", "requeue", requeued)
     os.kill(int(steps(7)[-1]), signal.SIGKILL)
     capsys.readouterr()
@@ -193,7 +195,7 @@ def test_time_limits_requeues_kills_nodes_and_mistakes_change_no_weight_and_lose
         assert weights(there / name) == weights(folder / "here" / name)
         turns = len(set(steps(width))) - 1  # one of the processes is the undisturbed one's
         taken = len(steps(width)) - (STEPS - 1)
-        lost = EPOCH if width in (6, 7) else 0
+        lost = EPOCH if width in (6, 7, 8) else 0  # failed, killed, on a node that may not have waited
         assert STEPS - turns <= taken <= STEPS - turns + lost, f"{name}: {taken} steps in {turns} turns"
     assert not list(folder.rglob("hpc_ckpt*"))
 
@@ -229,5 +231,4 @@ def test_what_waits_in_the_queue_is_not_submitted_twice_and_can_be_cancelled(fol
         assert stopped.wait().code == 130
         wait_for(lambda: not slurm.run("squeue", "-h").strip(), "Ctrl-C cancels the jobs")
     finally:
-        slurm.run("scancel", "--user", str(os.getuid()), check=False)
         slurm.run("scontrol", "update", "nodename=n[0-1]", "state=resume")
