@@ -383,6 +383,8 @@ class Handle(Protocol):
 class Executor(Protocol):
     """Runs groups of runs somewhere: in this process, on a cluster.
 
+    A ``directory`` in its signature is filled in with the sweep's, or the single run's: where files of its own go.
+
     Attributes:
         fuse: whether runs that can train in lockstep are to be handed over as one group; else each is its own.
     """
@@ -393,6 +395,10 @@ class Executor(Protocol):
         """Start the groups once everything in ``after`` has ended; one handle a group.
 
         Whoever computes a group calls :func:`kd_lightning.running.run_group.run_group` with it, in any process.
+
+        Raises:
+            Submitted: everything was handed to others, who go on without this process: there is nothing to wait for.
+            NothingRun: it was to say only what it would do.
         """
         ...
 

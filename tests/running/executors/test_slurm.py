@@ -14,6 +14,7 @@ import pytest
 import slurm_cluster
 from processes import SMALL, results, start, weights
 
+from kd_lightning.cli.report import main as kd_report
 from kd_lightning.cli.sweep import main as kd_sweep
 from kd_lightning.cli.train import main
 from kd_lightning.runs.submission import read_submissions
@@ -141,7 +142,7 @@ def test_time_limits_requeues_kills_nodes_and_mistakes_change_no_weight_and_lose
     (folder / "mine/student").mkdir(parents=True)
     (folder / "mine/student/net.yaml").write_text("_target_: my_net.Net\nin_features: auto\nnum_classes: auto\n")
     there = folder / "there"
-    given = ["launcher=slurm", "launcher.runs_per_job=1", "launcher.wait=false", "launcher.warn_seconds=60"]
+    given = ["launcher=slurm", "launcher.runs_per_job=1", "launcher.wait=false", "launcher.warn_seconds=100"]
     assert main([*STORM, *given, "sweep_dir=there"]) == 0
     (submission,) = read_submissions(there)
     array = submission.jobs_of("train")[0].id
@@ -167,9 +168,11 @@ def test_time_limits_requeues_kills_nodes_and_mistakes_change_no_weight_and_lose
     said = capsys.readouterr().out
     assert re.search(r"^width006 +failed .*a mistake of the user's own$", said, re.MULTILINE), said
     assert re.search(r"^width009 +stopped ", said, re.MULTILINE), said
+    assert kd_report(["there"]) == 0
+    assert "width004" in (there / "report.html").read_text()
     wait_for(lambda: "the time is over" in logs(there)["train_0"], "the job that is too long asks for another turn")
-    wait_for(lambda: all(len(set(steps(width))) > 1 for width in (4, 5, 7, 8)), "four go on in other processes")
     slurm.run("scontrol", "update", f"jobid={late}", "timelimit=60")
+    wait_for(lambda: all(len(set(steps(width))) > 1 for width in (4, 5, 7, 8)), "four go on in other processes")
     (folder / "go").touch()
     slurm.wait_until_empty()
     text = logs(there)

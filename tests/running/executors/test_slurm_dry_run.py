@@ -71,6 +71,29 @@ def test_runs_that_fit_into_one_job_need_none_before_it(folder, capsys):
     assert "9 runs as 1 job;" in printed
 
 
+def test_a_sites_own_file_takes_the_place_of_ours(folder, capsys):
+    (folder / "mine/launcher").mkdir(parents=True)
+    (folder / "mine/launcher/slurm.yaml").write_text(
+        "_target_: kd_lightning.running.executors.slurm.SlurmExecutor\n"
+        'partition: gpu\naccount: my_lab\ntime: "4:00:00"\ncpus: 8\nmemory: 32G\nsetup: ["module load cuda/12.4"]\n'
+    )
+    assert (
+        main(["--config-dir", "mine", *SWEEP, "launcher.account=ours", "+launcher.dry_run=true", "sweep_dir=sweep"])
+        == 0
+    )
+    train = scripts(capsys.readouterr().out)["train"]
+    for line in (
+        "--partition=gpu",
+        "--account=ours",
+        "--time=4:00:00",
+        "--mem=32G",
+        "--gres=gpu:1",
+        "--signal=USR2@90",
+    ):
+        assert f"#SBATCH {line}\n" in train, line
+    assert "\nmodule load cuda/12.4\n" in train
+
+
 def test_a_single_run_goes_to_slurm_too(folder, capsys):
     assert main([*SMALL, "launcher=slurm", "launcher.dry_run=true", "run_dir=run"]) == 0
     printed = capsys.readouterr().out
