@@ -26,6 +26,7 @@ from kd_lightning.runs.latest import LATEST, latest
 from kd_lightning.runs.result_content import spec_of_result
 from kd_lightning.runs.result_file import read_result
 from kd_lightning.runs.spec import RunSpec
+from kd_lightning.runs.zoo import PREFIX, WEIGHTS, zoo_directory
 from kd_lightning.tasks.classification import ClassificationTask
 
 
@@ -128,7 +129,8 @@ def open_run(run_dir: Path | str, student: nn.Module | None = None) -> OpenRun:
             logits = run.student(run.preprocessing(pixels))
 
     Args:
-        run_dir: directory of a finished run (or its ``result.json``); "latest": the newest run in ``outputs``.
+        run_dir: directory of a finished run (or its ``result.json``); "latest": the newest run in ``outputs``;
+            "zoo:NAME": a student that ships.
         student: a module of the same layers, which gets the run's weights; None: made as the run's configuration says.
             A student that was given to ``kd.distill`` as an object is known to the process that did so only.
 
@@ -145,7 +147,7 @@ def open_run(run_dir: Path | str, student: nn.Module | None = None) -> OpenRun:
     spec = spec_of_result(result, run_dir)
     data = result.get("data") or {}
     sizes = data.get("sizes") or {}
-    weights = model_weights(load_checkpoint(spec.best_checkpoint, "run_dir"))
+    weights = _weights(spec)
     task = build_task(spec.config)
     if result.get("fitted"):
         task.restore(result["fitted"])
@@ -169,9 +171,19 @@ def open_run(run_dir: Path | str, student: nn.Module | None = None) -> OpenRun:
     )
 
 
+def _weights(spec: RunSpec) -> dict[str, Any]:
+    """Of the best checkpoint; of a student in the zoo, which has none, of the file beside ``result.json``."""
+    alone = spec.run_dir / WEIGHTS
+    if alone.is_file() and not spec.best_checkpoint.is_file():
+        return load_checkpoint(alone, "run_dir")
+    return model_weights(load_checkpoint(spec.best_checkpoint, "run_dir"))
+
+
 def _directory(given: Path | str) -> Path:
     if not isinstance(given, (str, os.PathLike)) or not str(given):
         raise UserError(f"open_run({given!r}): give the directory of a finished run, or 'latest'")
+    if isinstance(given, str) and given.startswith(PREFIX):
+        return zoo_directory(given)
     path = latest("run") if given == LATEST else Path(given)
     if path.name == "result.json":
         return path.parent

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from kd_lightning.errors import UserError
+from kd_lightning.runs.plain_safetensors import read_safetensors
 
 FORMAT = 1
 SAVE_WEIGHTS = "save the model's state_dict() instead"
@@ -129,8 +130,8 @@ def _foreign_classes(path: Path) -> list[str]:
 def _safetensors(path: Path, where: str) -> dict[str, Tensor]:
     try:
         from safetensors.torch import load_file
-    except ImportError as error:
-        raise UserError(f"{where}: reading it needs safetensors: pip install safetensors") from error
+    except ImportError:  # it is no dependency of ours
+        return read_safetensors(path)
     weights: dict[str, Tensor] = load_file(path, device="cpu")
     return weights
 
