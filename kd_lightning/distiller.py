@@ -325,8 +325,8 @@ class Distiller(pl.LightningModule):
     def _agree_to_stop(self) -> None:
         """A signal reaches the processes between different steps: all stop after the same one."""
         exchange = self.members[0].exchange
-        if exchange is not None:
-            self.interrupted = exchange.any_of(self.interrupted)
+        if exchange is not None and exchange.any_of(self.interrupted):
+            self.interrupted = True  # never set back: a signal may have come while they agreed that there was none
 
     def _same_buffers(self) -> None:
         exchange = self.members[0].exchange

@@ -47,7 +47,8 @@ class FromFiles:
             how = ended(list(left))  # before the files are looked at: what a job that is over has written is there
             for path, spec in list(left.items()):
                 result = stored_result(spec)
-                if result is not None and (result["status"] in ENDS or self._has_failed(spec, result, path in how)):
+                wanted = ENDS if spec.judge is not None else ENDS[:1]  # one that was pruned before is wanted to its end
+                if result is not None and (result["status"] in wanted or self._has_failed(spec, result, path in how)):
                     del left[path]
                     log.info("%s: %s", spec.name, result["status"])
                     yield result
