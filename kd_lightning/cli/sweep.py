@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,7 +75,7 @@ def _status(directory: Path, every: bool) -> int:
     counts = sweep.counts()
     print(_summary(sweep, counts))
     if counts.get(FAILED) or counts.get(STOPPED):
-        print(f"kd-sweep resume {directory}  starts what failed or stopped again, where it was")
+        print(f"kd-sweep resume {shlex.quote(str(directory))}  starts what failed or stopped again, where it was")
         return 1
     return 0
 
@@ -82,7 +83,7 @@ def _status(directory: Path, every: bool) -> int:
 def _summary(sweep: Sweep, counts: dict[str, int]) -> str:
     said = [f"{len(sweep.runs)} runs: " + ", ".join(f"{count} {state}" for state, count in counts.items())]
     if any(sweep.jobs):
-        said.append(f"{sweep.jobs[0]} jobs running, {sweep.jobs[1]} waiting")
+        said.append(f"{sweep.jobs[0]} of its jobs run, {sweep.jobs[1]} wait")
     if not sweep.queue_known:
         said.append("squeue does not answer: from the files alone")
     if sweep.seconds_left is not None:
@@ -97,7 +98,7 @@ def _print_table(rows: Sequence[Standing], sweep: Sweep) -> None:
         epoch = f"{row.epoch}/{row.epochs}" if row.epochs else str(row.epoch or "")
         best = "" if row.best is None else f"{row.best:.4g}"
         left = "" if row.seconds_left is None else _clock(row.seconds_left)
-        cells.append((row.name, row.state, epoch, best, left, row.note))
+        cells.append((row.name if row.name != "." else sweep.directory.name, row.state, epoch, best, left, row.note))
     widths = [max(len(line[column]) for line in cells) for column in range(5)]
     for line in cells:
         placed = [
@@ -139,7 +140,8 @@ def _cancel(directory: Path) -> int:
     tasks = {task: job.kind for job in jobs for task in (job.task_ids or {job.id: 0}) | {job.id: 0}}
     active = [task for task in tasks if task in known and not known[task].is_over]
     scancel(active)
-    print(f"{len(active)} jobs cancelled; kd-sweep resume {directory} goes on where they were")
+    again = f"kd-sweep resume {shlex.quote(str(directory))}"
+    print(f"cancelled: {', '.join(active) or 'nothing, no job was left'}; {again} goes on where they were")
     return 0
 
 

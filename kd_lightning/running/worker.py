@@ -1,16 +1,17 @@
 """``python -m kd_lightning.running.worker FILE``: the runs of a work file, in this process.
 
 What a job of a cluster runs, and each process of a run that has several. It knows no job scheduler: a signal that says
-that the time is over ends it with exit code 75 once the runs' state is kept, and whoever started it asks for
-another turn. The signals are handled before anything heavy is imported, so that none finds the process unprepared.
+that the time is over ends it with exit code 75 once the runs' state is kept, and whoever started it asks for another turn
+(76: nothing was reached in this one). The signals are handled before anything heavy is imported, so that none finds the process unprepared.
 
-Exit codes: 0 every run is finished (or a search ended it); 1 some failed (their results say why); 2 the user's to mend; 75 and
-130 they continue when started again, and 130 somebody else decides when.
+Exit codes: 0 every run is finished (or a search ended it); 1 some failed (their results say why); 2 the user's to mend; 75, 76
+and 130 they continue when started again, and 130 somebody else decides when.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import signal
@@ -20,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kd_lightning.runs.interrupt import AGAIN, STOPPED, received, stoppable, time_is_over
+from kd_lightning.runs.interrupt import AGAIN, FRUITLESS, STOPPED, received, stoppable, time_is_over
 
 if TYPE_CHECKING:
     from kd_lightning.runs.spec import RunSpec
@@ -60,18 +61,34 @@ def end_with_parent() -> None:
 def work(path: Path) -> int:
     """Do what the file says; returns the exit code. Every run that it names has a result or can be continued then."""
     received.clear()
+    begun: list[tuple[Sequence[RunSpec], float]] = []
     try:
         with stoppable():
-            code = _work(path)
+            code = _work(path, begun)
     except KeyboardInterrupt:
         code = STOPPED
-    if code == STOPPED and time_is_over():
+    if code != STOPPED or not time_is_over():
+        return code
+    if any(newest_state(specs) > before for specs, before in begun):
         log.info("the time is over: the state is kept, the runs continue at the next start")
         return AGAIN
-    return code
+    log.warning("the time was over before anything was reached: a job's time limit may be too short (launcher.time)")
+    return FRUITLESS
 
 
-def _work(path: Path) -> int:
+def newest_state(specs: Sequence[RunSpec]) -> float:
+    """When anything was last kept that these runs continue from: a checkpoint, a teacher's, stored answers."""
+    paths = specs[0].config["paths"]
+    places = [spec.run_dir / "checkpoints" for spec in specs]
+    places += [*Path(paths["teacher_dir"]).glob("*/checkpoints"), *Path(paths["cache_dir"]).glob("*")]
+    newest = 0.0
+    for file in (file for place in places for file in place.glob("[!.]*")):
+        with contextlib.suppress(OSError):  # gone in the meantime
+            newest = max(newest, file.stat().st_mtime)
+    return newest
+
+
+def _work(path: Path, begun: list[tuple[Sequence[RunSpec], float]]) -> int:
     from kd_lightning.errors import RunInterrupted, UserError
     from kd_lightning.running.execute import execute
     from kd_lightning.running.missing_result import tell_failed
@@ -89,6 +106,7 @@ def _work(path: Path) -> int:
     os.chdir(todo.cwd)
     # for a user's my_models.py; last, so that it shadows nothing (python -m puts it first)
     sys.path[:] = [place for place in sys.path if place not in ("", os.getcwd())] + [os.getcwd()]
+    begun.append((todo.specs, newest_state(todo.specs)))
     waiting = [spec for file in todo.serves for spec in read_work(file).specs]
     try:
         refuse_edited_code(todo.specs)

@@ -19,8 +19,9 @@ log = logging.getLogger(__name__)
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
 """All but the first two are missing on Windows."""
 
-AGAIN, STOPPED = 75, 130
-"""Exit codes of a worker: the time was over before the runs were; somebody ended it (as the shell counts Ctrl-C)."""
+AGAIN, FRUITLESS, STOPPED = 75, 76, 130
+"""Exit codes of a worker that was ended before its runs were: the time was over; it was, and nothing was reached in it; by
+somebody (as the shell counts Ctrl-C)."""
 
 received: list[int] = []
 """The signals that this process was asked to stop by, in their order: whoever started it asks what to do next."""

@@ -28,7 +28,7 @@ from kd_lightning.errors import RunInterrupted, UserError
 from kd_lightning.running.executors.dividing import AT_MOST, Lot, divided
 from kd_lightning.running.executors.from_files import DONE, INTERRUPTED, FromFiles
 from kd_lightning.running.prepare import prepare
-from kd_lightning.runs.interrupt import AGAIN, STOPPED
+from kd_lightning.runs.interrupt import AGAIN, FRUITLESS, STOPPED
 from kd_lightning.runs.result_file import Result
 from kd_lightning.runs.spec import RunSpec
 from kd_lightning.runs.work_file import TRAIN, Work, write_work
@@ -172,7 +172,7 @@ class Pool:
         return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, start_new_session=True)
 
     def _meaning(self, code: int) -> str:
-        if code in (AGAIN, STOPPED) or self.stopped:
+        if code in (AGAIN, FRUITLESS, STOPPED) or self.stopped:
             return INTERRUPTED
         if code < 0:
             return f"its process was killed by {signal.Signals(-code).name}"

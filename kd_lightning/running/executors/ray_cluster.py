@@ -17,7 +17,8 @@ from kd_lightning.errors import NothingRun, UserError
 from kd_lightning.joints import Handle
 from kd_lightning.running.executors.dividing import Lot, divided
 from kd_lightning.running.executors.from_files import DONE, INTERRUPTED, FromFiles
-from kd_lightning.running.worker import AGAIN, STOPPED, work
+from kd_lightning.running.worker import work
+from kd_lightning.runs.interrupt import AGAIN, FRUITLESS, STOPPED
 from kd_lightning.runs.result_file import Result
 from kd_lightning.runs.spec import RunSpec
 from kd_lightning.runs.submission import PREPARE, TRAIN, new_submission
@@ -187,4 +188,4 @@ def _how(ray: Any, task: Any) -> str:
         return INTERRUPTED
     except ray.exceptions.RayError as error:
         return f"its task was lost: {' '.join(str(error).split())[:200]}"
-    return INTERRUPTED if code in (AGAIN, STOPPED) else DONE
+    return INTERRUPTED if code in (AGAIN, FRUITLESS, STOPPED) else DONE

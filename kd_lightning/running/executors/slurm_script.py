@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kd_lightning.runs.interrupt import AGAIN
+from kd_lightning.runs.interrupt import AGAIN, FRUITLESS
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Script:
         at_once: most tasks of the array that run at the same time; None: as many as there is room for.
         after: dependency, as ``afterok:12``.
         warn_seconds: so long before its time limit a job is warned.
-        kills: so often a job whose process was killed is started again.
+        kills: so often a job whose process was killed, or that reached nothing, is started again.
     """
 
     name: str
@@ -97,10 +97,11 @@ class Script:
             f"{srun} {shlex.quote(self.python)} -u -m {self.module} {argument}",
             "code=$?",
             f'if [ $code = {AGAIN} ]; then again "the time is over"; fi',
-            # 137: killed from outside, by the kernel for want of memory or by somebody; 130 and 143: asked to stop
-            "if [ $code -gt 130 ] && [ $code != 143 ]; then",
+            # 137: killed from outside, by the kernel for want of memory or by somebody; 130 and 143: asked to stop. A job
+            # whose time is never enough for a step would come back for ever
+            f"if [ $code = {FRUITLESS} ] || {{ [ $code -gt 130 ] && [ $code != 143 ]; }}; then",
             '  echo $code >> "$killed"',
-            f'  if [ "$(wc -l < "$killed")" -le {self.kills} ]; then again "killed (exit code $code)"; fi',
+            f'  if [ "$(wc -l < "$killed")" -le {self.kills} ]; then again "exit code $code"; fi',
             "fi",
             "exit $code",
         ]

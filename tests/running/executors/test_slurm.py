@@ -178,7 +178,7 @@ def test_time_limits_requeues_kills_nodes_and_mistakes_change_no_weight_and_lose
     text = logs(there)
     assert "SIGUSR2: saving after this step" in text["train_0"]
     assert "asks for another turn" not in text["train_1"] + text["train_4"]
-    assert "killed (exit code 137): job" in text["train_3"]
+    assert "exit code 137: job" in text["train_3"]
     assert {name for name, result in results(there).items() if result["status"] == "finished"} == {
         "width004", "width005", "width007", "width008",
     }  # fmt: skip
