@@ -115,7 +115,7 @@ class TableData(DistillationDataModule):
         self.encoder, notes = TableEncoder.fitted(
             self.table.rows(rows.numpy()), self.columns, self._categorical, self._most_categories
         )
-        self.reading = {"table": self.encoder.as_plain()}
+        self.reading = {"table": self.encoder.as_plain(), "target": list(self.target_columns)}
         self.notes = [f"target {', '.join(self.target_columns)}: {self.labels.kind}", self.encoder.described(), *notes]
         train = keep_first(self._in_order(rows), self.train_size)
         targets = hide_labels(self.targets[train], self.labelled)

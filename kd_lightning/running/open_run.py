@@ -18,6 +18,8 @@ from kd_lightning.config.build import as_trained, build_sized_model, build_task
 from kd_lightning.config.source import source_fingerprint, targets_of
 from kd_lightning.config.targets import TargetProblem, import_target
 from kd_lightning.data.images.image_data import normalise
+from kd_lightning.data.tables.encoding import TableEncoder
+from kd_lightning.data.tables.reading import given_table
 from kd_lightning.errors import UserError
 from kd_lightning.joints import Task
 from kd_lightning.running.predict import answers
@@ -101,6 +103,18 @@ class OpenRun:
         """Zeros of the shape and type that the student takes, as one tensor or the structure of them."""
         return _zeros(self._example, samples, f"run_dir={self.spec.run_dir}")
 
+    @property
+    def table(self) -> TableEncoder | None:
+        """What makes inputs of a table's columns, as the run's data did; None where they were no table."""
+        codes = (self.preprocessing.reading or {}).get("table")
+        return None if codes is None else TableEncoder.from_plain(codes)
+
+    @property
+    def value_names(self) -> Sequence[str] | None:
+        """The columns that a run on a table predicts; None where nobody knows, or classes are predicted."""
+        names: Sequence[str] | None = (self.preprocessing.reading or {}).get("target")
+        return names if self.class_names is None else None
+
     def predict(self, inputs: Any, batch_size: int = 64) -> Tensor:
         """What the task makes of the student's outputs, float32 on the CPU: class probabilities (N, C), of a regression the
         values (N, D) in the data's units; of tasks that say nothing the outputs as they are.
@@ -108,13 +122,16 @@ class OpenRun:
         The student is put in eval mode, and asked without gradients, on the device where it is.
 
         Args:
-            inputs: uint8 (N, C, H, W): raw pixels, which become what the run's loaders would make of them. Anything else:
+            inputs: of a run on a table: its columns by name, or a pandas DataFrame, as they stand in the file. uint8
+                (N, C, H, W): raw pixels, which become what the run's loaders would make of them. Anything else:
                 inputs as the run's data set makes them, (N, ...), or the structure of them; arrays are taken as tensors.
             batch_size: samples that are computed at once, >= 1.
 
         Raises:
             UserError: of another shape than the run's, or raw pixels where the data did not say how they normalise.
         """
+        if self.table is not None and (isinstance(inputs, Mapping) or hasattr(inputs, "columns")):
+            inputs = self.table.encode(given_table(inputs))
         return answers(self.student, inputs, self._example, self.preprocessing, batch_size, self.problem)
 
 

@@ -64,7 +64,9 @@ def predict_files(run: OpenRun, inputs: Sequence[str], options: PredictOptions) 
     progress = _Progress(given.total, options.output is not None)
     skipped = 0
     with _opened(options.output) as stream, ThreadPoolExecutor(min(16, os.cpu_count() or 1), "kd-read") as pool:
-        rows = Rows(stream, options.form, options.top, run.task == ClassificationTask.name, run.class_names)
+        rows = Rows(
+            stream, options.form, options.top, run.task == ClassificationTask.name, run.class_names, run.value_names
+        )
         samples = iter(given)
         while batch := list(itertools.islice(samples, options.batch_size)):
             read = list(pool.map(_read, batch))

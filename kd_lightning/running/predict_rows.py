@@ -24,13 +24,20 @@ class Rows:
         top: how many classes are named, the likeliest first, >= 1.
         classification: outputs are probabilities; otherwise they are written as they are.
         class_names: None shows numbers.
+        value_names: what the outputs are called; None: by their numbers.
     """
 
     def __init__(
-        self, stream: TextIO, form: str, top: int, classification: bool, class_names: Sequence[str] | None
+        self,
+        stream: TextIO,
+        form: str,
+        top: int,
+        classification: bool,
+        class_names: Sequence[str] | None,
+        value_names: Sequence[str] | None = None,
     ) -> None:
         self._stream, self._form, self._top = stream, form, top
-        self._classification, self._names = classification, class_names
+        self._classification, self._names, self._value_names = classification, class_names, value_names
         self._csv = csv.writer(stream, lineterminator="\n")
         self._begun = False
 
@@ -63,11 +70,15 @@ class Rows:
         self._csv.writerow([name, *(cell for kind, p in likely for cell in (kind, f"{p:.6f}"))])
 
     def _write_values(self, name: str, output: Tensor) -> None:
-        if self._form == "json":
-            self._json({"input": name, "output": [_plain(value) for value in output.flatten().tolist()]})
-            return
         values = output.flatten().tolist()
-        self._head(["input", *(f"output_{k}" for k in range(len(values)))])
+        named = self._value_names if self._value_names is not None and len(self._value_names) == len(values) else None
+        if self._form == "json":
+            plain = [_plain(value) for value in values]
+            self._json(
+                {"input": name, **({"output": plain} if named is None else dict(zip(named, plain, strict=True)))}
+            )
+            return
+        self._head(["input", *(named or (f"output_{k}" for k in range(len(values))))])
         self._csv.writerow([name, *(f"{value:.9g}" for value in values)])
 
     def _head(self, columns: Sequence[str]) -> None:

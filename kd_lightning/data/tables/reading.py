@@ -84,6 +84,20 @@ def bundled_table(name: str) -> Table:
     return Table({**columns, **named}, name, tuple(named))
 
 
+def given_table(columns: Any, name: str = "the table") -> Table:
+    """A table of what a user has in memory: a mapping of columns by name, or a pandas DataFrame.
+
+    Raises:
+        UserError: its columns are of different lengths, or it has none.
+    """
+    made = {str(title): as_column(list(columns[title])) for title in columns}
+    lengths = {title: len(column) for title, column in made.items()}
+    if len(set(lengths.values())) != 1:
+        told = ", ".join(f"{title} {length}" for title, length in list(lengths.items())[:6]) or "none"
+        raise UserError(f"{name}: its columns must have as many rows each, got {told}")
+    return Table(made, name)
+
+
 def text_columns(records: Iterator[Sequence[str]]) -> dict[str, np.ndarray]:
     """Columns of the records of a text file, the first of which names them; numbers where all cells are some."""
     names = next(records)
