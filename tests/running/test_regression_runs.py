@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import math
 import random
@@ -90,8 +89,8 @@ def test_figures_are_in_the_datas_units_and_the_right_direction_is_better(valued
 
 def test_predictions_are_in_the_datas_units_from_a_file_like_the_one_learned_from(valued, capfd):
     Path("new.csv").write_text("kind,size,year\nhouse,150,1990\nhut,30,\ncastle,100,1950\n")
-    assert kd_predict(["values", "new.csv"]) == 0
-    rows = list(csv.DictReader(io.StringIO(capfd.readouterr().out)))
+    assert kd_predict(["values", "new.csv", "output=predicted.csv"]) == 0
+    rows = list(csv.DictReader(Path("predicted.csv").read_text().splitlines()))
     assert [row["input"] for row in rows] == ["new.csv:1", "new.csv:2", "new.csv:3"]
     assert float(rows[0]["price"]) > float(rows[1]["price"])
     columns = {"kind": ["house", "hut", "castle"], "size": [150, 30, 100], "year": [1990, None, 1950]}
