@@ -10,6 +10,7 @@ from kd_lightning.report.charts.theme import (
     ACCENT,
     ALONE,
     CARD,
+    COMPARED,
     INK,
     MUTED,
     SYMBOLS,
@@ -20,12 +21,17 @@ from kd_lightning.report.charts.theme import (
     escape,
     layout,
 )
+from kd_lightning.report.study.exports import exported_files
 from kd_lightning.report.study.factors import format_value
 from kd_lightning.report.study.grid import plan
 from kd_lightning.report.study.study import Cell, Study
 
 MOST_COLOURS = 6
 """Groups that colours can tell apart; of more groups, names stand beside the marks."""
+
+EXPORTED = COMPARED[2]
+MOST_FILES = 12
+"""Exported files that are shown; more would cover each other."""
 
 PRICES = {"parameters": "parameters", "latency_ms": "latency [ms]", "bytes": "size [bytes]"}
 
@@ -130,7 +136,7 @@ def prices(study: Study) -> list[str]:
 def price_spec(study: Study, metric: str, price: str = "parameters") -> Spec:
     """Teacher, distilled student and student alone: what they cost against what they reach.
 
-    Of several students the best configuration of each (by validation) is shown.
+    Of several students the best configuration of each (by validation) is shown; of runs that were exported, their files.
     """
     points = []
     for teacher in study.teachers():
@@ -157,8 +163,30 @@ def price_spec(study: Study, metric: str, price: str = "parameters") -> Spec:
         points.append(("distilled", label, run.student.get(price), summary.mean, summary.std, ACCENT))
         if alone:
             points.append(("alone", "student alone", run.student.get(price), alone.mean, alone.std, ALONE))
+    points += _exported(study, metric, price)
     points = [point for point in points if all(isinstance(value, (int, float)) for value in point[2:4])]
     return _price_figure(points, study.reads(metric), price)
+
+
+def _exported(study: Study, metric: str, price: str) -> list[tuple]:
+    """Points of the exported files, where the price is one that files have and the metric is of the test split."""
+    part, _, name = metric.partition("/")
+    if part != "test" or price not in ("bytes", "latency_ms"):
+        return []
+    runs = [run for cell in study.cells for run in cell.runs.values()]
+    files = list(exported_files(runs))
+    several = len({file.run.name for file in files}) > 1
+    return [
+        (
+            "exported",
+            f"{file.name} ({file.run.name})" if several else file.name,
+            getattr(file, price),
+            file.metrics.get(name),
+            None,
+            EXPORTED,
+        )
+        for file in files[:MOST_FILES]
+    ]
 
 
 def _one_student(study: Study) -> bool:
@@ -171,7 +199,7 @@ def _price_figure(points: list[tuple], metric: Metric, price: str) -> Spec:
     amounts = [point[2] for point in points]
     middle = (max(amounts) * max(min(amounts), 1e-9)) ** 0.5 if amounts else 1.0
     data, notes = [], []
-    for _, label, amount, value, std, colour in points:
+    for kind, label, amount, value, std, colour in points:
         shown = f"{amount:,.0f}" if amount >= 100 else f"{amount:.3g}"
         noun = {"parameters": " parameters", "latency_ms": " ms", "bytes": " bytes"}[price]
         said = show.with_unit(metric, value)
@@ -193,6 +221,9 @@ def _price_figure(points: list[tuple], metric: Metric, price: str) -> Spec:
                 "hovertemplate": f"{escape(label)}<br>{shown}{noun}, {said}<extra></extra>",
             }
         )
+        if kind == "exported":  # a dozen names would cover each other: they are told when pointed at
+            data[-1]["marker"] = {"size": 9, "color": colour, "symbol": "diamond-open"}
+            continue
         left = amount > middle
         notes.append(
             {

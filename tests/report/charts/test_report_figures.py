@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from sweep_maker import TEACHER, make_sweep
 
@@ -188,3 +191,23 @@ def test_dark_figures_take_the_dark_colours(study):
 
 def test_every_light_colour_has_one_dark_counterpart_and_none_is_reused():
     assert not set(DARK) & set(DARK.values())
+
+
+def test_price_shows_exported_files_by_size_and_latency(tmp_path):
+    sweep_dir = make_sweep(tmp_path / "s")
+    run = figures.load(sweep_dir).chosen.runs
+    run = next(iter(run.values()))
+    folder = Path(run.path) / "export"
+    folder.mkdir()
+    (folder / "student.int8.onnx").write_bytes(b"x")
+    file = {"bytes": 700, "latency_ms": {"1": 0.02, "32": 0.1}, "metrics": {"acc": 0.81}}
+    files = {"student.int8.onnx": file, "gone.onnx": file}
+    (folder / "export.json").write_text(json.dumps({"fingerprint": run.fingerprint, "files": files}))
+    study = figures.load(sweep_dir)
+    for price, amount in (("bytes", 700), ("latency_ms", 0.02)):
+        spec = price_spec(study, "test/acc", price)
+        (point,) = [trace for trace in spec["data"] if trace["name"] == "student.int8.onnx"]
+        assert (point["x"], point["y"]) == ([amount], [pytest.approx(81)])
+    assert not [t for t in price_spec(study, "test/acc", "parameters")["data"] if "onnx" in t["name"]]
+    (folder / "export.json").write_text(json.dumps({"fingerprint": "another", "files": files}))
+    assert not [t for t in price_spec(study, "test/acc", "bytes")["data"] if "onnx" in t["name"]]
