@@ -136,7 +136,7 @@ class Group:
         else:
             remove_event_files(spec.run_dir)  # of an attempt that got nowhere: TensorBoard would show both as one
         recorder.loggers = build_loggers(spec.run_dir, spec.config.get("logger"), instantiate, standing.step or None)
-        log_start(recorder.loggers, spec.setting_name or spec.name, spec.config, spec.setting)
+        log_start(recorder.loggers, spec.setting_name or spec.name, spec.config, spec.setting, spec.swept)
 
     def _recorder(self, spec: RunSpec) -> RunRecorder:
         task, temperature = (

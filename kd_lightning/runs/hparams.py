@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from kd_lightning.config.keys import is_seed
+from kd_lightning.config.keys import find, is_seed
 from kd_lightning.config.replicates import deciding
 
 HParam = bool | int | float | str
@@ -41,6 +41,24 @@ def hyperparameters(config: Mapping[str, Any]) -> dict[str, HParam]:
             "+".join(term for term, weight in method["weights"].items() if weight and term != "task") or "none"
         )
     return {key: value for key, value in sorted(flat.items()) if not _repeats(key, value, flat)}
+
+
+def of_sweep(hparams: Mapping[str, HParam], swept: Mapping[str, str]) -> dict[str, HParam]:
+    """Those in which the runs of a sweep differ, seeds apart, and the method; of a config group the name that was chosen.
+
+    Args:
+        hparams: what :func:`hyperparameters` gives.
+        swept: the sweep's keys with the run's value of each, as it was written.
+    """
+    kept: dict[str, HParam] = {"method": hparams.get("method", "none")}
+    for key, value in swept.items():
+        if is_seed(key):
+            continue
+        if find(key).group:
+            kept[key] = value
+        else:
+            kept |= {name: held for name, held in hparams.items() if name == key or name.startswith(f"{key}.")}
+    return kept
 
 
 def session_group(name: str, setting: str) -> str:

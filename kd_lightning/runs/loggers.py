@@ -12,7 +12,7 @@ import yaml
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from kd_lightning.errors import UserError
-from kd_lightning.runs.hparams import hyperparameters, session_group, write_session_end, write_session_start
+from kd_lightning.runs.hparams import hyperparameters, of_sweep, session_group, write_session_end, write_session_start
 
 EXTRAS = ("wandb", "mlflow")
 """Packages that a logger needs, which are also names of our extras."""
@@ -98,7 +98,13 @@ def wandb_logger(project: str, name: str, save_dir: str, group: str | None = Non
     return WandbLogger(experiment=run, save_dir=save_dir, offline=offline)
 
 
-def log_start(loggers: Sequence[Logger], name: str, config: Mapping[str, Any], setting: str) -> None:
+def log_start(
+    loggers: Sequence[Logger],
+    name: str,
+    config: Mapping[str, Any],
+    setting: str,
+    swept: Mapping[str, str] | None = None,
+) -> None:
     """Tell all loggers what runs: hyperparameters, and the composed configuration as text where text can be shown.
 
     Args:
@@ -106,12 +112,14 @@ def log_start(loggers: Sequence[Logger], name: str, config: Mapping[str, Any], s
         name: of the run's configuration.
         config: resolved, of plain values.
         setting: equal for runs that differ in seeds only, which are one group in HParams.
+        swept: of a run of a sweep, the keys that it varies with the run's values: TensorBoard's table has these only.
     """
     hparams = hyperparameters(config)
+    columns = of_sweep(hparams, swept) if swept else hparams
     for logger in loggers:
         logger.log_hyperparams(hparams)
         if isinstance(logger, RunTensorBoardLogger):
-            write_session_start(logger.experiment, hparams, session_group(name, setting))
+            write_session_start(logger.experiment, columns, session_group(name, setting))
             logger.log_text("config", "".join(f"    {line}\n" for line in as_yaml(config).splitlines()))
             logger.flush()
 

@@ -32,6 +32,7 @@ class RunSpec:
         configuration: fingerprint of the configuration alone, without the code.
         files: texts that are written into the run's directory as soon as it begins, by relative path.
         judge: makes a :class:`kd_lightning.joints.Judge`, by ``_target_``, that may stop the run early; None: nobody does.
+        swept: keys that its sweep varies, with its values as they were written; empty for a single run.
     """
 
     name: str
@@ -47,6 +48,7 @@ class RunSpec:
     configuration: str = ""
     files: Mapping[str, str] = field(default_factory=dict, compare=False)
     judge: Mapping[str, Any] | None = field(default=None, compare=False)
+    swept: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def seed(self) -> int:

@@ -49,7 +49,14 @@ def spec_from_hydra(cfg: DictConfig, run_dir: str | Path | None = None) -> RunSp
         setting_name(overrides, swept) if in_sweep else "",
         identity.source,
         identity.configuration,
+        swept=values_of(swept, overrides),
     )
+
+
+def values_of(swept: Sequence[str], overrides: Sequence[str]) -> dict[str, str]:
+    """The values that a job gives to the keys of its sweep, as they were written."""
+    given = {key.lstrip("+~"): value for key, _, value in (override.partition("=") for override in overrides)}
+    return {key: given[key] for key in swept if key in given}
 
 
 def setting_name(overrides: Sequence[str], swept: Sequence[str]) -> str:
@@ -99,6 +106,7 @@ def baseline_spec(config: dict[str, Any], base: Path, overrides: tuple[str, ...]
         setting_name="student_alone" + (f"_{of_all}" if of_all != "all seeds" else ""),
         source=identity.source,
         configuration=identity.configuration,
+        swept=values_of(swept, kept),
     )
 
 

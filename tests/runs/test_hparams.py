@@ -17,7 +17,7 @@ from tensorboard.plugins.hparams import metadata
 
 from kd_lightning.config.build import instantiate
 from kd_lightning.config.replicates import setting_of
-from kd_lightning.runs.hparams import hyperparameters, session_group
+from kd_lightning.runs.hparams import hyperparameters, of_sweep, session_group
 from kd_lightning.runs.loggers import build_loggers, log_end, log_start, remove_event_files
 
 CONFIG = {
@@ -96,6 +96,13 @@ def test_seeds_share_a_group_and_configurations_do_not():
     groups = {(t, s): session_group("x", setting_of(config(t, s))) for t in (1.0, 4.0) for s in (0, 1)}
     assert groups[1.0, 0] == groups[1.0, 1] != groups[4.0, 0] == groups[4.0, 1]
     assert groups[1.0, 0].startswith("x ")
+
+
+def test_the_table_of_a_sweep_has_the_keys_in_which_its_runs_differ():
+    everything = hyperparameters(config(4.0, 0))
+    assert of_sweep(everything, {"method.temperature": "4", "seed": "0"}) == {"method": "kd", "method.temperature": 4.0}
+    assert of_sweep(everything, {"student": "mlp", "seed": "0"}) == {"method": "kd", "student": "mlp"}
+    assert of_sweep(everything, {"seed": "0"}) == {"method": "kd"}
 
 
 def test_event_files_hold_start_and_end_texts_and_untouched_curves(tmp_path):
