@@ -6,6 +6,7 @@ What is missing is split off: test from the training data, always the same sampl
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ from torch.utils.data import Dataset
 from kd_lightning.batch import UNLABELLED
 from kd_lightning.data.content import items_digest, state_digest
 from kd_lightning.data.first_look import FirstLook
-from kd_lightning.data.items import ItemForm
+from kd_lightning.data.items import NO_TARGET_NOTE, ItemForm
 from kd_lightning.data.labels import Labels, read_labels
 from kd_lightning.data.loader.foreign import ForeignCode
 from kd_lightning.data.module import DistillationDataModule
@@ -26,6 +27,8 @@ from kd_lightning.data.samples import Samples, SeveralViews
 from kd_lightning.data.split import count_of, hidden_labels, keep_first, masked, stratified_order
 from kd_lightning.data.targets import read_targets
 from kd_lightning.errors import UserError
+
+log = logging.getLogger(__name__)
 
 _TEST_SEED = 1013
 
@@ -68,7 +71,7 @@ class DatasetData(DistillationDataModule):
         eval: Dataset | None = None,
         test_size: float = 0.2,
         target: str | int | None = None,
-        inputs: Sequence[str | int] | None = None,
+        inputs: Sequence[str | int] | str | int | None = None,
         target_type: Literal["classes", "values"] | None = None,
         input_type: Literal["float32", "int64"] | None = None,
         collate_fn: Callable[[list[Any]], Any] | None = None,
@@ -89,6 +92,9 @@ class DatasetData(DistillationDataModule):
         if self.augment is not None:
             look.require_pictures()
         self.sample_shape, self.draws, self.notes = look.shape, look.draws, [*look.notes]
+        for note in self.notes:
+            if note.startswith(NO_TARGET_NOTE):  # now: what fails for it is often told of a model
+                log.warning("WARNING: data: %s", note)
         if look.shape is not None and len(look.shape) >= 2:
             self.in_channels = look.shape[0]
         if look.shape is not None and len(look.shape) == 3 and look.shape[1] == look.shape[2]:

@@ -30,6 +30,7 @@ from kd_lightning.data.content import code_digest
 from kd_lightning.errors import UserError
 
 NO_TARGET = "none"
+NO_TARGET_NOTE = "no target among"
 
 Field = str | int
 
@@ -59,12 +60,12 @@ class ItemForm:
     def __init__(
         self,
         target: Field | None = None,
-        inputs: Sequence[Field] | None = None,
+        inputs: Sequence[Field] | Field | None = None,
         collate_fn: Callable[[list[Any]], Any] | None = None,
         key: str = "data",
     ) -> None:
         self.target, self.collate_fn, self.key = target, collate_fn, key
-        self.inputs = None if inputs is None else list(inputs)
+        self.inputs = None if inputs is None else [inputs] if isinstance(inputs, (str, int)) else list(inputs)
         self._one_at_a_time = threading.Lock()  # a collate function is the user's: it may keep state
 
     def split(self, item: Any) -> tuple[Any, Any]:
@@ -120,7 +121,7 @@ class ItemForm:
             return None
         target = self.target_field(fields)
         if target is None and _has_names(item):
-            return f"no target among {', '.join(map(str, fields))} ({self.key}.target names it)"
+            return f"{NO_TARGET_NOTE} {', '.join(map(str, fields))} ({self.key}.target names it)"
         return (
             f"target is element {target + 1} of {len(fields)}" if isinstance(target, int) and len(fields) > 2 else None
         )

@@ -42,6 +42,8 @@ def structure(inputs: Any) -> Any:
         return {"fields": {str(name): structure(value) for name, value in inputs.items()}}
     if isinstance(inputs, (list, tuple)) and not all(isinstance(value, str) for value in inputs):
         return {"items": [structure(value) for value in inputs]}
+    if isinstance(inputs, (list, tuple)):  # of texts, one a sample
+        return {"type": "text"}
     return {"type": type(inputs).__name__}
 
 

@@ -132,7 +132,7 @@ class Group:
         if not self.writes:
             return
         if standing.step:
-            log.info("%s continues after step %d (epoch %d)", spec.name, standing.step, standing.epoch)
+            log.info("%s continues after step %d, in epoch %d", spec.name, standing.step, standing.epoch + 1)
         else:
             remove_event_files(spec.run_dir)  # of an attempt that got nowhere: TensorBoard would show both as one
         recorder.loggers = build_loggers(spec.run_dir, spec.config.get("logger"), instantiate, standing.step or None)

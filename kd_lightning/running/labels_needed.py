@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kd_lightning.config.build import build_task
+from kd_lightning.data.items import NO_TARGET_NOTE
 from kd_lightning.errors import UserError
 from kd_lightning.joints import DataModule
 from kd_lightning.runs.spec import ALONE, RunSpec
@@ -20,7 +21,7 @@ def without_labels(specs: Sequence[RunSpec], data: DataModule) -> dict[Path, Use
         return {spec.run_dir: UserError(_no_loss(spec, task.name)) for spec in alone}
     if data.labelled_in("train") or not task.needs_labels:
         return {}
-    return {spec.run_dir: UserError(_told(spec)) for spec in alone}
+    return {spec.run_dir: UserError(_told(spec, data)) for spec in alone}
 
 
 def _learns_from_task_only(spec: RunSpec) -> bool:
@@ -36,8 +37,9 @@ def _no_loss(spec: RunSpec, task: str) -> str:
     )
 
 
-def _told(spec: RunSpec) -> str:
-    told = f"data: no training sample has a label, {spec.name} has nothing to learn from: "
-    if spec.role == ALONE:
+def _told(spec: RunSpec, data: DataModule) -> str:
+    why = next((f"{note}: " for note in data.describe().get("notes", ()) if note.startswith(NO_TARGET_NOTE)), "")
+    told = f"data: {why}no training sample has a label, {spec.name} has nothing to learn from: "
+    if spec.role == ALONE and not why and not spec.config.get("baseline"):
         return told + "baseline=false leaves the student alone out"
     return told + "give it labels (for a teacher's training: teacher.data), or a method that learns from a teacher"

@@ -100,7 +100,7 @@ class OpenRun:
         return _shape(self._example, f"run_dir={self.spec.run_dir}")
 
     def example_inputs(self, samples: int = 1) -> Any:
-        """Zeros of the shape and type that the student takes, as one tensor or the structure of them."""
+        """Zeros of the shape and type that the student takes (empty texts where it takes texts), or the structure of them."""
         return _zeros(self._example, samples, f"run_dir={self.spec.run_dir}")
 
     @property
@@ -258,4 +258,6 @@ def _zeros(example: Any, samples: int, where: str) -> Any:
             return {name: _zeros(value, samples, where) for name, value in example["fields"].items()}
         if "items" in example:
             return [_zeros(value, samples, where) for value in example["items"]]
+        if example.get("type") == "text":
+            return [""] * samples
     raise UserError(f"{where}: its result.json does not say what the inputs look like; give your own")

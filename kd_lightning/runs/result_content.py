@@ -39,7 +39,7 @@ def result_content(
     metrics = declared.students(recorder.test_metrics, "test/")
     if recorder.best is not None:
         metrics[f"best/val_{recorder.monitor}"] = recorder.best
-        metrics |= {"best/epoch": recorder.best_epoch, "best/step": recorder.best_step}
+        metrics |= {"best/epoch": recorder.best_epoch + 1, "best/step": recorder.best_step}  # counted from 1, as shown
     student, finished = None, recorder.status == "finished"
     if member is not None:
         student = {

@@ -29,7 +29,7 @@ ALIVE_SECONDS = 600.0
 """A run that no scheduler knows counts as running while its files have changed within that time."""
 
 _BEGUN = re.compile(r"^\[([\d-]+ [\d:]+),\d+\]\S* data: ", re.MULTILINE)
-_CONTINUED = re.compile(r" (\S+) continues after step \d+ \(epoch (\d+)\)")
+_CONTINUED = re.compile(r" (\S+) continues after step \d+, in epoch (\d+)")
 _EPOCHS = re.compile(r"^trainer:\n(?:  .*\n)*?  max_epochs: (\d+)", re.MULTILINE)
 
 
@@ -220,7 +220,7 @@ def _look_at_training(row: Standing, run_dir: Path, metric: str, mode: str) -> N
     begun = list(_BEGUN.finditer(log))
     if not begun or row.epochs is None:
         return
-    continued = [int(epoch) for name, epoch in _CONTINUED.findall(log[begun[-1].end() :]) if name == row.name]
+    continued = [int(epoch) - 1 for name, epoch in _CONTINUED.findall(log[begun[-1].end() :]) if name == row.name]
     done = row.epoch - (continued[-1] if continued else 0)
     if done > 0:
         start = datetime.strptime(begun[-1].group(1), "%Y-%m-%d %H:%M:%S").timestamp()

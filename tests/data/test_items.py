@@ -51,6 +51,7 @@ def test_an_item_is_taken_apart_by_its_form(item, inputs, target):
 def test_the_configuration_names_target_and_inputs():
     item = {"id": "a", "pixels": X, "kind": 2, "label": 1}
     assert repr(ItemForm("kind", ["pixels"]).split(item)) == repr((X, 2))
+    assert repr(ItemForm("kind", "pixels").split(item)) == repr((X, 2))
     assert repr(ItemForm(1).split((X, 1, 7))) == repr(((X, 7), 1))
     assert repr(ItemForm(1, [0]).split((X, 1, 7))) == repr((X, 1))
     assert repr(ItemForm("none").split((X, X))) == repr(((X, X), None))

@@ -15,7 +15,8 @@ from torch.utils.data import Dataset
 
 
 class Points(Dataset):
-    def __init__(self, what="classes"):
+    def __init__(self, what="classes", named="y"):
+        self.named = named
         generator = torch.Generator().manual_seed(0)
         self.x, self.what = torch.randn(200, 6, generator=generator), what
         self.y = (self.x[:, 0] > 0).long()
@@ -28,7 +29,7 @@ class Points(Dataset):
         if self.what == "soft":
             target = torch.stack([1 - 0.9 * target, 0.9 * target]).float()
         x = (10 * self.x[index]).long() if self.what == "whole inputs" else self.x[index]
-        return {"x": x, "y": float(target) if self.what == "floats" else target}
+        return {"x": x, self.named: float(target) if self.what == "floats" else target}
 """
 COMMON = (
     "data=dataset", "data.train._target_=unlabelled_points.Points", "data.batch_size=32", "data.num_classes=2",
@@ -42,7 +43,7 @@ def kd_train(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "unlabelled_points.py").write_text(DATA)
-    yield lambda *words: (main([*COMMON, *words]), capsys.readouterr().err)
+    yield lambda *words: (main([*COMMON, *words]), "".join(capsys.readouterr()))
     sys.modules.pop("unlabelled_points", None)
 
 
@@ -54,6 +55,16 @@ def test_without_labels_a_student_learns_from_the_teacher_and_agreement_chooses_
     assert result["metrics"]["best/val_agreement"] > 0
     assert result["data"]["samples"]["labelled"] == 0
     assert result["baseline"] is None  # it would have learned nothing
+
+
+def test_a_target_that_is_not_found_is_named_where_no_sample_has_a_label(kd_train):
+    code, told = kd_train("+data.train.named=kind", "method=none")
+    assert code == 2
+    assert "in_features: the data does not say it" in told  # both fields are taken for inputs
+    assert "WARNING: data: no target among x, kind (data.target names it)" in told
+    code, told = kd_train("+data.train.named=kind", "method=none", "data.inputs=x")
+    assert "no target among x, kind (data.target names it): no training sample has a label" in told
+    assert "baseline=false" not in told
 
 
 def test_a_teacher_is_not_trained_on_nothing(kd_train, tmp_path):

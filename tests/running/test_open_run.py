@@ -12,6 +12,7 @@ import torch
 from processes import run
 
 import kd_lightning as kd
+from kd_lightning.data.summary import structure
 from kd_lightning.errors import UserError
 
 NET = """
@@ -163,3 +164,11 @@ def test_shown_it_is_one_line_without_the_configuration(here):
     assert "Net; test/acc 0." in text
     assert len(text) < 300
     assert "\n" not in text
+
+
+def test_texts_among_the_inputs_are_empty_ones_in_an_example(copied, here):
+    example = {"fields": {"x": {"shape": [3], "dtype": "float32"}, "words": structure(["a", "b"])}}
+    change(copied, data={**json.loads((copied / "result.json").read_text())["data"], "example": example})
+    made = kd.open_run(copied).example_inputs(2)
+    assert made["words"] == ["", ""]
+    assert made["x"].shape == (2, 3)

@@ -108,7 +108,8 @@ def test_a_signal_saves_after_the_step_and_the_run_continues_bit_for_bit(cwd, nu
 
     again = train(cwd, f"run_dir={name}").wait()
     assert again.code == 0, again.text
-    assert f"{name} continues after step {steps}" in again.text
+    assert f"{name} continues after step {steps}, in epoch {1 + steps // 31}" in again.text
+    assert stopped["cost"]["epochs"] == steps // 31
     same_as_undisturbed(cwd, name)
 
 
@@ -122,7 +123,7 @@ def test_a_killed_run_loses_at_most_the_steps_since_its_checkpoint(cwd):
     again = train(cwd, "run_dir=killed", "data.num_threads=3").wait()
     assert again.code == 0, again.text
     first = next(line for line in again.text.splitlines() if "continues after step" in line)
-    assert reached - 4 <= int(first.split("step ")[1].split()[0]) <= reached + 4
+    assert reached - 4 <= int(first.split("step ")[1].split(",")[0]) <= reached + 4
     same_as_undisturbed(cwd, "killed")
 
 
