@@ -94,10 +94,11 @@ class RepresentationTask(BaseTask):
         """Each model's embeddings in the plane of their own two main directions, coloured by label, if there are any."""
         from kd_lightning.tasks.clustering_picture import Panel, panels_side_by_side
 
-        groups = known_labels(step.batch.target, len(step.student.logits)).clamp_min(0)
-        panels = [Panel("student", step.student.logits, groups, "classes")]
+        labels = known_labels(step.batch.target, len(step.student.logits))
+        what, groups = "classes" if bool((labels >= 0).any()) else "colour (no labels)", labels.clamp_min(0)
+        panels = [Panel("student", step.student.logits, groups, what)]
         if step.teacher is not None:
-            panels.insert(0, Panel("teacher", step.teacher.logits, groups, "classes"))
+            panels.insert(0, Panel("teacher", step.teacher.logits, groups, what))
         return panels_side_by_side(panels)
 
 
