@@ -19,7 +19,14 @@ import processes
 import pytest
 import yaml
 
-DOCUMENTS = ["README.md", "docs/own_code.md", "docs/configuration.md", "docs/methods.md", "docs/results.md"]
+DOCUMENTS = [
+    "README.md",
+    *(f"docs/{name}.md" for name in ("tutorial", "teachers", "looking", "runs", "loading")),
+    "docs/own_code.md",
+    "docs/configuration.md",
+    "docs/methods.md",
+    "docs/results.md",
+]
 FAST = {
     "trainer.max_epochs": "2",
     "teacher.train.max_epochs": "2",
@@ -127,17 +134,25 @@ def test_readme_begins_with_the_two_commands():
     assert first.line < 30
 
 
-def test_readme_names_methods_that_exist_and_the_page_of_all():
-    readme = (markdown.ROOT / "README.md").read_text()
+def test_the_page_of_methods_names_those_that_exist_and_the_library_all():
+    page = (markdown.ROOT / "docs/methods.md").read_text()
     methods = {path.stem for path in (markdown.ROOT / "conf/method").glob("*.yaml") if not path.stem.startswith("_")}
-    table = readme.split("## Methods")[1].split("\n## ")[0]
+    table = page.split("## What each imitates")[1].split("\n## ")[0]
     rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
     named = {word.strip("`, ") for row in rows for word in row.split() if word.startswith("`")}
     assert len(named) > 15
     assert named <= methods
-    assert "docs/method_library.md" in table
     library = (markdown.ROOT / "docs/method_library.md").read_text()
     assert [name for name in sorted(methods - {"none"}) if f"| `{name}`" not in library] == []
+
+
+def test_readme_is_a_screen_or_two_and_leads_to_every_page():
+    readme = (markdown.ROOT / "README.md").read_text()
+    assert len(readme.splitlines()) < 110
+    pages = {path.name for path in (markdown.ROOT / "docs").glob("*.md")}
+    linked = {part.partition(")")[0].removeprefix("docs/") for part in readme.split("](")[1:]}
+    behind = {"index.md", "api.md", "golden.md", "threads.md", "export_matrix.md"}  # behind those
+    assert sorted(pages - linked - behind) == []
 
 
 @pytest.mark.parametrize(
