@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from kd_lightning.errors import UserError
 
 
-def adapter_between(student: Tensor, teacher: Tensor, batch_norm: bool, relu: bool) -> nn.Sequential:
+def adapter_between(
+    student: Tensor, teacher: Tensor, batch_norm: bool, relu: bool, resizing: bool = False
+) -> nn.Sequential:
     """An adapter whose output has the teacher's number of channels.
 
     Maps (N, C, H, W) get a 1x1 convolution, with BatchNorm if asked for; vectors (N, D) and token sequences (N, L, D) a
@@ -19,6 +21,7 @@ def adapter_between(student: Tensor, teacher: Tensor, batch_norm: bool, relu: bo
         teacher: an example of the teacher's feature, with as many dimensions.
         batch_norm: normalise maps after the convolution.
         relu: end with a ReLU, for teachers' features that are never negative.
+        resizing: a strided convolution halves, a transposed one doubles height and width where they differ by that.
     """
     if student.ndim != teacher.ndim or student.ndim not in (2, 3, 4):
         raise UserError(
@@ -27,7 +30,9 @@ def adapter_between(student: Tensor, teacher: Tensor, batch_norm: bool, relu: bo
         )
     layers: list[nn.Module] = []
     if student.ndim == 4:
-        layers.append(nn.Conv2d(student.shape[1], teacher.shape[1], kernel_size=1))
+        layers.append(
+            _resizing(student, teacher) if resizing else nn.Conv2d(student.shape[1], teacher.shape[1], kernel_size=1)
+        )
         if batch_norm:
             layers.append(nn.BatchNorm2d(teacher.shape[1]))
     else:
@@ -35,6 +40,28 @@ def adapter_between(student: Tensor, teacher: Tensor, batch_norm: bool, relu: bo
     if relu:
         layers.append(nn.ReLU())
     return nn.Sequential(*layers).to(student.device)
+
+
+def _resizing(student: Tensor, teacher: Tensor) -> nn.Module:
+    (ours, theirs), channels = (student.shape[2:], teacher.shape[2:]), (student.shape[1], teacher.shape[1])
+    if ours == theirs:
+        return nn.Conv2d(*channels, kernel_size=1)
+    if all(a == 2 * b for a, b in zip(ours, theirs, strict=True)):
+        return nn.Conv2d(*channels, kernel_size=3, stride=2, padding=1)
+    if all(2 * a == b for a, b in zip(ours, theirs, strict=True)):
+        return nn.ConvTranspose2d(*channels, kernel_size=4, stride=2, padding=1)
+    raise UserError(
+        f"resize=learned fits height and width that are equal, half or double: the student's are {tuple(ours)}, the "
+        f"teacher's {tuple(theirs)}: take resize=average"
+    )
+
+
+def bottleneck_between(student: Tensor, teacher: Tensor, width: int) -> nn.Sequential:
+    """1x1, 3x3 and 1x1 convolutions over ``width`` channels, BatchNorm and ReLU: maps of the teacher's channels."""
+    return nn.Sequential(
+        nn.Conv2d(student.shape[1], width, 1), nn.Conv2d(width, width, 3, padding=1),
+        nn.Conv2d(width, teacher.shape[1], 1), nn.BatchNorm2d(teacher.shape[1]), nn.ReLU(),
+    ).to(student.device)  # fmt: skip
 
 
 def of_equal_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:

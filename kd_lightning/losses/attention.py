@@ -16,9 +16,17 @@ from kd_lightning.outputs import ModelOutput
 FORMS = ("authors_code", "paper")
 
 
-def attention_map(maps: Tensor, power: float) -> Tensor:
-    """How strongly each position is activated: maps (N, C, H, W) give unit vectors (N, H * W)."""
-    return F.normalize(maps.abs().pow(power).mean(dim=1).flatten(1), dim=1)
+def attention_map(maps: Tensor, power: float, signed: bool = False, epsilon: float | None = None) -> Tensor:
+    """How strongly each position is activated: maps (N, C, H, W) give unit vectors (N, H * W).
+
+    ``signed`` leaves out the absolute value; ``epsilon`` is added to the norm of the sums over channels instead of
+    bounding it at 1e-12.
+    """
+    powers = (maps if signed else maps.abs()).pow(power)
+    if epsilon is None:
+        return F.normalize(powers.mean(dim=1).flatten(1), dim=1)
+    sums = powers.sum(dim=1).flatten(1)
+    return sums / (torch.linalg.vector_norm(sums, dim=1, keepdim=True) + epsilon)
 
 
 class AttentionLoss(nn.Module):
@@ -32,11 +40,20 @@ class AttentionLoss(nn.Module):
         taps: names of the taps to compare, the same for both models; their layers give maps.
         power: exponent p, > 0.
         form: "authors_code", or "paper": ``sum_k mean_i |q_k,i(student) - q_k,i(teacher)|``.
+        signed: leave out the absolute value before the power, as RepDistiller does: at p = 1 activations cancel.
+        epsilon: added to the norm, 1e-6 in one code (Knowledge-Distillation-Zoo); None bounds it instead.
     """
 
     requires = frozenset({"features"})
 
-    def __init__(self, taps: Sequence[str], power: float = 2.0, form: str = "authors_code") -> None:
+    def __init__(
+        self,
+        taps: Sequence[str],
+        power: float = 2.0,
+        form: str = "authors_code",
+        signed: bool = False,
+        epsilon: float | None = None,
+    ) -> None:
         super().__init__()
         if not taps:
             raise UserError("AttentionLoss needs at least one tap: set taps to names from method.taps.student")
@@ -45,7 +62,7 @@ class AttentionLoss(nn.Module):
         self.taps = list(taps)
         if form not in FORMS:
             raise UserError(f"form must be one of {', '.join(FORMS)}, got {form!r}")
-        self.power, self.form = power, form
+        self.power, self.form, self.signed, self.epsilon = power, form, signed, epsilon
 
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
         """Features (N, C, H, W) under each tap's name, any C; returns a scalar >= 0."""
@@ -58,7 +75,10 @@ class AttentionLoss(nn.Module):
                     f"and {tuple(teacher_maps.shape)} from the teacher: tap convolutional layers"
                 )
             student_maps, teacher_maps = of_equal_size(student_maps, teacher_maps)
-            difference = attention_map(student_maps, self.power) - attention_map(teacher_maps, self.power)
+            ours, theirs = (
+                attention_map(maps, self.power, self.signed, self.epsilon) for maps in (student_maps, teacher_maps)
+            )
+            difference = ours - theirs
             if self.form == "paper":
                 squared = difference.square().sum(dim=1)  # the root has no gradient at 0
                 losses.append((torch.where(squared > 0, squared, 1.0).sqrt() * (squared > 0)).mean())

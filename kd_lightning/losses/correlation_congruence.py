@@ -28,15 +28,27 @@ class CorrelationCongruenceLoss(nn.Module):
         order: highest power P of the series, >= 1.
         kernel: "gaussian"; "bilinear", ``K_ij = f_i f_j`` of the features as they are; or "none", RepDistiller's
             ``mean_i sum_d |e_id e_(i+1)d|`` of the differences ``e = f(student) - f(teacher)`` of equal lengths.
+        normalise: give features the length 1 in the Gaussian kernel.
+        form: "mean_square", or torchdistill's "norm": ``|K(student) - K(teacher)|_F / N^2``, with ``normalise: false``.
     """
 
     requires = frozenset({"features"})
 
-    def __init__(self, tap: str = "embedding", gamma: float = 0.4, order: int = 2, kernel: str = "gaussian") -> None:
+    def __init__(
+        self,
+        tap: str = "embedding",
+        gamma: float = 0.4,
+        order: int = 2,
+        kernel: str = "gaussian",
+        normalise: bool = True,
+        form: str = "mean_square",
+    ) -> None:
         super().__init__()
         if kernel not in KERNELS:
             raise UserError(f"kernel of correlation congruence must be one of {', '.join(KERNELS)}, got {kernel!r}")
-        self.kind = kernel
+        if form not in ("mean_square", "norm"):
+            raise UserError(f"form of correlation congruence must be mean_square or norm, got {form!r}")
+        self.kind, self.normalise, self.form = kernel, normalise, form
         if not gamma > 0:
             raise UserError(f"gamma of correlation congruence must be > 0, got {gamma}")
         if order < 1:
@@ -49,7 +61,7 @@ class CorrelationCongruenceLoss(nn.Module):
         """Features (N, ...) give (N, N)."""
         if self.kind == "bilinear":
             return features.flatten(1) @ features.flatten(1).T
-        rows = F.normalize(features.flatten(1), dim=1)
+        rows = F.normalize(features.flatten(1), dim=1) if self.normalise else features.flatten(1)
         exponent = 2 * self.gamma * (rows @ rows.T)
         series = torch.ones_like(exponent)
         for power in range(1, self.order + 1):
@@ -63,4 +75,8 @@ class CorrelationCongruenceLoss(nn.Module):
             if self.kind == "none":
                 error = (student_features - teacher_features).flatten(1).abs()
                 return (error[:-1] * error[1:]).sum(dim=1).mean() if len(error) > 1 else error.sum() * 0.0
-            return F.mse_loss(self.kernel(student_features), self.kernel(teacher_features))
+            ours, theirs = self.kernel(student_features), self.kernel(teacher_features)
+            if self.form == "norm":
+                squared = (ours - theirs).square().sum()  # the root has no gradient at 0
+                return torch.where(squared > 0, squared, 1.0).sqrt() * (squared > 0) / len(ours) ** 2
+            return F.mse_loss(ours, theirs)

@@ -59,6 +59,7 @@ class FactorTransferLoss(nn.Module):
         rate: factors' channels as a share of the teacher's.
         paraphraser_epochs: length of the first stage, >= 0; 0 compares the maps as they are, without either network.
         average_channels: exponent of the channel mean, or None for the paper's form.
+        form: "mean", or torchdistill's "norm" for p = 2: the mean over samples of the difference's Euclidean norm.
     """
 
     requires = frozenset({"features"})
@@ -70,13 +71,16 @@ class FactorTransferLoss(nn.Module):
         rate: float = 0.5,
         paraphraser_epochs: int = 5,
         average_channels: int | None = None,
+        form: str = "mean",
     ) -> None:
         super().__init__()
         if p not in (1, 2) or not rate > 0 or paraphraser_epochs < 0:
             raise UserError(
                 f"p must be 1 or 2, rate > 0 and paraphraser_epochs >= 0, got {p}, {rate}, {paraphraser_epochs}"
             )
-        self.tap, self.p, self.rate = tap, p, float(rate)
+        if form not in ("mean", "norm"):
+            raise UserError(f"form of factor transfer must be mean or norm, got {form!r}")
+        self.tap, self.p, self.rate, self.form = tap, p, float(rate), form
         self.paraphraser_epochs, self.average_channels = paraphraser_epochs, average_channels
         self.paraphraser: Paraphraser | None = None
         self.translator: nn.Module | None = None
@@ -102,6 +106,9 @@ class FactorTransferLoss(nn.Module):
             guided = full_precision(self.translator(guided))
         guided, hint = of_equal_size(guided, hint)
         difference = (self._normalised(guided) - self._normalised(hint)).abs()
+        if self.form == "norm":
+            squared = difference.square().flatten(1).sum(dim=1)  # the root has no gradient at 0
+            return (torch.where(squared > 0, squared, 1.0).sqrt() * (squared > 0)).mean()
         return difference.pow(self.p).mean()
 
     def _normalised(self, maps: Tensor) -> Tensor:

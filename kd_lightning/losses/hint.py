@@ -21,7 +21,7 @@ class HintLoss(nn.Module):
     :meth:`prepare`, trained with the student, and not part of the exported student.
 
     Where height and width differ, the larger map is averaged down to the smaller. (RepDistiller halves or doubles
-    them with a strided or a transposed convolution instead, which fits a factor of exactly 2 only.) The paper
+    them with a strided or a transposed convolution instead: ``resize: learned``, for a factor of exactly 2 only.) The paper
     trains the hint in a first stage and soft targets in a second; here, as in later comparisons, both are one sum.
 
     Args:
@@ -30,6 +30,7 @@ class HintLoss(nn.Module):
         batch_norm: normalise maps in the adapter.
         relu: end the adapter with a ReLU; None does so if the teacher's example holds no negative value.
         distance: "squared", or "absolute": ``mean |adapter(f_s) - f_t|``.
+        resize: "average", or "learned": the adapter's convolution halves or doubles height and width.
     """
 
     requires = frozenset({"features"})
@@ -41,8 +42,12 @@ class HintLoss(nn.Module):
         batch_norm: bool = True,
         relu: bool | None = None,
         distance: str = "squared",
+        resize: str = "average",
     ) -> None:
         super().__init__()
+        if resize not in ("average", "learned"):
+            raise UserError(f"resize must be average or learned, got {resize!r}")
+        self.resize = resize
         if distance not in DISTANCES:
             raise UserError(f"distance must be one of {', '.join(DISTANCES)}, got {distance!r}")
         self.distance = distance
@@ -56,13 +61,15 @@ class HintLoss(nn.Module):
         if self.adapter is None:
             guided, hint = paired_features(student, teacher, self.tap)
             relu = bool((hint >= 0).all()) if self._relu is None else self._relu
-            self.adapter = adapter_between(guided, hint, self._batch_norm, relu)
+            self.adapter = adapter_between(guided, hint, self._batch_norm, relu, self.resize == "learned")
 
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
         """Features (N, C, H, W), (N, L, D) or (N, D) under the tap's name; returns a scalar >= 0."""
         if self.adapter is None:
             raise RuntimeError("HintLoss has no adapter yet: call prepare(student, teacher) with example outputs first")
-        guided, hint = of_equal_size(*paired_features(student, teacher, self.tap))
+        guided, hint = paired_features(student, teacher, self.tap)
+        if self.resize == "average":
+            guided, hint = of_equal_size(guided, hint)
         guided = full_precision(self.adapter(guided))
         if guided.shape != hint.shape:
             raise UserError(

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
-from kd_lightning.losses.classes import class_numbers, mean_over_labelled
+from kd_lightning.losses.classes import class_numbers, mean_over_labelled, other_classes, true_class
 from kd_lightning.losses.dkd import OtherClassesLoss, TrueClassLoss
 from kd_lightning.losses.heads import classifier_of
 from kd_lightning.losses.inputs import checked_temperature, full_precision
@@ -41,6 +41,8 @@ class RegionalLoss(nn.Module):
         temperature: softening T, > 0.
         alpha, beta: weights of DKD's two parts, >= 0.
         levels: regions a side, for example (1, 2, 4).
+        gamma: weight of NKD's second part, >= 0: SDD-NKD, ``sum_ir w_ir NKD_ir / (N R)``, in place of DKD; None: DKD.
+        form: "paper", or "authors_code", whose NKD leaves the true class among the others.
     """
 
     def __init__(
@@ -50,12 +52,18 @@ class RegionalLoss(nn.Module):
         alpha: float = 1.0,
         beta: float = 8.0,
         levels: Sequence[int] = (1, 2, 4),
+        gamma: float | None = None,
+        form: str = "paper",
     ) -> None:
         super().__init__()
+        if form not in ("paper", "authors_code") or (gamma is not None and gamma < 0):
+            raise UserError(f"SDD needs form paper or authors_code and gamma >= 0, got {form!r} and {gamma}")
+        self.gamma, self.form = gamma, form
         if not levels or min(levels) < 1:
             raise UserError(f"levels must be numbers >= 1, got {list(levels)}")
         self.tap, self.alpha, self.beta, self.levels = tap, float(alpha), float(beta), sorted(levels)
         temperature = checked_temperature(temperature)
+        self.temperature = temperature
         self.true_class, self.other_classes = TrueClassLoss(temperature), OtherClassesLoss(temperature)
         self._classifiers: list[nn.Linear] = []  # a list hides them from this module's parameters
 
@@ -81,7 +89,18 @@ class RegionalLoss(nn.Module):
         flat = [full_precision(logits).transpose(1, 2).flatten(0, 1) for logits in (student_logits, teacher_logits)]
         ours, theirs = (ModelOutput(logits) for logits in flat)
         targets = numbers.repeat_interleave(regions)
+        if self.gamma is not None:
+            return mean_over_labelled(self._normalised(flat[0], flat[1], targets) * weights.flatten(), targets)
         losses = self.alpha * self.true_class.per_sample(ours, theirs, targets) if self.alpha else 0.0
         if self.beta:
             losses = losses + self.beta * self.other_classes.per_sample(ours, theirs, targets)
         return mean_over_labelled(losses * weights.flatten(), targets)
+
+    def _normalised(self, ours: Tensor, theirs: Tensor, targets: Tensor) -> Tensor:
+        """NKD of each row of logits (M, C): the true class without softening, the others at the temperature."""
+        confidence = true_class(theirs.softmax(dim=1), targets)
+        losses = -confidence * true_class(F.log_softmax(ours, dim=1), targets)
+        if self.form == "paper":
+            ours, theirs = other_classes(ours, targets), other_classes(theirs, targets)
+        soft = -((theirs / self.temperature).softmax(dim=1) * F.log_softmax(ours / self.temperature, dim=1)).sum(dim=1)
+        return losses + (self.gamma or 0.0) * self.temperature**2 * soft

@@ -16,10 +16,10 @@ from kd_lightning.losses.inputs import exactly, paired_features
 from kd_lightning.outputs import ModelOutput
 
 
-def similarity(features: Tensor) -> Tensor:
+def similarity(features: Tensor, row_norm: int = 2) -> Tensor:
     """Inner products between the samples of a batch: features (N, ...) give (N, N), each row of length 1."""
     rows = features.flatten(1)
-    return F.normalize(rows @ rows.T, dim=1)
+    return F.normalize(rows @ rows.T, p=row_norm, dim=1)
 
 
 class SimilarityLoss(nn.Module):
@@ -31,12 +31,16 @@ class SimilarityLoss(nn.Module):
 
     Args:
         taps: names of the taps to compare, the same for both models.
+        row_norm: 2; 1 is that one code's (torchdistill's).
     """
 
     requires = frozenset({"features"})
 
-    def __init__(self, taps: Sequence[str]) -> None:
+    def __init__(self, taps: Sequence[str], row_norm: int = 2) -> None:
         super().__init__()
+        if row_norm not in (1, 2):
+            raise UserError(f"row_norm must be 1 or 2, got {row_norm}")
+        self.row_norm = row_norm
         if not taps:
             raise UserError("SimilarityLoss needs at least one tap: set taps to names from method.taps.student")
         self.taps = list(taps)
@@ -47,5 +51,9 @@ class SimilarityLoss(nn.Module):
         with exactly(student.logits):  # products of sums: keep float32
             for tap in self.taps:
                 student_features, teacher_features = paired_features(student, teacher, tap)
-                losses.append((similarity(student_features) - similarity(teacher_features)).square().mean())
+                losses.append(
+                    (similarity(student_features, self.row_norm) - similarity(teacher_features, self.row_norm))
+                    .square()
+                    .mean()
+                )
         return torch.stack(losses).sum()

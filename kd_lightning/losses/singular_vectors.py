@@ -28,10 +28,14 @@ class SingularVectorLoss(nn.Module):
     Args:
         taps: names from shallow to deep, at least 2; layers that give maps with equal channels in both models.
         vectors: singular vectors kept, >= 1.
+        form: "channels", of (H W, C) matrices; or "rows", mdistiller's, of (C H, W): channels may differ then.
     """
 
-    def __init__(self, taps: Sequence[str], vectors: int = 1) -> None:
+    def __init__(self, taps: Sequence[str], vectors: int = 1, form: str = "channels") -> None:
         super().__init__()
+        if form not in ("channels", "rows"):
+            raise UserError(f"form of KDSVD must be channels or rows, got {form!r}")
+        self.form = form
         if len(taps) < 2 or vectors < 1:
             raise UserError("SingularVectorLoss needs at least two taps and one vector: it compares layer pairs")
         self.taps, self.vectors = list(taps), vectors
@@ -41,8 +45,11 @@ class SingularVectorLoss(nn.Module):
         directions = []
         for tap in self.taps:
             ours, theirs = paired_features(student, teacher, tap)
-            if ours.ndim != 4 or theirs.ndim != 4 or ours.shape[1] != theirs.shape[1]:
-                raise UserError(f"tap {tap!r}: KDSVD needs maps with equal channels, got {ours.shape}, {theirs.shape}")
+            side = 1 if self.form == "channels" else 3
+            if ours.ndim != 4 or theirs.ndim != 4 or ours.shape[side] != theirs.shape[side]:
+                raise UserError(
+                    f"tap {tap!r}: KDSVD needs maps with equal channels (form=rows: equal width), got {ours.shape}, {theirs.shape}"
+                )
             with exactly(ours):
                 directions.append(self._aligned(ours, theirs))
         total = directions[0][0].new_zeros(())
@@ -62,7 +69,7 @@ class SingularVectorLoss(nn.Module):
         return matched * scale, vectors_t * scale
 
     def _decomposed(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        rows = maps.flatten(2).transpose(1, 2)
+        rows = maps.flatten(2).transpose(1, 2) if self.form == "channels" else maps.flatten(1, 2)
         _, values, right = torch.linalg.svd(rows, full_matrices=False)
         count = min(self.vectors + 3, values.shape[1])
         return values[:, :count], right.transpose(1, 2)[:, :, :count]

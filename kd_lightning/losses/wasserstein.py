@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
-from kd_lightning.losses.adapters import of_equal_size
+from kd_lightning.losses.adapters import bottleneck_between, of_equal_size
 from kd_lightning.losses.classes import class_numbers, mean_over_labelled, other_classes
 from kd_lightning.losses.heads import class_similarity_cost, classifier_of
 from kd_lightning.losses.inputs import checked_temperature, exactly, full_precision, paired_features, paired_logits
@@ -105,23 +105,34 @@ class WassersteinFeatureLoss(nn.Module):
         ratio: weight of the means, >= 0.
         epsilon: added to variances, > 0.
         adapter: map the student's channels to the teacher's by a 1x1 convolution, BatchNorm and ReLU.
+        bottleneck: channels inside an adapter of three convolutions in its place; None: one convolution.
     """
 
     requires = frozenset({"features"})
 
     def __init__(
-        self, tap: str = "hint", grid: int = 1, ratio: float = 2.0, epsilon: float = 1e-5, adapter: bool = True
+        self,
+        tap: str = "hint",
+        grid: int = 1,
+        ratio: float = 2.0,
+        epsilon: float = 1e-5,
+        adapter: bool = True,
+        bottleneck: int | None = None,
     ) -> None:
         super().__init__()
         if grid < 1 or not epsilon > 0:
             raise UserError(f"grid must be >= 1 and epsilon > 0, got {grid} and {epsilon}")
         self.tap, self.grid, self.ratio, self.epsilon = tap, grid, float(ratio), float(epsilon)
+        self.bottleneck = bottleneck
         self.adapter: nn.Module | None = None if adapter else nn.Identity()
 
     def prepare(self, student: ModelOutput, teacher: ModelOutput) -> None:
         """Build the adapter for the shapes of these features; a second call changes nothing."""
         if self.adapter is None:
             guided, hint = _maps(student, teacher, self.tap)
+            if self.bottleneck is not None:
+                self.adapter = bottleneck_between(guided, hint, self.bottleneck)
+                return
             self.adapter = nn.Sequential(
                 nn.Conv2d(guided.shape[1], hint.shape[1], 1), nn.BatchNorm2d(hint.shape[1]), nn.ReLU()
             ).to(guided.device)

@@ -18,7 +18,7 @@ from kd_lightning.joints import FEATURES, VALUES, Teacher
 from kd_lightning.outputs import ModelOutput
 from kd_lightning.teachers.kind import TeacherContext, build_kind
 
-COMBINE = ("logits", "probabilities", "draw")
+COMBINE = ("logits", "probabilities", "draw", "confidence")
 
 
 class EnsembleTeacher:
@@ -26,7 +26,8 @@ class EnsembleTeacher:
 
     Args:
         members: teachers by name, each with a node as under ``teacher``.
-        combine: ``logits`` or ``probabilities`` are averaged, or one member answers: ``draw``, see :class:`Ensemble`.
+        combine: ``logits`` or ``probabilities`` are averaged, or one member answers: ``draw``, or who is more certain of a
+            sample counts more: ``confidence``; see :class:`Ensemble`.
         weights: by member's name, >= 0; they are divided by their sum. None: equal.
         features: the member whose hidden layers a method sees; None: the first.
         seed: of the draws.
@@ -35,7 +36,7 @@ class EnsembleTeacher:
     def __init__(
         self,
         members: Mapping[str, Mapping[str, Any]],
-        combine: Literal["logits", "probabilities", "draw"] = "logits",
+        combine: Literal["logits", "probabilities", "draw", "confidence"] = "logits",
         weights: Mapping[str, float] | None = None,
         features: str | None = None,
         seed: int = 0,
@@ -81,7 +82,10 @@ class Ensemble:
     Averaged logits are ``sum_m w_m z_m``; averaged probabilities ``log sum_m w_m softmax(z_m)``, as logits. With
     ``draw`` each training sample is answered by one member, chosen with probability ``w_m`` by a function of (seed,
     view, position in the data set): the same in every run, whatever batch the sample is in, so that stored answers stay
-    exact. Where samples have a single view, a sample keeps its member. Evaluation gets the averaged probabilities.
+    exact. Where samples have a single view, a sample keeps its member. With ``confidence`` (after CA-MKD, Zhang et al. 2022,
+    arXiv:2201.00007, eq. 3) the probabilities of a training sample are averaged with weights in proportion to
+    ``w_m (1 - exp(e_m) / sum_j exp(e_j))``, ``e_m`` the member's cross-entropy with the label, or the entropy of its own
+    answer where the sample has none. Evaluation gets the averaged probabilities.
 
     Values are averaged as logits are, with ``draw`` in evaluation too. Where every member has a spread, that of the average
     is the mixture's, ``v = sum_m w_m (v_m + (mu_m - mu)^2)``, which counts how far the members are apart as well
@@ -138,6 +142,8 @@ class Ensemble:
         if self.combine == "logits" or self._values:
             combined = sum_of(logits, weights)
             return ModelOutput(combined, features, mixture_spread(list(outputs.values()), combined, weights))
+        if self.combine == "confidence" and batch.split == "train":
+            return ModelOutput(self._by_confidence(torch.stack(logits), batch.target), features)
         shares = [z.log_softmax(1) + math.log(w) for z, w in zip(logits, weights, strict=True) if w]
         return ModelOutput(torch.logsumexp(torch.stack(shares), 0), features)
 
@@ -147,6 +153,18 @@ class Ensemble:
         chosen = torch.bucketize(draws(batch.index, batch.view, self.seed), self._bounds(), right=True)
         rows = torch.stack(list(logits))
         return rows[chosen.to(rows.device), torch.arange(rows.shape[1], device=rows.device)]
+
+    def _by_confidence(self, logits: Tensor, target: Any) -> Tensor:
+        """Logits (M, N, C) of the members as one (N, C): logarithms of averaged probabilities."""
+        logs = logits.float().log_softmax(dim=2)
+        doubt = -(logs.exp() * logs).sum(dim=2)
+        if isinstance(target, Tensor) and target.ndim == 1 and not target.is_floating_point():
+            numbers = target.to(logs.device)
+            chosen = numbers.clamp(min=0)[None, :, None].expand(len(logs), -1, 1)
+            doubt = torch.where(numbers >= 0, -logs.gather(2, chosen).squeeze(2), doubt)
+        shares = (1 - doubt.softmax(dim=0)) * torch.tensor(list(self.weights.values()), device=logs.device)[:, None]
+        shares = shares / shares.sum(dim=0).clamp(min=1e-12) if len(logs) > 1 else torch.ones_like(shares)
+        return torch.logsumexp(logs + shares.clamp(min=1e-30).log()[:, :, None], dim=0)
 
     def _bounds(self) -> Tensor:
         """Upper ends of the members' shares of [0, 1), without the last."""

@@ -146,3 +146,16 @@ def test_values_are_averaged_in_evaluation_where_training_draws():
         for mean, spread in zip(drawn.logits[:, 0].tolist(), drawn.spread.exp()[:, 0].tolist(), strict=True)
     }
     assert pairs == {(1.0, 0.5), (3.0, 2.0)}
+
+
+def test_by_confidence_whoever_is_nearer_the_label_counts_more():
+    asked = batch(torch.arange(6))._replace(target=torch.tensor([0, 1, 2, 3, 4, -1]))
+    logs = torch.stack([member(asked).logits.log_softmax(1) for member in members().values()])
+    found = ensemble("confidence", weights=(1 / 3, 1 / 3, 1 / 3))(asked).logits
+    torch.testing.assert_close(found.exp().sum(1), torch.ones(6))
+    entropy = -(logs.exp() * logs).sum(2)
+    doubt = torch.stack([-logs[:, i, y] if y >= 0 else entropy[:, i] for i, y in enumerate(asked.target.tolist())], 1)
+    shares = (1 - doubt.exp() / doubt.exp().sum(0)) / 2  # they sum to M - 1
+    torch.testing.assert_close(found.exp(), (shares[:, :, None] * logs.exp()).sum(0))
+    evaluated = ensemble("confidence")(asked._replace(split="val")).logits
+    torch.testing.assert_close(evaluated, ensemble("probabilities")(asked).logits)
