@@ -80,7 +80,7 @@ class CollectionEvaluator:
             self._update(FIDELITY, *self._pair(student, self._as_target(teacher)))
 
     def _update(self, of: str, prediction: Tensor, target: Tensor) -> None:
-        for name in self._names[of]:
+        for name in self._names[of] if len(target) else ():
             self._metrics[name].update(prediction, target)
 
     def sync(self, reduce: Callable[[Tensor], Tensor]) -> None:

@@ -19,7 +19,7 @@ class CollectionTask(BaseTask):
     """What a prediction is, how it is scored and measured; the rest follows from torchmetrics.
 
     A prediction of shape (N, ..., 1) and a target of shape (N, ...) are brought to one shape first: subtracted as they
-    are they would become a table of all pairs.
+    are they would become a table of all pairs. A sample whose target holds nan has no label: it is left out.
 
     Args:
         name: of the kind of problem: "regression".
@@ -57,8 +57,9 @@ class CollectionTask(BaseTask):
         return self.prediction(output)
 
     def loss(self, output: ModelOutput, target: Tensor) -> Tensor:
-        """The loss of prediction and target, a scalar."""
-        return self._loss(*self._pair(output, target))
+        """The loss of prediction and target, a scalar; 0 where no sample has a target."""
+        prediction, known = self._pair(output, target)
+        return self._loss(prediction, known) if known.numel() else output.logits.sum() * 0.0
 
     def evaluator(self) -> CollectionEvaluator:
         """A fresh set of sums."""
@@ -80,6 +81,10 @@ class CollectionTask(BaseTask):
 
     def _pair(self, output: ModelOutput, target: Tensor) -> tuple[Tensor, Tensor]:
         prediction = self.prediction(output)
+        if target.is_floating_point():  # values that are not known: samples without a label
+            known = ~target.reshape(len(target), -1).isnan().any(1)
+            if not bool(known.all()):
+                prediction, target = prediction[known], target[known]
         if prediction.shape == (*target.shape, 1):
             return prediction.squeeze(-1), target
         if target.shape == (*prediction.shape, 1):

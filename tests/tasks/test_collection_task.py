@@ -194,3 +194,19 @@ def test_two_processes_measure_what_one_would_also_where_metrics_are_no_sums(tmp
     whole.update(ModelOutput(student), ModelOutput(teacher), Batch(None, target))
     for rank in range(2):
         assert torch.load(tmp_path / f"{rank}.pt") == pytest.approx(whole.compute(), rel=1e-5)
+
+
+def test_a_sample_without_a_value_is_left_out():
+    student, teacher, target = values()
+    task, known = regression(), torch.arange(40) >= 10
+    hidden = torch.where(known, target, math.nan)
+    torch.testing.assert_close(
+        task.loss(ModelOutput(student), hidden), task.loss(ModelOutput(student[known]), target[known])
+    )
+    evaluator = task.evaluator()
+    for part in (slice(0, 10), slice(10, 40)):  # the first batch has no value at all
+        evaluator.update(ModelOutput(student[part]), ModelOutput(teacher[part]), Batch(hidden[part], hidden[part]))
+    found = evaluator.compute()
+    assert found["rmse"] == pytest.approx(float((student[known, 0] - target[known]).square().mean().sqrt()))
+    assert found["far"] == pytest.approx(float((student - teacher).abs().mean()))
+    assert task.loss(ModelOutput(student), torch.full((40,), math.nan)).item() == 0
