@@ -122,17 +122,22 @@ class SlurmCluster:
     def _until(self, condition, what: str, seconds: float = 60) -> None:
         until = time.monotonic() + seconds
         while not condition():
-            said = "\n".join(path.read_text(errors="replace")[-2000:] for path in self.folder.glob("*.out"))
-            assert all(daemon.poll() is None for daemon in self._daemons), f"{what}: a daemon ended:\n{said}"
-            assert time.monotonic() < until, f"{what}: not there within {seconds} s:\n{said}"
+            assert all(daemon.poll() is None for daemon in self._daemons), f"{what}: a daemon ended:\n{self.said()}"
+            assert time.monotonic() < until, f"{what}: not there within {seconds} s:\n{self.said()}"
             time.sleep(0.05)
+
+    def said(self) -> str:
+        """How the daemons are, and the ends of what they have said."""
+        codes = [daemon.poll() for daemon in self._daemons]
+        texts = [path.read_text(errors="replace")[-2000:] for path in sorted(self.folder.glob("*.out"))]
+        return "\n".join([f"exit codes {codes}", *texts])
 
     def run(self, *command: str, check: bool = True) -> str:
         """What one of Slurm's commands prints."""
         done = subprocess.run(
             command, env={**os.environ, **self.environment}, capture_output=True, text=True, timeout=60, check=False
         )
-        assert done.returncode == 0 or not check, f"{command}: {done.stderr}"
+        assert done.returncode == 0 or not check, f"{command}: {done.stderr}\n{self.said()}"
         return done.stdout
 
     def states(self) -> dict[str, str]:

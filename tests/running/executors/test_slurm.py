@@ -142,7 +142,13 @@ def test_time_limits_requeues_kills_nodes_and_mistakes_change_no_weight_and_lose
     (folder / "mine/student").mkdir(parents=True)
     (folder / "mine/student/net.yaml").write_text("_target_: my_net.Net\nin_features: auto\nnum_classes: auto\n")
     there = folder / "there"
-    given = ["launcher=slurm", "launcher.runs_per_job=1", "launcher.wait=false", "launcher.warn_seconds=100"]
+    given = [
+        "launcher=slurm",
+        "launcher.runs_per_job=1",
+        "launcher.wait=false",
+        "launcher.warn_seconds=100",
+        "launcher.kills=9",
+    ]
     assert main([*STORM, *given, "sweep_dir=there"]) == 0
     (submission,) = read_submissions(there)
     array = submission.jobs_of("train")[0].id
@@ -171,8 +177,8 @@ def test_time_limits_requeues_kills_nodes_and_mistakes_change_no_weight_and_lose
     assert kd_report(["there"]) == 0
     assert "width004" in (there / "report.html").read_text()
     wait_for(lambda: "the time is over" in logs(there)["train_0"], "the job that is too long asks for another turn")
-    slurm.run("scontrol", "update", f"jobid={late}", "timelimit=60")
     wait_for(lambda: all(len(set(steps(width))) > 1 for width in (4, 5, 7, 8)), "four go on in other processes")
+    slurm.run("scontrol", "update", f"jobid={late}", "timelimit=60")
     (folder / "go").touch()
     slurm.wait_until_empty()
     text = logs(there)
