@@ -80,7 +80,7 @@ class TableData(DistillationDataModule):
         for kind, column in (("group", group), ("time", time)):
             if split == kind and column is None:
                 raise UserError(f"data.split={kind}: name the column, data.{kind}=NAME")
-        self.table = read_table(file) if file is not None else bundled_table(str(bundled))
+        self.table = self.read(file, bundled)
         self.split, self.test_size, self.id = split, test_size, id
         self._by = {"group": group, "time": time}.get(split)
         self.target_columns = _target_columns(target, self.table)
@@ -97,6 +97,10 @@ class TableData(DistillationDataModule):
         self.num_classes, self.class_names = self.labels.num_classes, self.labels.names
         self.encoder: TableEncoder | None = None
         self._rows: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def read(self, file: str | None, bundled: str | None) -> Table:
+        """The table; a data set of its own says here where it is from."""
+        return read_table(file) if file is not None else bundled_table(str(bundled))
 
     @property
     def in_features(self) -> int | None:

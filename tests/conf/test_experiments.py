@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import made_up_data
@@ -21,6 +22,9 @@ from kd_lightning.cli._hydra_main import config_directory
 CONF = config_directory()
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 SMALLER = {"cifar100_resnet32x4_resnet8x4": ["data.eval_batch_size=20", "data.batch_size=8"]}
+
+OF_PACKAGES = {"diamonds": ("plotnine",), "text_languages": ("py3langid", "django")}
+"""Demonstrations on what other packages bring along; these are no dependencies."""
 
 pytestmark = pytest.mark.slow
 
@@ -40,6 +44,9 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_runs_one_batch_of_everything(name, folder, data_dir):
+    for package in OF_PACKAGES.get(name, ()):
+        if find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
     done = processes.run(
         folder, f"experiment={name}", "debug=fast", "run_dir=" + name, *SMALLER.get(name, []), KD_DATA_DIR=str(data_dir)
     )

@@ -22,6 +22,7 @@ NEEDED_BESIDE = {
     "teacher=none": ["method=none"],
     "teacher=stored": [f"teacher.file={__file__}"],
     "teacher=onnx": [f"teacher.file={__file__}"],
+    "teacher=py3langid": ["data=interface_languages"],
     **{f"method={name}": ["data.extra_views=1", "data.augment=true"] for name in ("crld", "dino", "mlld", "sskd")},
     "data=dataset": ["data.train._target_=torchvision.datasets.FakeData"],
     **{f"method={name}": ["task=regression"] for name in ("ail", "bounded", "huber", "mse", "outlier_aware")},
@@ -31,7 +32,17 @@ NEEDED_BESIDE = {
 }
 
 
-NO_FEATURES = ("digits_clusters", "fashion_clusters")
+OF_PACKAGES = {"diamonds": ("plotnine",), "text_languages": ("py3langid", "django"), "py3langid": ("py3langid",)}
+"""What some need that is no dependency, by the file's name."""
+
+
+def skip_without_packages(name: str) -> None:
+    for package in OF_PACKAGES.get(name, ()):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+
+
+NO_FEATURES = ("digits_clusters", "fashion_clusters", "text_languages", "text_topics")
 """Experiments whose teacher has answers only."""
 
 
@@ -53,6 +64,7 @@ def test_every_option_of_every_group_can_be_run(option, folder, capfd):
     group, _, name = option.partition("=")
     if "timm" in name and importlib.util.find_spec("timm") is None:
         pytest.skip("timm is not installed")
+    skip_without_packages(name)
     if option == "sweep=optuna":
         pytest.skip("its jobs have to return something: tests/sweeps/search/test_search.py")
     jobs = []
@@ -71,7 +83,10 @@ def test_every_preset_suits_its_method(path, folder, capfd):
     assert run_hydra(jobs.append, "train", argv, check=check_job) == 0, capfd.readouterr().err
 
 
-@pytest.mark.parametrize("experiment", ["bikeshare", "diabetes"])
+OF_VALUES = ("bikeshare", "diabetes", "diamonds")
+
+
+@pytest.mark.parametrize("experiment", OF_VALUES)
 def test_an_experiment_of_values_combines_with_other_methods_for_values(experiment, folder, capfd):
     jobs = []
     argv = ["-m", f"experiment={experiment}", "method=huber,ail,bounded", "hydra/launcher=basic", "sweep_dir=sweep"]
@@ -81,9 +96,10 @@ def test_an_experiment_of_values_combines_with_other_methods_for_values(experime
 
 @pytest.mark.parametrize(
     "experiment",
-    sorted(path.stem for path in CONF.glob("experiment/*.yaml") if path.stem not in ("bikeshare", "diabetes")),
+    sorted(path.stem for path in CONF.glob("experiment/*.yaml") if path.stem not in OF_VALUES),
 )
 def test_every_experiment_combines_with_other_methods(experiment, folder, capfd):
+    skip_without_packages(experiment)
     jobs = []
     third = "dist" if experiment in NO_FEATURES else "rkd"
     argv = ["-m", f"experiment={experiment}", f"method=kd,dkd,{third}", "hydra/launcher=basic", "sweep_dir=sweep"]
