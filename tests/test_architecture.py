@@ -66,6 +66,7 @@ ASKED = {
     "method": {"requires", "prepare", "bind", "after_step"},
     "member": {"_compiled_call_impl"},
     "distiller": {"to"},  # a teacher may be any callable
+    "running": {"columns"},  # a DataFrame, which a user may hand to predict()
 }
 """What is looked for by name all the same, by file or room: optional members that a joint names, and private interfaces."""
 

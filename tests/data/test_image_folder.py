@@ -307,3 +307,13 @@ def test_files_that_are_left_out_by_their_suffix_are_counted_before_training(roo
     for name in ("a.txt", "b.heic", "c.HEIC", ".hidden"):
         (root / "train" / "red" / name).write_text("")
     assert "3 files left out by suffix (.heic 2, .txt 1)" in folder(root).summary()
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_each_picture_is_known_by_its_path_below_the_root(root, split):
+    module = folder(root)
+    places = module.places(split)
+    samples = {"train": module.train_views_dataset, "val": module.val_dataloader().dataset}.get(split)
+    files = (samples or module.test_dataset()).files
+    assert [str(root / name) for name in places.ids] == [str(file) for file in files]
+    assert places.total is None  # a folder has no order by which rows could be found

@@ -24,7 +24,7 @@ from kd_lightning.data.table import TableData
 from kd_lightning.errors import UserError
 from kd_lightning.joints import Teacher
 from kd_lightning.teachers.arrays import require_probabilities, rows_of
-from kd_lightning.teachers.fitted import FittedEstimator
+from kd_lightning.teachers.fitted import FittedEstimator, fit_out_of_fold
 from kd_lightning.teachers.folds import content_numbers, fold_numbers
 from kd_lightning.teachers.frozen import TeacherChanged
 from kd_lightning.teachers.kind import TeacherContext
@@ -122,6 +122,22 @@ def test_samples_of_one_group_are_left_out_together(tmp_path):
     assert all(len(set(folds[groups == group].tolist())) == 1 for group in groups.unique())
     assert len(folds.unique()) == 3
     assert day[data.places("train").rows].tolist() == groups.tolist()
+
+
+def test_a_student_of_fewer_samples_is_answered_by_the_copies_that_had_not_seen_them():
+    many = DigitsData(val_size=200, batch_size=50)
+    few = DigitsData(val_size=200, train_size=150, labelled=60, batch_size=50)
+    many.setup("fit")
+    few.setup("fit")
+    neighbours = KNeighborsClassifier(n_neighbors=1)
+    teacher = fit_out_of_fold(neighbours, "probabilities", context_of(few), many, folds=3, seed=0, inputs=None)
+    batch = training_batch(few)
+    whole = KNeighborsClassifier(n_neighbors=1)
+    learned = training_batch(many)
+    whole.fit(learned.inputs.flatten(1).numpy(), learned.target.numpy())
+    true = torch.from_numpy(whole.predict(batch.inputs.flatten(1).numpy()))  # it has seen each of these samples
+    assert (teacher(batch._replace(split="val")).logits.argmax(1) == true).all()
+    assert (teacher(batch).logits.argmax(1) != true).any()
 
 
 def test_every_fold_has_the_classes_in_their_shares():
