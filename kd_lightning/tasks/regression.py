@@ -17,13 +17,14 @@ bins         logits of K bins a value            HL-Gauss cross-entropy        a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
-from kd_lightning.batch import Batch
+from kd_lightning.batch import UNLABELLED, Batch
 from kd_lightning.errors import UserError
 from kd_lightning.metrics.metric import FIDELITY, TEACHER, Metric
 from kd_lightning.metrics.regression import ClosenessSums, ErrorSums, Predicted
@@ -105,9 +106,11 @@ class RegressionTask(BaseTask):
                 "task: nobody knows the training targets before they are read (nor if there are any): give task.mean and "
                 "task.std"
             )
+        if _no_label(targets):
+            if self._given["mean"] is None:
+                raise UserError("task: no training sample has a target: give some a label, or task.mean and task.std")
+            targets = torch.full((len(targets), len(self.mean)), math.nan)
         if not targets.is_floating_point():
-            if not bool((targets != -1).any()):
-                raise UserError("task: no training sample has a target, a regression takes values")
             raise UserError(
                 "data: targets are class numbers, a regression takes values: set data.target_type=values, or choose "
                 "another task (task=NAME)"
@@ -140,6 +143,8 @@ class RegressionTask(BaseTask):
 
     def encode(self, target: Tensor) -> Tensor:
         """Targets (N,) or (N, D) of the data in standardised units, (N, D); nan stays."""
+        if _no_label(target):
+            target = torch.full((len(target), len(self.mean)), math.nan, device=target.device)
         values = target.reshape(len(target), -1)
         values = values if values.dtype == torch.float64 else values.float()
         return (values - self.mean.to(values)) / self.std.to(values)
@@ -212,7 +217,7 @@ class RegressionTask(BaseTask):
     def check_output(self, output: ModelOutput, data: DataModule, where: str) -> None:
         """Raise a UserError if a model does not answer with as many values as the data have."""
         target = data.example_batch().target
-        if not target.is_floating_point():
+        if not target.is_floating_point() and not _no_label(target):
             raise UserError("data: targets are class numbers, a regression takes values: set data.target_type=values")
         self.form.require_its_own(output, where)
         given, wanted = self.form.mean(output).shape, self.encode(target).shape
@@ -316,6 +321,11 @@ def _metrics(unit: str, spread: bool) -> tuple[Metric, ...]:
         Metric("corr_teacher", True, title="correlation with the teacher", of=FIDELITY),
     ]
     return (*mine, *fidelity, *theirs)
+
+
+def _no_label(target: Tensor) -> bool:
+    """Whether targets are those of data without any: class numbers (N,), all ``UNLABELLED``."""
+    return not target.is_floating_point() and target.dim() == 1 and bool((target == UNLABELLED).all())
 
 
 def _listed(value: float | Sequence[float] | None) -> list[float] | None:

@@ -213,6 +213,8 @@ class BinsForm(ValueForm):
     def fit(self, target: Tensor) -> None:
         """Bins from a little below the smallest training target to a little above the largest."""
         known = target[~target.isnan()]
+        if not known.numel():  # four standard deviations up and down
+            return
         low, high = float(known.min()), float(known.max())
         margin = MARGIN * max(high - low, 1e-3)
         self.low, self.high = low - margin, high + margin

@@ -276,3 +276,16 @@ def test_the_picture_shows_student_and_teacher_against_the_truth(with_teacher):
     colours = {tuple(colour) for colour in drawn.reshape(-1, 3).tolist()}
     assert (232, 119, 34) in colours  # the student's
     assert ((43, 91, 168) in colours) == with_teacher  # the teacher's
+
+
+def test_data_without_any_target_are_learned_from_a_teacher_once_the_unit_is_given():
+    nothing = torch.full((6,), UNLABELLED)
+    task = fitted(nothing, mean=100.0, std=20.0)
+    output = ModelOutput(torch.tensor([[0.5], [-0.5]]))
+    assert task.loss(output, nothing[:2]).item() == 0
+    assert task.for_terms(nothing[:2]).isnan().all()
+    found = figures(task, nothing, ModelOutput(torch.zeros(6, 1)), ModelOutput(torch.ones(6, 1)))
+    assert found["rmse_teacher"] == pytest.approx(20)
+    assert math.isnan(found["rmse"])
+    task.check_output(output, Values(nothing), "student")
+    assert task.predict(output).flatten().tolist() == [110, 90]
