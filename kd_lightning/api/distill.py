@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,19 @@ from kd_lightning.api.options import Options
 from kd_lightning.api.result import Distilled
 from kd_lightning.api.start import start
 from kd_lightning.cli.train import computed
+from kd_lightning.method import Method
 
 Model = nn.Module | Callable[..., nn.Module] | str | Mapping[str, Any]
 """A module; a class, function or ``functools.partial`` that makes one; a name of ``conf/``; a mapping with ``_target_``."""
 
 
 def distill(
-    teacher: Model | None = "small_cnn_few_labels",
+    teacher: Model | Sequence[nn.Module] | None = "small_cnn_few_labels",
     student: Model = "mlp",
     train: Any = "digits",
     val: Any = None,
     test: Any = None,
-    method: str | Mapping[str, Any] = "kd",
+    method: str | Method | Mapping[str, Any] = "kd",
     *,
     temperature: float | None = None,
     weights: Mapping[str, float] | None = None,
@@ -48,7 +49,7 @@ def distill(
 
     Args:
         teacher: a trained module, which is taken as it is and copied; a name as in ``kd-train teacher=NAME``, which is
-            trained here, once; None: none, plain training.
+            trained here, once; a list of modules: the mean of their logits; None: none, plain training.
         student: a module, copied, that starts from the weights it has; a class or function that makes one, under the
             run's seed; a class at the top of a module of yours gets the sizes that it asks for (``num_classes``,
             ``in_features``, …) from the data.
@@ -56,7 +57,8 @@ def distill(
             tuple of arrays ``(inputs, targets)``; a ``LightningDataModule``; a name as in ``kd-train data=NAME``.
         val: as ``train``; None: a tenth of it is split off.
         test: likewise; None: a fifth of ``train`` is split off before anything else, always the same samples.
-        method: a name as in ``kd-train method=NAME``, or a mapping of ``weights`` and ``terms`` as in its file.
+        method: a name as in ``kd-train method=NAME``; a :class:`~kd_lightning.method.Method`, whose terms are copied; or a
+            mapping of ``weights`` and ``terms`` as in its file.
         temperature: softening T > 0; None: the method's own.
         weights: of some loss terms, and of ``task``, the loss against the labels; the others keep the method's.
         max_epochs: of the student; None: 50.

@@ -15,10 +15,12 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from torch import nn
 
+from kd_lightning.cli._hydra_main import config_directory
 from kd_lightning.config.given import is_importable, node_of_callable, node_of_dataset, node_of_function, node_of_module
 from kd_lightning.config.keys import KEYS, children
 from kd_lightning.config.suggestions import did_you_mean
 from kd_lightning.errors import UserError
+from kd_lightning.method import Method
 
 SHORT = {
     "temperature": "method.temperature",
@@ -56,6 +58,10 @@ class Options:
         """The name under which a value can be chosen in a group."""
         if isinstance(value, str):
             return value if value.replace("_", "").isalnum() else quoted(value)
+        if isinstance(value, Method):
+            return self.register(group, "given", self._method(value))
+        if group == "teacher" and isinstance(value, (list, tuple)):
+            return self.register(group, "ensemble", self._ensemble(value))
         if isinstance(value, Mapping):
             name, node = _name_of_target(value), dict(value)
         else:
@@ -69,7 +75,7 @@ class Options:
     def register(self, group: str, name: str, node: Mapping[str, Any]) -> str:
         """Make a node an option of a group; returns its name, one that no other of these has."""
         number, wanted = 1, name
-        while self._nodes.get((group, name), node) != node:
+        while self._nodes.get((group, name), node) != node or _ships(group, name):
             number += 1
             name = f"{wanted}_{number}"
         self._nodes[group, name] = dict(node)
@@ -131,6 +137,33 @@ class Options:
                 if not folder:
                     store.repo.pop(group)
 
+    def _method(self, method: Method) -> dict[str, Any]:
+        """The node of a method whose terms are copied for each run.
+
+        Raises:
+            UserError: something of it cannot be said in a configuration.
+        """
+        if method.prepared or method.scheduled:
+            what = "is prepared for other models" if method.prepared else "has schedules"
+            raise UserError(f"method: {what}: give a mapping of weights and terms as in its file, or a name")
+        self.objects += list(method.terms.values())
+        terms = {name: node_of_module(term) for name, term in method.terms.items()}
+        taps = {role: dict(layers) for role, layers in method.taps.items()}
+        shared = {"weights": dict(method.weights), "temperature": method.temperature, "taps": taps}
+        return {"_target_": f"{Method.__module__}.{Method.__qualname__}", "terms": terms, **shared}
+
+    def _ensemble(self, teachers: Sequence[Any]) -> dict[str, Any]:
+        """The node of several modules as one teacher: the mean of their logits.
+
+        Raises:
+            UserError: fewer than two, or one that is no module.
+        """
+        if len(teachers) < 2 or not all(isinstance(teacher, nn.Module) for teacher in teachers):
+            raise UserError("teacher: a list is an ensemble: give two trained modules or more")
+        models = [self._model("teacher", teacher) for teacher in teachers]
+        members = {f"m{i}": {"name": f"{name} {i}", "model": node} for i, (name, node) in enumerate(models)}
+        return {"_target_": "kd_lightning.teachers.ensemble.EnsembleTeacher", "name": "ensemble", "members": members}
+
     def _model(self, group: str, value: Any) -> tuple[str, dict[str, Any]]:
         """Name and node of a module, or of what makes one."""
         if isinstance(value, nn.Module):
@@ -174,6 +207,11 @@ def quoted(text: str) -> str:
         return text
     escaped = text.replace("\\", "\\\\") if text.endswith("\\") else text
     return "'" + escaped.replace("'", "\\'") + "'"
+
+
+def _ships(group: str, name: str) -> bool:
+    """Whether a file of ours has that name, which would be taken instead."""
+    return (config_directory() / group / f"{name}.yaml").is_file()
 
 
 def _is_plain(value: Any) -> bool:

@@ -15,18 +15,19 @@ from kd_lightning.api.options import Options
 from kd_lightning.api.result import Distilled
 from kd_lightning.api.start import start
 from kd_lightning.errors import RunsFailed, UserError
+from kd_lightning.method import Method
 from kd_lightning.runs.result_file import read_result
 from kd_lightning.runs.spec import ALONE
 from kd_lightning.sweeps.sweep_file import read_sweep_file
 
 
 def sweep(
-    teacher: Model | None = "small_cnn_few_labels",
+    teacher: Model | Sequence[nn.Module] | None = "small_cnn_few_labels",
     student: Model = "mlp",
     train: Any = "digits",
     val: Any = None,
     test: Any = None,
-    method: str | Mapping[str, Any] = "kd",
+    method: str | Method | Mapping[str, Any] = "kd",
     *,
     over: Mapping[str, Sequence[Any]],
     seeds: int | Sequence[int] = 1,

@@ -146,6 +146,40 @@ def test_a_class_of_a_module_gets_the_sizes_of_the_data(folder):
     assert result.result["config"]["student"] == {"_target_": "given_models.Net"}
 
 
+class Nudge(nn.Module):
+    """A term of the user's own, with a parameter that it learns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(()))
+
+    def forward(self, student, teacher, target):
+        return (self.gain * student.logits - teacher.logits).square().mean()
+
+
+def test_a_method_of_ones_own_terms_and_several_teachers(folder, teacher):
+    method = kd.Method({"nudge": Nudge()}, {"task": 0.5, "nudge": 0.25})
+    result = kd.distill(
+        [teacher, trained(16)], Net, blobs(160), method=method, max_epochs=1, batch_size=16, baseline=False,
+        settings=QUICK, verbose=False,
+    )  # fmt: skip
+    config = result.result["config"]
+    assert config["method"]["weights"] == {"task": 0.5, "nudge": 0.25}
+    assert list(config["teacher"]["members"]) == ["m0", "m1"]
+    assert result.teacher["test/acc"] > 0.9
+    logged = [json.loads(line) for line in (result.run_dir / "metrics.jsonl").read_text().splitlines()]
+    assert any("train/loss_nudge" in line for line in logged)
+    assert float(method.terms["nudge"].gain) == 1  # a copy was trained
+
+
+def test_a_function_with_the_name_of_a_shipped_model_is_itself_all_the_same(folder):
+    def mlp():
+        return nn.Linear(8, 3)
+
+    result = kd.distill(None, mlp, blobs(120), max_epochs=1, baseline=False, settings=QUICK, verbose=False)
+    assert isinstance(result.student, nn.Linear)
+
+
 def test_the_callers_process_is_left_as_it_was(folder, capsys):
     HydraConfig.instance().cfg, marker = None, object()
     GlobalHydra.instance().hydra = marker
@@ -179,6 +213,7 @@ MISTAKES = {
     "arrays of two lengths": ({"train": (torch.zeros(4, 8), torch.zeros(3))}, "train: the arrays have 3 and 4 rows"),
     "no samples": ({"train": []}, "train: has no samples"),
     "a name with validation data": ({"train": "digits", "val": blobs(9)}, "val: train='digits' names data that have"),
+    "one teacher in a list": ({"teacher": [nn.Linear(8, 3)]}, "teacher: a list is an ensemble: give two"),
     "a model of other sizes": ({"student": nn.Linear(9, 3)}, "student.*(9|8)"),
     "a teacher of other classes": ({"teacher": nn.Linear(8, 4)}, r"teacher\.model.*4"),
     "a value of no form": ({"settings": {"seed": object()}}, "settings are numbers, texts, lists"),
