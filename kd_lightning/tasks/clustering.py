@@ -126,6 +126,10 @@ class ClusteringTask(BaseTask):
             "other features (teacher.encoder, teacher.components) or fewer clusters"
         )
 
+    def predict(self, output: ModelOutput) -> Tensor:
+        """The share of each cluster in each sample, (N, K); the largest is the sample's cluster."""
+        return at_least_float32(output.logits).softmax(1)
+
     def picture(self, step: Step, data: DataModule, temperature: float) -> Image | None:
         """The samples in the plane of their two main directions, coloured by the teacher's and the student's clusters."""
         from kd_lightning.tasks.clustering_picture import cluster_picture

@@ -21,7 +21,11 @@ from kd_lightning.cli._hydra_main import config_directory
 
 CONF = config_directory()
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
-SMALLER = {"cifar100_resnet32x4_resnet8x4": ["data.eval_batch_size=20", "data.batch_size=8"]}
+SMALLER = {
+    "fashion_clusters": ["data.train_size=300"],
+    "fashion_embedding": ["data.train_size=300", "teacher.encoder.data.train_size=300"],
+    "cifar100_resnet32x4_resnet8x4": ["data.eval_batch_size=20", "data.batch_size=8"],
+}
 
 OF_PACKAGES = {"diamonds": ("plotnine",), "text_languages": ("py3langid", "django")}
 """Demonstrations on what other packages bring along; these are no dependencies."""

@@ -94,6 +94,12 @@ def test_a_teacher_with_everything_in_one_cluster_is_called_useless():
     assert task.useless({"nmi": 0.4, "largest": 0.3}, None) is None
 
 
+def test_a_prediction_is_each_clusters_share():
+    shares = ClusteringTask().predict(ModelOutput(scores(1)))
+    assert torch.allclose(shares.sum(1), torch.ones(N))
+    assert torch.equal(shares.argmax(1), scores(1).argmax(1))
+
+
 def test_one_score_a_sample_is_refused():
     with pytest.raises(UserError, match=r"^student: answers with .* at least two clusters: set num_classes"):
         ClusteringTask().check_output(ModelOutput(torch.zeros(4, 1)), None, "student")
