@@ -14,6 +14,10 @@ Hydra (pinned to 1.3 for these):
     ``ConfigLoaderImpl.repository``: one more source of configurations, several methods in one
     (``config/combined_methods.py``).
 
+Optuna:
+    ``FrozenTrial._trial_id``: by it another process goes on with a trial (``sweeps/search/judge.py``,
+    ``sweeps/search/search.py``).
+
 Lightning:
     ``trainer.fit_loop.epoch_loop._batches_that_stepped``: the step that loggers are told, set where a run continues
     (``callbacks/fast_forward.py``).

@@ -171,3 +171,11 @@ def test_numpys_older_generator_has_the_bits_of_the_newer_one():
 def test_python_calls_the_loader_before_it_waits_for_threads():
     register = getattr(threading, "_register_atexit", None)
     assert callable(register), "Python's threading no longer has _register_atexit: exit with full loaders is slower"
+
+
+def test_optunas_trials_are_found_again_by_their_numbers():
+    optuna = pytest.importorskip("optuna")
+    study = optuna.create_study()
+    study.ask()
+    (frozen,) = study.get_trials(deepcopy=False)
+    assert optuna.trial.Trial(study, frozen._trial_id).number == 0
