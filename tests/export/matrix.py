@@ -1,0 +1,127 @@
+"""Which shipped student can be written in which form: every model with random weights, written, opened again, compared for
+another number of samples. ``python tests/export/matrix.py`` writes docs/export_matrix.md."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+from kd_lightning.config.build import build_sized_model
+from kd_lightning.export.precision import Form, forms
+from kd_lightning.outputs import as_model_output
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "export_matrix.md"
+FORMATS = ["safetensors", "torch_export", "torchscript", "onnx"]
+PRECISIONS = ["fp32", "fp16", "int8", "int8_dynamic"]
+SIZES = {"num_classes": 10, "in_channels": 3, "in_features": 3072, "image_size": 32}
+FAMILIES = {
+    "resnet8x4": "resnet8 to resnet110, resnet8x4, resnet32x4",
+    "wrn_16_1": "wrn_16_1 to wrn_40_2",
+    "vgg8": "vgg8 to vgg19",
+    "mobilenet_v2_half": "mobilenet_v2_half",
+    "shufflenet_v1": "shufflenet_v1",
+    "shufflenet_v2": "shufflenet_v2",
+    "small_cnn": "small_cnn",
+    "mlp": "mlp",
+    "torchvision:resnet18": "",
+    "torchvision:mobilenet_v3_small": "",
+}
+"""One model of each family -> the shipped students that are built of the same parts."""
+
+
+class Logits(nn.Module):
+    """The model, its output one tensor."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return as_model_output(self.model(inputs)).logits
+
+
+def made(name: str) -> tuple[nn.Module, Tensor]:
+    """A family's model with random weights, and inputs."""
+    package, _, model = name.rpartition(":")
+    size = 224 if model.startswith("vit") else 32
+    if package == "torchvision":
+        node = {"_target_": f"torchvision.models.{model}", "num_classes": 10, "weights": None}
+    elif package == "timm":
+        node = {"_target_": "kd_lightning.config.named_models.timm_model", "name": model, "num_classes": 10}
+    else:
+        node = yaml.safe_load((ROOT / "conf" / "student" / f"{name}.yaml").read_text())
+    torch.manual_seed(0)
+    return build_sized_model(node, {**SIZES, "image_size": size}, "student").eval(), torch.randn(4, 3, size, size)
+
+
+def works(form: Form, model: nn.Module, inputs: Tensor, scratch: Path) -> str:
+    """ "yes", or the first words of what is wrong."""
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            prepared = form.prepared(model)
+            whole = Logits(prepared) if form.exporter.holds_graph else prepared
+            file = scratch / f"student{form.suffix}"
+            form.write(whole.eval(), inputs[:2], file, lambda: inputs, scratch)
+            opened = form.exporter.open(file, made_again(model))
+            got, expected = as_model_output(opened(inputs[:3])).logits, as_model_output(model(inputs[:3])).logits
+        share = float((got - expected).abs().max() / expected.abs().max().clamp_min(1))
+        limit = form.tolerance if form.tolerance < 1 else 1.0
+        return "yes" if share <= limit else f"differs by {share:.0%}"
+    except Exception as error:
+        return f"{type(error).__name__}"
+
+
+def made_again(model: nn.Module) -> nn.Module:
+    """Another one like it, with other weights."""
+    import copy
+
+    other = copy.deepcopy(model)
+    for parameter in other.parameters():
+        nn.init.zeros_(parameter)
+    return other
+
+
+def rows(
+    names: Iterable[str], formats: list[str] = FORMATS, precisions: list[str] = PRECISIONS
+) -> Iterator[dict[str, str]]:
+    """By family: what works in each form and precision."""
+    for name in names:
+        model, inputs = made(name)
+        with tempfile.TemporaryDirectory() as scratch:
+            found = {
+                f"{form.format} {form.precision}": works(form, model, inputs, Path(scratch))
+                for form in forms(formats, precisions).values()
+            }
+        yield {"family": name, **found}
+
+
+def main() -> None:
+    columns = [f"{form.format} {form.precision}" for form in forms(FORMATS, PRECISIONS).values()]
+    lines = [
+        "# Which student can be exported how",
+        "",
+        "Each model with random weights, written, opened again, compared for another number of samples than it was traced",
+        "with. Written by `python tests/export/matrix.py`; a test repeats part of it. What int8 costs depends on trained",
+        "weights: [`kd-export`](export.md#half-precision-and-eight-bits) measures it for yours.",
+        "",
+        "| student | " + " | ".join(columns) + " |",
+        "|---|" + "---|" * len(columns),
+    ]
+    for row in rows(FAMILIES):
+        print(row, file=sys.stderr, flush=True)
+        also = f" ({FAMILIES[row['family']]})" if FAMILIES[row["family"]] not in ("", row["family"]) else ""
+        lines.append(f"| `{row['family']}`{also} | " + " | ".join(row[column] for column in columns) + " |")
+    PAGE.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
