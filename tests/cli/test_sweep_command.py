@@ -82,15 +82,16 @@ def test_a_run_that_trains_says_how_far_it_is_and_how_long_it_still_takes(tmp_pa
     )
     metrics = tmp_path / "sweep/s0/metrics.jsonl"
     command.wait_for(lambda: metrics.exists() and metrics.read_text().count("val/acc") > 3)
-    (first, second), left = standing_of(tmp_path / "sweep").runs, standing_of(tmp_path / "sweep").seconds_left
+    seen = standing_of(tmp_path / "sweep")
+    first, second = seen.runs
     assert kd_sweep(["status", str(tmp_path / "sweep")]) == 0
     command.kill()
     command.wait()
     assert first.state == second.state == "running"
     assert 3 < first.epoch < 500
     assert first.epochs == 500
-    assert 0 < first.seconds_left < 3600
-    assert left == pytest.approx(first.seconds_left, rel=0.5)
+    assert first.seconds_left > 0
+    assert seen.seconds_left == max(run.seconds_left for run in (first, second) if run.seconds_left is not None)
     assert "2 runs: 2 running" in capsys.readouterr().out
     for run in ("s0", "s1"):
         leave_alone_for_an_hour(tmp_path / "sweep" / run)
