@@ -40,7 +40,7 @@ class Method(nn.Module):
         weights: name -> weight >= 0 or schedule, for ``task`` and for each term; at least one must be > 0 some time.
         temperature: softening T > 0 that the terms share (terms get it by interpolation), None where there is none.
         taps: ``{"student": {tap: layer}, "teacher": {tap: layer}}``: features that the terms need, see
-            :mod:`kd_lightning.taps`.
+            :mod:`kd_lightning.taps`. In a configuration, "auto": pairs of layers are chosen before training.
         wrap: makes another student of the student, where the method changes what is exported:
             ``wrap(student, teacher=module, example=inputs)`` before training, ``wrap(student, weights=state_dict)`` for a
             trained one, see :mod:`kd_lightning.models.teacher_classifier`. None: the student stays as it is.
@@ -54,7 +54,7 @@ class Method(nn.Module):
         terms: Mapping[str, nn.Module] | None,
         weights: Mapping[str, Weight],
         temperature: Weight | None = None,
-        taps: Mapping[str, Mapping[str, str]] | None = None,
+        taps: Mapping[str, Mapping[str, str]] | str | None = None,
         wrap: Callable[..., nn.Module] | None = None,
     ) -> None:
         super().__init__()

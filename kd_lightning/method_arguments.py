@@ -71,8 +71,14 @@ def scheduled_attributes(terms: nn.ModuleDict) -> list[tuple[nn.Module, str, Sch
     ]
 
 
-def checked_taps(taps: Mapping[str, Mapping[str, str]] | None) -> dict[str, dict[str, str]]:
-    """The taps of both models, by tap name."""
+def checked_taps(taps: Mapping[str, Mapping[str, str]] | str | None) -> dict[str, dict[str, str]]:
+    """The taps of both models, by tap name; none yet where they are still to be chosen (``auto``)."""
+    if isinstance(taps, str):
+        if taps != "auto":
+            raise UserError(
+                f"method.taps={taps}: must be auto, or layers' names by tap: {{student: {{}}, teacher: {{}}}}"
+            )
+        taps = None
     taps = dict(taps or {})
     for role in taps:
         if role not in ROLES:

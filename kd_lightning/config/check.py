@@ -228,7 +228,8 @@ class _Checker:
             self.fail(f"method.weights.{key}", "is missing: every term has its weight, and so has the task's own loss")
         if not any(weights.values()):
             self.fail("method.weights", "all weights are 0: the student would learn nothing")
-        for role in set(node.get("taps") or {}) - {"student", "teacher"}:
+        taps = node.get("taps") or {}
+        for role in set(taps if isinstance(taps, Mapping) else {}) - {"student", "teacher"}:
             self.fail(f"method.taps.{role}", f"no such model{did_you_mean(role, ['student', 'teacher'])}")
         if isinstance(node.get("temperature"), Mapping):
             self.made("method.temperature", node["temperature"])

@@ -138,6 +138,8 @@ def combined(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
                 refuse(("term", term), name, f"both have a term {term!r}")
             owner["term", term] = name
             whole["terms"][term] = node
+        if isinstance(part.get("taps"), str):
+            raise UserError(f"method={SIGN.join(parts)}: {name} has taps: {part['taps']}: set method.taps=auto instead")
         for role, taps in (part.get("taps") or {}).items():
             for tap, layer in (taps or {}).items():
                 known = whole["taps"].setdefault(role, {}).setdefault(tap, layer)

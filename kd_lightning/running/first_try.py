@@ -13,6 +13,7 @@ from kd_lightning.config.build import build_datamodule
 from kd_lightning.errors import UserError
 from kd_lightning.joints import Teacher
 from kd_lightning.running.accelerator import require_accelerator
+from kd_lightning.running.auto_taps import with_taps
 from kd_lightning.running.continuation import cannot_continue
 from kd_lightning.running.dry_pass import NOT_TRIED, try_students, untouched_randomness
 from kd_lightning.running.labels_needed import without_labels
@@ -73,6 +74,7 @@ def _problems(specs: Sequence[RunSpec], shared: _Shared) -> dict[Path, UserError
     try:
         require_accelerator(config)
         data = shared.data(config)
+        specs = with_taps(specs, data)
         return without_labels(specs, data) | try_students(specs, data, shared.teacher(specs))
     except UserError as error:
         return dict.fromkeys((spec.run_dir for spec in specs), error)

@@ -13,6 +13,7 @@ from torch import Tensor
 from kd_lightning.config.build import build_datamodule, build_member
 from kd_lightning.config.processes import processes_of
 from kd_lightning.running.accelerator import require_accelerator
+from kd_lightning.running.auto_taps import with_taps
 from kd_lightning.running.continuation import cannot_continue
 from kd_lightning.running.dry_pass import (
     CLOCK,
@@ -74,6 +75,7 @@ def _trainings(group: Sequence[RunSpec]) -> list[Training]:
     config = group[0].config
     require_accelerator(config)
     datamodule = build_datamodule(config)
+    group = with_taps(group, datamodule)
     to_train: list[RunSpec] = []  # teachers that are not stored
 
     def never(spec: RunSpec) -> dict[str, Any]:

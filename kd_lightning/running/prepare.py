@@ -8,6 +8,7 @@ from typing import Any
 
 from kd_lightning.config.build import build_datamodule
 from kd_lightning.joints import Teacher
+from kd_lightning.running.auto_taps import with_taps
 from kd_lightning.running.dry_pass import try_students
 from kd_lightning.running.grouping import grouped
 from kd_lightning.running.run_group import train_alone
@@ -36,6 +37,7 @@ def prepare(specs: Sequence[RunSpec]) -> None:
 def _prepare(specs: Sequence[RunSpec]) -> None:
     config = specs[0].config
     datamodule = build_datamodule(config)
+    specs = with_taps(specs, datamodule)
 
     def obtain(trial: bool = False) -> tuple[Teacher | None, dict[str, Any] | None]:
         return obtain_teacher(

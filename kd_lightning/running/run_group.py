@@ -21,6 +21,7 @@ from kd_lightning.config.processes import processes_of
 from kd_lightning.errors import RunInterrupted, UserError
 from kd_lightning.joints import Teacher
 from kd_lightning.running.accelerator import require_accelerator
+from kd_lightning.running.auto_taps import with_taps
 from kd_lightning.running.continuation import cannot_continue
 from kd_lightning.running.dry_pass import try_students
 from kd_lightning.running.group import Group
@@ -93,6 +94,7 @@ def _trained(specs: Sequence[RunSpec], files: LogFiles, display: Display | None)
     config = specs[0].config
     require_accelerator(config)
     datamodule = build_datamodule(config)
+    specs = with_taps(specs, datamodule)
     problems: dict[Path, UserError] = {}
     begun = False
 

@@ -39,6 +39,9 @@ def teacher_layers(specs: Sequence[RunSpec]) -> set[str]:
     """Teacher layers whose features some run's method looks at."""
     layers: set[str] = set()
     for spec in specs:
-        taps = (spec.config["method"].get("taps") or {}).get("teacher") or {}
-        layers |= set(taps.values())
+        taps = spec.config["method"].get("taps") or {}
+        if isinstance(taps, str):  # to be chosen when the models are there: some layer
+            layers.add(taps)
+        else:
+            layers |= set((taps.get("teacher") or {}).values())
     return layers

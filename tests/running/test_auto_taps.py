@@ -1,0 +1,43 @@
+"""``method.taps=auto``: pairs of layers by depth and resolution, told in a line and kept with the run."""
+
+from __future__ import annotations
+
+import json
+
+from processes import SMALL
+
+from kd_lightning.cli.train import main
+
+MAPS = [
+    "student=small_cnn",
+    "student.channels=[4,8]",
+    "baseline=false",
+    "method.taps=auto",
+    "run_dir=run",
+    "teacher=small_cnn",
+]
+
+
+def test_maps_are_paired_by_size_and_the_choice_is_kept_with_the_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert (
+        main(
+            [
+                *[word for word in SMALL if not word.startswith("teacher.model")],
+                *MAPS,
+                "method=attention",
+                "teacher.model.hidden=32",
+            ]
+        )
+        == 0
+    )
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    taps = result["config"]["method"]["taps"]
+    assert list(taps["student"].values()) == list(taps["teacher"].values()) == ["blocks.0", "blocks.1"]
+
+
+def test_too_few_pairs_are_told(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    words = [*SMALL, "student=mlp", "baseline=false", "method=review", "method.taps=auto", "run_dir=run"]
+    assert main(words) == 2
+    assert "method.taps=auto: method.terms.review needs 3 pairs of layers" in capfd.readouterr().err
