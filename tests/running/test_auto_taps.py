@@ -23,7 +23,7 @@ def test_maps_are_paired_by_size_and_the_choice_is_kept_with_the_run(tmp_path, m
     assert (
         main(
             [
-                *[word for word in SMALL if not word.startswith("teacher.model")],
+                *[word for word in SMALL if not word.startswith(("teacher.model", "student"))],
                 *MAPS,
                 "method=attention",
                 "teacher.model.hidden=32",
