@@ -33,7 +33,7 @@ def test_maps_are_paired_by_size_and_the_choice_is_kept_with_the_run(tmp_path, m
     )
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     taps = result["config"]["method"]["taps"]
-    assert list(taps["student"].values()) == list(taps["teacher"].values()) == ["blocks.0", "blocks.1"]
+    assert list(taps["student"].values()) == list(taps["teacher"].values()) == ["blocks.1.2", "blocks"]
 
 
 def test_too_few_pairs_are_told(tmp_path, monkeypatch, capfd):
