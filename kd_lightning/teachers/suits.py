@@ -28,8 +28,8 @@ def mismatch(
     provided = frozenset() if kind is None else kind.provides
     if teacher is None or kind is None or not provided:
         return "method", "needs a teacher, teacher=none gives none: use method=none, or choose a teacher"
-    provided = completed(under(task, provided))
-    lacking = sorted(wanted - provided)
+    provided = under(task, provided)
+    lacking = sorted(wanted - completed(provided))
     if lacking:
         name = teacher.get("name") or teacher.get("_target_")
         given = provided - {LOGITS} if PROBABILITIES in provided else provided
