@@ -14,7 +14,7 @@ from kd_lightning.batch import Batch
 from kd_lightning.calling import ask
 from kd_lightning.errors import UserError
 from kd_lightning.joints import Clock
-from kd_lightning.losses.inputs import full_precision
+from kd_lightning.losses.inputs import exactly, full_precision
 from kd_lightning.losses.self_distillation import CentredCrossViewLoss
 from kd_lightning.outputs import ModelOutput, as_model_output
 
@@ -121,4 +121,6 @@ class ViewHead(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Outputs (N, D); returns cosines (N, prototypes)."""
-        return F.normalize(self.layers(rows), dim=1) @ F.normalize(self.prototypes, dim=1).T
+        vectors = full_precision(self.layers(rows))
+        with exactly(vectors):
+            return F.normalize(vectors, dim=1) @ F.normalize(full_precision(self.prototypes), dim=1).T
