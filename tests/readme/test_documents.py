@@ -105,7 +105,8 @@ def train(arguments: list[str], folder: Path, data_dir: Path) -> None:
         quick = []
     done = processes.run(folder, *arguments, *quick, timeout=600, KD_DATA_DIR=str(data_dir))
     assert done.code == 0, done.text
-    assert "report " in done.text or "files " in done.text or "--cfg" in arguments or "--help" in arguments
+    told = {"--cfg", "--help", "launcher.dry_run=true"} & {*arguments}
+    assert told or "report " in done.text or "files " in done.text
 
 
 def serve(words: list[str], folder: Path) -> None:
@@ -196,9 +197,9 @@ def test_pictures_are_small_enough_for_a_repository():
 
 def test_the_tutorials_models_were_the_ones_that_trained(folders):
     """Runs after the steps above: what they left is looked at."""
-    runs = [json.loads(path.read_text()) for path in folders("README.md").glob("outputs/**/result.json")]
+    runs = [json.loads(path.read_text()) for path in folders("docs/tutorial.md").glob("outputs/**/result.json")]
     if not runs:
-        pytest.skip("the steps of README.md were not run")
+        pytest.skip("the steps of docs/tutorial.md were not run")
     students = {run["config"]["student"]["_target_"] for run in runs if run["role"] == "distilled"}
     data = {run["config"]["data"].get("train", {}).get("_target_") for run in runs if "train" in run["config"]["data"]}
     terms = {t["_target_"] for run in runs for t in run["config"]["method"]["terms"].values()}
