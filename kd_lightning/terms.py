@@ -56,8 +56,8 @@ def given(term: str, what: str, clock: Clock | None, batch: Batch | None, views:
     return batch.index
 
 
-def needs_teacher(term: nn.Module) -> bool:
-    """False for a term that says ``needs_teacher = False``: it may be called with ``teacher=None``."""
+def needs_teacher(term: object) -> bool:
+    """False for a term, or a class of terms, that says ``needs_teacher = False``: it may be called with ``teacher=None``."""
     return bool(getattr(term, "needs_teacher", True))
 
 

@@ -31,6 +31,7 @@ from kd_lightning.rng import RngStream
 from kd_lightning.runs.weights import load_weights_file
 from kd_lightning.task_parts import completed
 from kd_lightning.tasks.base import check_task
+from kd_lightning.terms import needs_teacher
 
 SIZES = ("num_classes", "in_channels", "in_features", "image_size", "vocab_size")
 """What a model's configuration may leave to the data, by the word "auto" or by not giving it."""
@@ -105,7 +106,7 @@ def _learns_from_teacher(method: Mapping[str, Any]) -> bool:
     """Whether some term of a method's node with a weight needs a teacher."""
     terms, weights = method.get("terms") or {}, method.get("weights") or {}
     targets = [hydra.utils.get_object(term["_target_"]) for name, term in terms.items() if weights.get(name)]
-    return any(getattr(target, "needs_teacher", True) for target in targets)
+    return any(needs_teacher(target) for target in targets)
 
 
 def build_model(node: Mapping[str, Any], config: Mapping[str, Any], datamodule: DataModule, where: str) -> nn.Module:

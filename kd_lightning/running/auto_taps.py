@@ -19,6 +19,7 @@ from kd_lightning.errors import UserError
 from kd_lightning.rng import RngStream
 from kd_lightning.running.layers import Layer, layers_of, proposed_taps
 from kd_lightning.runs.spec import RunSpec
+from kd_lightning.terms import needs_teacher
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ def _names(term: Mapping[str, Any]) -> list[tuple[list[str], tuple[str, ...]]]:
     given = {
         key: term.get(key, parameters[key].default) for key in ("tap", "taps", "teacher_taps") if key in parameters
     }
-    models = ("student", "teacher") if getattr(kind, "needs_teacher", True) else ("student",)
+    models = ("student", "teacher") if needs_teacher(kind) else ("student",)
     found: list[tuple[list[str], tuple[str, ...]]] = []
     for key, value in given.items():
         names = [value] if isinstance(value, str) else list(value) if isinstance(value, (list, tuple)) else []
