@@ -77,7 +77,7 @@ def test_from_a_data_frame_and_a_fitted_regressor_to_predictions_in_a_file(folde
     assert predict(["run", "new.csv", "output=predictions.csv"]) == 0
     rows = rows_of("predictions.csv")
     assert [row["input"] for row in rows[:2]] == ["new.csv:1", "new.csv:2"]
-    said = np.array([float(row["output_0"]) for row in rows])
+    said = np.array([float(row["price"]) for row in rows])
     true = np.array(columns["price"])
     assert np.corrcoef(said, true)[0, 1] > 0.85
     assert abs(said.mean() - true.mean()) < 40
