@@ -224,6 +224,7 @@ DDP = """
     assert not reduced & {{id(p) for p in teacher.module.parameters()}}
     found = {{"state": module.members[0].student.state_dict(), "metrics": notes.metrics}}
     torch.save(found, {out!r} + str(trainer.global_rank))
+    torch.distributed.destroy_process_group()  # its threads may not outlive the interpreter
 """
 
 

@@ -127,13 +127,13 @@ def _logs(directory: Path, run: str | None, lines: int) -> int:
 
 
 def _cancel(directory: Path) -> int:
-    from kd_lightning.running.executors.slurm_commands import queue, scancel
+    from kd_lightning.running.executors.slurm_commands import queue_in_time, scancel
     from kd_lightning.runs.submission import read_submissions
 
     submissions = read_submissions(directory)
     if not any(submission.jobs for submission in submissions):
         raise UserError(f"{directory}: nothing of it was given to Slurm; stop the command that runs it (Ctrl-C)")
-    known = queue()
+    known = queue_in_time()
     if known is None:
         raise UserError("squeue does not answer: try again later")
     jobs = [job for submission in submissions for job in submission.jobs]

@@ -23,7 +23,7 @@ from typing import Any
 from kd_lightning.errors import NothingRun, Submitted, UserError
 from kd_lightning.joints import Handle
 from kd_lightning.running.executors.dividing import Lot, divided
-from kd_lightning.running.executors.slurm_commands import Watch, queue, sbatch, scancel
+from kd_lightning.running.executors.slurm_commands import Watch, queue_in_time, sbatch, scancel
 from kd_lightning.running.executors.slurm_handle import SlurmHandle
 from kd_lightning.running.executors.slurm_script import Resources, Script
 from kd_lightning.runs.spec import RunSpec
@@ -123,7 +123,7 @@ class SlurmExecutor:
     def _queued(self) -> dict[str, str]:
         """Tasks of earlier submissions that wait or run, by the run's name."""
         submissions = read_submissions(self.directory)
-        known = queue() if submissions else {}
+        known = queue_in_time() if submissions else {}
         if known is None:
             raise UserError(
                 "launcher=slurm: squeue does not answer, and runs may be in the queue already: try again later"

@@ -72,6 +72,17 @@ def queue() -> dict[str, Task] | None:
     return {row[0].strip(): Task(*row[1:]) for row in rows}
 
 
+def queue_in_time(tries: int = 6, pause: float = 10.0) -> dict[str, Task] | None:
+    """``queue``, asked again a few times: a busy controller lets a question lapse now and then."""
+    for attempt in range(tries):
+        found = queue()
+        if found is not None:
+            return found
+        if attempt + 1 < tries:
+            time.sleep(pause)
+    return None
+
+
 def scancel(jobs: Sequence[str]) -> None:
     """Cancel jobs, whole arrays or tasks of them; those that are over already do not matter."""
     for start in range(0, len(jobs), 500):  # a command line has an end
