@@ -163,6 +163,23 @@ class ImageMasksData(DatasetData):
             target_type="classes",
             **settings,
         )
+        self._unlabelled = tuple(ignore)
+
+    @property
+    def num_classes(self) -> int | None:
+        """How many classes the masks tell apart.
+
+        Raises:
+            UserError: one only, as in masks of 0 and 255 where 255 means "no label".
+        """
+        count = super().num_classes
+        if count == 1:
+            unlabelled = ", ".join(map(str, self._unlabelled)) or "none"
+            raise UserError(
+                f"data: the masks hold one class only, besides values that mean no label ({unlabelled}; data.ignore): "
+                "write classes as 0, 1, …"
+            )
+        return count
 
 
 def read_mask(path: str) -> np.ndarray:

@@ -146,8 +146,13 @@ def _trained(specs: Sequence[RunSpec], files: LogFiles, display: Display | None)
     answering = with_stored_answers(specs, teacher, datamodule, tell_cache)
     if processes_of(config["trainer"]) > 1:
         log.info("data: %s", datamodule.summary())
-        yield from trained_by_ranks(specs, datamodule, display is not None)
+        together: list[Result] = []
+        for result in trained_by_ranks(specs, datamodule, display is not None):
+            together.append(result)
+            yield result
         datamodule.teardown("fit")
+        if not config["trainer"].get("fast_dev_run"):
+            warn_about_teacher(together)
         return
     size = members_that_fit(specs, datamodule) if len(specs) > 1 else 1
     parts = [specs[start : start + size] for start in range(0, len(specs), size)]

@@ -10,6 +10,7 @@ from kd_lightning.joints import FEATURES, LABELS, LOGITS, PROBABILITIES, UNNORMA
 from kd_lightning.rng import RngStream
 from kd_lightning.teachers.kind import build_kind
 
+_SUITS = {VALUES: "mse", UNNORMALISED: "sigmoid_kd"}  # a first method for answers that are no logits of classes
 Problem = tuple[str, str]  # a key, and what is wrong with it
 
 
@@ -33,10 +34,14 @@ def mismatch(
     if lacking:
         name = teacher.get("name") or teacher.get("_target_")
         given = provided - {LOGITS} if PROBABILITIES in provided else provided
+        has = ", ".join(sorted(given)) or "nothing that this task reads"
+        as_in = next(
+            (f", as method={_SUITS[kind]}" for kind in _SUITS if kind in provided and FEATURES not in lacking), ""
+        )
         return (
             "teacher",
-            f"{name} provides {', '.join(sorted(given))}, the method reads its {' and '.join(lacking)}: choose "
-            "another teacher or another method (docs/tasks.md says which suit which task)",
+            f"{name} provides {has}, the method reads its {' and '.join(lacking)}: choose another teacher or another "
+            f"method{as_in} (docs/tasks.md says which suit which task)",
         )
     return top_k_problem(teacher, method, getattr(kind, "top_k", False))
 

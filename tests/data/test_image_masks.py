@@ -100,3 +100,15 @@ def test_what_is_wrong_is_one_line_that_names_the_file(tmp_path):
     (tmp_path / "masks" / "0.png").unlink()
     with pytest.raises(UserError, match=r"^data\.root: 1 of 3 pictures have no mask, the first: .*0\.png; put a file"):
         ImageMasksData(str(tmp_path))
+
+
+def test_masks_of_0_and_255_hold_one_class_only(tmp_path):
+    for number in range(12):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        mask = np.full((32, 32), 255, np.uint8)
+        mask[:16] = 0
+        Image.fromarray(np.stack([mask] * 3, -1)).save(tmp_path / "images" / f"{number}.png")
+        Image.fromarray(mask).save(tmp_path / "masks" / f"{number}.png")
+    with pytest.raises(UserError, match=r"one class only, besides values that mean no label \(255; data\.ignore\)"):
+        ImageMasksData(str(tmp_path), image_size=32, val_size=2, batch_size=4, **PLAIN).summary()

@@ -261,6 +261,19 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
         made(str(tmp_path / "none.csv"))
 
 
+def test_a_column_of_numbers_with_a_slip_is_told_and_not_left_out(tmp_path):
+    rows = [[f"{k}.5", "ab"[k % 2], "1", "1", str(k)] for k in range(60)]
+    rows[33][0] = "3O.5"
+    made(write(tmp_path / "right.csv", [row for row in rows if row[0] != "3O.5"])).setup("fit")
+    file = write(tmp_path / "typo.csv", rows)
+    with pytest.raises(
+        UserError,
+        match=r"column 'size' holds numbers, but '3O\.5' is none: mend or empty it, or say data\.drop=\[size\]",
+    ):
+        made(file, val_size=2, test_size=2, split_seed=1).setup("fit")
+    made(file, drop=["size"]).setup("fit")
+
+
 def _ready(data):
     data.setup("fit")
     return data

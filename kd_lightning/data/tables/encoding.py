@@ -27,6 +27,7 @@ CLIP = 10.0
 """Standard deviations: a column that hardly varies in training may be anything later."""
 NUMBER, CATEGORY = "number", "category"
 _LISTED = 4
+_MANY_NUMBERS, _SLIPS = 20, 0.05  # so many different cells, of which so few are no numbers, are numbers with slips
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,8 @@ class TableEncoder:
         constant, unlike, imputed = [], [], []
         for name in columns:
             column = table.columns[name]
+            if column.dtype == object and name not in categorical:
+                _refuse_numbers_with_slips(name, column)
             code = _category(name, column) if name in categorical or column.dtype == object else _number(name, column)
             if code is None:
                 constant.append(name)
@@ -184,6 +187,26 @@ def _category(name: str, column: np.ndarray) -> ColumnCode | None:
     present = in_order({text for text in as_categories(column).tolist() if text is not None})
     constant = len(present) < 2 and not (present and _missing(column).any())
     return None if constant else ColumnCode(name, CATEGORY, categories=tuple(present))
+
+
+def _refuse_numbers_with_slips(name: str, column: np.ndarray) -> None:
+    """Raise a UserError for a column of numbers in which a few cells are none: as texts they would all be left out."""
+    cells = list(dict.fromkeys(text for text in column.tolist() if text is not None))
+    slips = [text for text in cells if not _is_number(text)]
+    if len(cells) > _MANY_NUMBERS and len(slips) <= _SLIPS * len(cells):
+        which = f"{slips[0]!r} is none" if slips else "a cell of other rows than the training's is none"
+        raise UserError(
+            f"data: column {name!r} holds numbers, but {which}: mend or empty it, or say data.drop=[{name}] or "
+            f"data.categorical=[{name}]"
+        )
+
+
+def _is_number(text: object) -> bool:
+    try:
+        float(str(text))
+    except ValueError:
+        return False
+    return True
 
 
 def _number(name: str, column: np.ndarray) -> ColumnCode | None:
