@@ -121,9 +121,16 @@ def _require_plain_order(key: str, loader: DataLoader) -> None:
 
 
 def _columns(value: Any) -> tuple[Any, ...]:
-    """An array, or a tuple of arrays (of pandas' tables, too); empty for anything else, such as a list of samples."""
+    """An array, or a tuple of arrays (of pandas' tables and plain lists of labels, too); empty for anything else, such as a list of samples."""
     parts = value if isinstance(value, tuple) else (value,)
-    arrays = tuple(part.to_numpy() if hasattr(part, "to_numpy") else part for part in parts)
+    arrays = tuple(
+        part.to_numpy()
+        if hasattr(part, "to_numpy")
+        else np.asarray(part)
+        if len(parts) > 1 and isinstance(part, list) and part and isinstance(part[0], (str, bool, int, float))
+        else part
+        for part in parts
+    )
     return arrays if arrays and all(isinstance(array, (Tensor, np.ndarray)) for array in arrays) else ()
 
 

@@ -68,6 +68,12 @@ def test_tables_of_pandas_and_texts_as_labels_are_rows():
     assert (inputs.tolist(), target) == ([1.5, 3.0], "dog")
 
 
+@pytest.mark.parametrize("labels", [[0, 2], ["cat", "dog"]])
+def test_a_plain_list_of_labels_is_a_column(labels):
+    node, _options = node_of((np.zeros((2, 3)), labels))
+    assert [held(node["train"])[row][1] for row in range(2)] == labels
+
+
 class Stream(IterableDataset):
     def __iter__(self):
         return iter([])

@@ -15,7 +15,7 @@ CONF = Path(__file__).parents[2] / "conf" / "data"
 FILES = sorted(CONF.glob("*.yaml"))
 LOADING = {
     "batch_size", "eval_batch_size", "seed", "split_seed", "val_size", "train_size", "labelled",
-    "num_threads", "prefetch", "timeout", "reread", "drop_last", "device",
+    "num_threads", "prefetch", "timeout", "reread", "drop_last",
 }  # fmt: skip
 
 
