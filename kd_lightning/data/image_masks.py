@@ -166,7 +166,7 @@ class ImageMasksData(DatasetData):
         self._unlabelled = tuple(ignore)
 
     @property
-    def num_classes(self) -> int | None:
+    def num_classes(self) -> int | None:  # type: ignore[override]  # elsewhere a plain attribute
         """How many classes the masks tell apart.
 
         Raises:
