@@ -69,9 +69,9 @@ def address():
 
 @pytest.mark.slow
 def test_a_sweep_with_a_killed_worker_and_a_killed_command_is_that_of_one_process(tmp_path, address):
-    (tmp_path / "my_net.py").write_text(MODEL)
+    (tmp_path / "ray_net.py").write_text(MODEL)
     (tmp_path / "mine/student").mkdir(parents=True)
-    (tmp_path / "mine/student/net.yaml").write_text("_target_: my_net.Net\nin_features: auto\nnum_classes: auto\n")
+    (tmp_path / "mine/student/net.yaml").write_text("_target_: ray_net.Net\nin_features: auto\nnum_classes: auto\n")
     on_ray = ["launcher=ray", "launcher.gpus=0", "launcher.runs_per_job=2", f"launcher.address='{address}'"]
     there = [*SLOW, *on_ray, "sweep_dir=there"]
 

@@ -138,9 +138,9 @@ def test_twelve_runs_in_an_array_are_those_of_one_process(folder, slurm, capsys)
 
 
 def test_time_limits_requeues_kills_nodes_and_mistakes_change_no_weight_and_lose_no_step(folder, slurm, capsys):
-    (folder / "my_net.py").write_text(MODEL)
+    (folder / "slurm_net.py").write_text(MODEL)
     (folder / "mine/student").mkdir(parents=True)
-    (folder / "mine/student/net.yaml").write_text("_target_: my_net.Net\nin_features: auto\nnum_classes: auto\n")
+    (folder / "mine/student/net.yaml").write_text("_target_: slurm_net.Net\nin_features: auto\nnum_classes: auto\n")
     there = folder / "there"
     given = [
         "launcher=slurm",
@@ -222,7 +222,7 @@ def test_what_waits_in_the_queue_is_not_submitted_twice_and_can_be_cancelled(fol
         assert kd_sweep(["status", "there"]) == 0
         assert "8 runs: 8 pending" in capsys.readouterr().out
 
-        told_to_leave = start(folder, *argv)
+        told_to_leave = start(folder, *argv, **slurm.environment)
         told_to_leave.wait_for(lambda: "waiting for the jobs" in told_to_leave.text)
         before = slurm.tasks()
         told_to_leave.kill(signal.SIGTERM)
@@ -234,7 +234,7 @@ def test_what_waits_in_the_queue_is_not_submitted_twice_and_can_be_cancelled(fol
         capsys.readouterr()
         assert kd_sweep(["status", "there"]) == 1
         assert "8 runs: 8 stopped" in capsys.readouterr().out
-        stopped = start(folder, *argv)
+        stopped = start(folder, *argv, **slurm.environment)
         stopped.wait_for(lambda: "waiting for the jobs" in stopped.text)
         stopped.kill(signal.SIGINT)
         assert stopped.wait().code == 130
