@@ -111,11 +111,11 @@ def wait_until_free(directories: Sequence[Path], seconds: float) -> None:
     until = time.monotonic() + seconds
     for directory in (path for path in directories if (path / LOCK).exists()):
         lock = FileLock(directory / LOCK)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            log.info("%s is held by another process: waiting for it", directory)
-            with contextlib.suppress(Timeout):
+        with contextlib.suppress(Timeout, FileNotFoundError):  # not found: its holder removed it, and so the lock is gone
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                log.info("%s is held by another process: waiting for it", directory)
                 lock.acquire(timeout=max(0.0, until - time.monotonic()), poll_interval=0.5)
         lock.release()
 

@@ -178,18 +178,19 @@ def test_a_signal_while_torch_is_imported_ends_the_process_in_good_order(folder)
     assert not Path("there").exists()
 
 
-def test_a_directory_that_is_held_is_waited_for(folder, caplog):
-    caplog.set_level("INFO", "kd_lightning")
+def test_a_directory_that_is_held_is_waited_for(folder, capsys):
     file, done = written(*SMALL, "-m", "seed=0", "baseline=false"), []
     run_dir = read_work(file).specs[0].run_dir
     worker = threading.Thread(target=lambda: done.append(work(file)))
     with held(run_dir):
         worker.start()
         until = time.monotonic() + 120
-        while "is held by another process" not in caplog.text:
-            assert not done and time.monotonic() < until, "it did not wait"
+        while "is held by another process: waiting" not in capsys.readouterr().out:
+            assert not done, "it did not wait"
+            assert time.monotonic() < until, "it said nothing"
             time.sleep(0.05)
-        assert not done and not (run_dir / "checkpoints").exists()
+        assert not done
+        assert not (run_dir / "checkpoints").exists()
     worker.join(120)
     assert done == [0]
 
