@@ -111,7 +111,9 @@ def wait_until_free(directories: Sequence[Path], seconds: float) -> None:
     until = time.monotonic() + seconds
     for directory in (path for path in directories if (path / LOCK).exists()):
         lock = FileLock(directory / LOCK)
-        with contextlib.suppress(Timeout, FileNotFoundError):  # not found: its holder removed it, and so the lock is gone
+        with contextlib.suppress(
+            Timeout, FileNotFoundError
+        ):  # not found: its holder removed it, and so the lock is gone
             try:
                 lock.acquire(timeout=0)
             except Timeout:
