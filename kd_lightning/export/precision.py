@@ -17,8 +17,7 @@ from __future__ import annotations
 import copy
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from kd_lightning.export.formats import exporters
 from kd_lightning.export.onnx_file import INPUT
 from kd_lightning.joints import DataModule, Exporter
 from kd_lightning.outputs import ModelOutput, as_model_output
+from kd_lightning.terminal.quiet import silenced
 
 FULL = "fp32"
 OF_FORMAT = {
@@ -106,7 +106,7 @@ class Form:
         if self.precision == FULL:
             shutil.copyfile(whole, path)
         else:
-            with _quietly():
+            with silenced(logging.WARNING):  # onnxruntime recommends things on the root logger
                 LOWERED[self.precision](whole, path, samples)
 
 
@@ -191,17 +191,6 @@ LOWERED: dict[str, Callable[[Path, Path, Samples], None]] = {
     "int8": _static,
     "int8_dynamic": _dynamic,
 }
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """onnxruntime's quantisation says on the root logger what it recommends."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)
 
 
 def calibration(data: DataModule, raw: Callable[[Tensor], Tensor] | None) -> Tensor:

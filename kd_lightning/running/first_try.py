@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from kd_lightning.running.shared import teacher_layers
 from kd_lightning.runs.spec import RunSpec
 from kd_lightning.teachers.registry import obtain_teacher
 from kd_lightning.teachers.suits import reads_logits
+from kd_lightning.terminal.quiet import silenced
 
 
 def try_groups(groups: Sequence[Sequence[RunSpec]]) -> dict[Path, UserError]:
@@ -35,7 +35,7 @@ def try_groups(groups: Sequence[Sequence[RunSpec]]) -> dict[Path, UserError]:
         new = {_alike(spec): spec for spec in group if _alike(spec) not in tried}
         if not new:
             continue
-        with _silence(), untouched_randomness():
+        with silenced(logging.ERROR), untouched_randomness():  # it is said again when it is the group's turn
             found = _problems(list(new.values()), shared)
         tried |= {key: found.get(spec.run_dir) for key, spec in new.items()}
     problems = {spec.run_dir: tried[_alike(spec)] for group in groups for spec in group}
@@ -103,14 +103,3 @@ def _alike(spec: RunSpec) -> str:
 
 def _text(value: Any) -> str:
     return json.dumps(value, sort_keys=True, default=str)
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """What is said here is said again when it is the group's turn."""
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.disable(before)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import warnings
+from collections.abc import Iterator
 
 
 def quiet() -> None:
@@ -28,6 +30,17 @@ def quiet() -> None:
         ".*`srun` command is available on your system but is not used.*",
     ):
         warnings.filterwarnings("ignore", message=text)
+
+
+@contextlib.contextmanager
+def silenced(level: int) -> Iterator[None]:
+    """No message of any logger up to this level (``logging.WARNING``, …)."""
+    before = logging.root.manager.disable
+    logging.disable(level)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _in_a_thread(args: threading.ExceptHookArgs) -> None:
