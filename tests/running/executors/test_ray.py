@@ -10,37 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
+import slow_net
 from processes import SMALL, results, start, weights
 
 from kd_lightning.cli.train import main
 from kd_lightning.running.executors.ray_cluster import LOOPBACK
 
-MODEL = '''
-"""A network that is slow until there is a file "go"."""
-
-import os
-import time
-from pathlib import Path
-
-from torch import nn
-
-
-class Net(nn.Module):
-    def __init__(self, in_features, num_classes, width=4):
-        super().__init__()
-        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(in_features, width), nn.Dropout(0.1), nn.Linear(width, num_classes))
-        self.width, self.steps = width, 0
-
-    def forward(self, x):
-        if self.training:
-            self.steps += 1
-            if self.steps > 1:  # the first may be a trial
-                with open(f"diary-{self.width}", "a") as diary:
-                    diary.write(f"{os.getpid()}\\n")
-                if not Path("go").exists():
-                    time.sleep(0.2)
-        return self.layers(x)
-'''
 SLOW = (
     "--config-dir", "mine", "-m", "data.num_threads=1", "data.train_size=64", "data.labelled=null", "data.batch_size=16",
     "trainer.accelerator=cpu", "trainer.max_epochs=40", "teacher=mlp", "teacher.model.hidden=[8]",
@@ -69,7 +44,7 @@ def address():
 
 @pytest.mark.slow
 def test_a_sweep_with_a_killed_worker_and_a_killed_command_is_that_of_one_process(tmp_path, address):
-    (tmp_path / "ray_net.py").write_text(MODEL)
+    (tmp_path / "ray_net.py").write_text(slow_net.TEXT)
     (tmp_path / "mine/student").mkdir(parents=True)
     (tmp_path / "mine/student/net.yaml").write_text("_target_: ray_net.Net\nin_features: auto\nnum_classes: auto\n")
     on_ray = ["launcher=ray", "launcher.gpus=0", "launcher.runs_per_job=2", f"launcher.address='{address}'"]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import slow_net
 import slurm_cluster
 from processes import SMALL, results, start, weights
 
@@ -25,34 +26,6 @@ pytestmark = [
     pytest.mark.skipif(bool(missing), reason=f"no Slurm here (apt-get install slurm-wlm): {', '.join(missing)}"),
 ]
 
-MODEL = '''
-"""A network that is slow until there is a file "go", and breaks at its fifth step until there is one "mended"."""
-
-import os
-import time
-from pathlib import Path
-
-from torch import nn
-
-
-class Net(nn.Module):
-    def __init__(self, in_features, num_classes, width=4):
-        super().__init__()
-        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(in_features, width), nn.Dropout(0.1), nn.Linear(width, num_classes))
-        self.width, self.steps = width, 0
-
-    def forward(self, x):
-        if self.training:
-            self.steps += 1
-            if self.steps == 5 and self.width == 6 and not Path("mended").exists():
-                raise RuntimeError("a mistake of the user's own")
-            if self.steps > 1:  # the first may be a trial
-                with open(f"diary-{self.width}", "a") as diary:
-                    diary.write(f"{os.getpid()}\\n")
-                if not Path("go").exists():
-                    time.sleep(0.4)
-        return self.layers(x)
-'''
 STORM = (
     "--config-dir", "mine", "-m", "data.num_threads=1", "data.train_size=128", "data.labelled=null", "data.batch_size=16",
     "trainer.accelerator=cpu", "trainer.max_epochs=30", "teacher=mlp", "teacher.model.hidden=[8]",
@@ -138,7 +111,7 @@ def test_twelve_runs_in_an_array_are_those_of_one_process(folder, slurm, capsys)
 
 
 def test_time_limits_requeues_kills_nodes_and_mistakes_change_no_weight_and_lose_no_step(folder, slurm, capsys):
-    (folder / "slurm_net.py").write_text(MODEL)
+    (folder / "slurm_net.py").write_text(slow_net.TEXT)
     (folder / "mine/student").mkdir(parents=True)
     (folder / "mine/student/net.yaml").write_text("_target_: slurm_net.Net\nin_features: auto\nnum_classes: auto\n")
     there = folder / "there"
