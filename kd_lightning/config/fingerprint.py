@@ -75,12 +75,21 @@ def teacher_fingerprint(own: DictConfig | Mapping[str, Any], data_fingerprint: s
     return digest({"config": _lasting(own), "content": data_fingerprint})
 
 
+def files_in(config: Mapping[str, Any]) -> list[str]:
+    """The files by whose content a configuration is told from another, each as ``key=path``."""
+    return sorted(f"{key}={value}" for key, value in _deciding(config).items() if _content(value) is not value)
+
+
 def _lasting(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     """The part of a configuration that decides the result; a file (a checkpoint, a table) counts by what is in it."""
+    return {key: _content(value) for key, value in _deciding(config).items()}
+
+
+def _deciding(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     values = deciding(typed(_plain(config)))
     if isinstance(values.get("init_from"), str):
         values["init_from"] = str(checkpoint_in(values["init_from"]))
-    return {key: _content(value) for key, value in values.items()}
+    return values
 
 
 def _plain(config: DictConfig | Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kd_lightning.config.build import build_scheduler
+from kd_lightning.config.fingerprint import config_fingerprint, files_in
 from kd_lightning.config.replicates import deciding
 from kd_lightning.config.typed import typed
 from kd_lightning.errors import UserError
@@ -45,6 +46,7 @@ def earlier_run(spec: RunSpec) -> Path | None:
             found.append((path, result))
     for path, result in found:
         if not differing(result["config"], spec.config) and result.get("source", {}) == dict(spec.source):
+            _require_same_files(path, result)
             _require_longer(path, result, spec)
             return path
     if spec.role == ALONE:
@@ -94,6 +96,14 @@ def begin_where_another_ended(spec: RunSpec) -> None:
 
 def _without_lengths(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key not in {f"trainer.{length}" for length in LENGTHS}}
+
+
+def _require_same_files(earlier: Path, result: Result) -> None:
+    if config_fingerprint(result["config"]) != result["configuration"]:
+        raise UserError(
+            f"continue_from={earlier}: what it read has changed since ({', '.join(files_in(result['config'])) or 'a file'}), so a "
+            f"longer run is no continuation of it: init_from={earlier} starts from its weights"
+        )
 
 
 def _require_longer(earlier: Path, result: Result, spec: RunSpec) -> None:

@@ -135,3 +135,21 @@ def test_the_runs_of_a_sweep_go_on_each_from_its_own(folder):
     assert main([*sweep, "trainer.max_epochs=3", "sweep_dir=four", "continue_from=two"]) == 0
     assert weights(folder / "four/s0") == weights(folder / "long")
     assert result("four/s1")["cost"]["epochs"] == 3
+
+
+def test_an_edited_table_is_named_and_not_gone_on_with(folder, capsys):
+    rows = [f"{i % 7},{i % 5},{'yes' if i % 7 > 3 else 'no'}" for i in range(120)]
+    Path("table.csv").write_text("\n".join(["a,b,label", *rows]))
+    table = (
+        "data=table", "data.file=table.csv", "data.target=label", "data.num_threads=1", "data.batch_size=32",
+        "trainer.accelerator=cpu", "teacher=none", "method=none", "student.hidden=[8]", "pictures.every_n_epochs=0",
+        "scheduler=constant",
+    )  # fmt: skip
+    assert main([*table, "trainer.max_epochs=1", "run_dir=of-table"]) == 0
+    assert main([*table, "trainer.max_epochs=2", "run_dir=same-table", "continue_from=of-table"]) == 0
+    Path("table.csv").write_text("\n".join(["a,b,label", *rows[:-1], "6,4,no"]))
+    capsys.readouterr()
+    assert main([*table, "trainer.max_epochs=2", "run_dir=other-table", "continue_from=of-table"]) == 2
+    said = line(capsys)
+    assert "continue_from=of-table: what it read has changed since (data.file=table.csv)" in said
+    assert "init_from=of-table" in said
