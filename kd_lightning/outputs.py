@@ -54,3 +54,10 @@ def unused_heads(output: Any) -> list[str]:
     if not isinstance(logits, Tensor):
         return []
     return [name for name, value in named.items() if isinstance(value, Tensor) and value.shape == logits.shape]
+
+
+def looks_like_probabilities(logits: Tensor) -> bool:
+    """Whether each row of (N, C, ...) is >= 0 and sums to 1."""
+    if logits.dim() < 2 or logits.shape[1] < 2 or bool((logits < 0).any()):
+        return False
+    return bool(((logits.sum(1) - 1).abs() < 1e-3).all())

@@ -27,7 +27,7 @@ from kd_lightning.config.build import build_member
 from kd_lightning.errors import UserError
 from kd_lightning.joints import Clock, Teacher
 from kd_lightning.member import Member
-from kd_lightning.outputs import ModelOutput, unused_heads
+from kd_lightning.outputs import ModelOutput, as_model_output, looks_like_probabilities, unused_heads
 from kd_lightning.rng import RngStream
 from kd_lightning.running.continuation import refuse_length_in_method, watched
 from kd_lightning.running.trial_batch import described, moved, repeated
@@ -150,13 +150,14 @@ def _train_step(
         term.register_forward_hook(lambda _, __, value, name=name: values.__setitem__(name, value))
         for name, term in member.method.terms.items()
     ]
-    heads: list[str] = []
-    hooks.append(member.student.register_forward_hook(lambda _, __, output: heads.extend(unused_heads(output))))
+    outputs: list[Any] = []
+    hooks.append(member.student.register_forward_hook(lambda _, __, output: outputs.append(output)))
     total, _ = member.loss(batch, answer, clock, views)
     for hook in hooks:
         hook.remove()
     if not total.requires_grad:
         raise UserError(f"{student}: the loss has no gradient: no trained parameter has a part in it")
+    heads = [name for output in outputs for name in unused_heads(output)]
     if heads:
         names = ", ".join(dict.fromkeys(heads))
         log.warning(
@@ -164,6 +165,11 @@ def _train_step(
             student,
             names,
         )
+    if outputs and all(looks_like_probabilities(as_model_output(output).logits) for output in outputs):
+        log.warning(
+            "WARNING: %s: its outputs look like probabilities (each sample's are >= 0 and sum to 1), and losses take them for "
+            "logits: leave out the softmax at its end", student,
+        )  # fmt: skip
     for name in without_gradient(values, member.trained_parameters()):
         log.warning("WARNING: method.terms.%s gives the student no gradient%s", name, _why(answer))
     total.backward()

@@ -20,11 +20,11 @@ from kd_lightning.config.targets import TargetProblem
 from kd_lightning.data.places import Places
 from kd_lightning.errors import UserError
 from kd_lightning.joints import LABELS, LOGITS, PROBABILITIES, VALUES, Teacher
-from kd_lightning.outputs import ModelOutput
+from kd_lightning.outputs import ModelOutput, looks_like_probabilities
 from kd_lightning.teachers.answer_file import AnswerFile, by_class, read_answers
 from kd_lightning.teachers.arrays import PROVIDES, as_output, require_probabilities
 from kd_lightning.teachers.checkpoint import require_file
-from kd_lightning.teachers.class_order import require_class_order
+from kd_lightning.teachers.class_order import no_better_than_the_commonest, require_class_order
 from kd_lightning.teachers.kind import TeacherContext
 from kd_lightning.teachers.top_k import spread_out
 
@@ -172,6 +172,11 @@ class StoredTeacher:
         numbers = file.numbers(by_class(file, self.columns, names, classes), "teacher.columns")[rows]
         if self.holds == LOGITS:
             _require_finite(numbers, called, file.where)
+            if looks_like_probabilities(torch.from_numpy(numbers)):
+                log.warning(
+                    "WARNING: teacher %s: %s: its rows look like probabilities (>= 0, each sums to 1), and they are taken for "
+                    "logits: if so, set teacher.holds=probabilities", context.name, file.where,
+                )  # fmt: skip
         else:
             numbers = require_probabilities(numbers, called, file.where)
         return as_output(numbers, self.holds).logits
@@ -181,7 +186,14 @@ class StoredTeacher:
         names: Any = context.datamodule.class_names
         columns = by_class(file, self.columns, names, context.classes())
         data: Any = context.datamodule
-        require_class_order(logits, data.train_views_dataset.targets, names, file.where, columns)
+        targets = data.train_views_dataset.targets
+        require_class_order(logits, targets, names, file.where, columns)
+        if self.key is None and no_better_than_the_commonest(logits, targets):
+            log.warning(
+                "WARNING: teacher %s: %s agrees with the training labels no better than one class for all of them would: row i "
+                "has to answer sample i of the data as they were given; in another order, name the column of identifiers: "
+                "teacher.key=…", context.name, file.where,
+            )  # fmt: skip
 
 
 class StoredAnswers:

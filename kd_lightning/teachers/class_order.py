@@ -32,11 +32,10 @@ def require_class_order(
         columns: what the teacher's answers are called, in the order in which they were taken; None: by their positions.
         key: the argument that takes the classes' order.
     """
-    if targets is None or targets.is_floating_point() or targets.dim() != 1 or logits.dim() != 2:
+    known = _known(logits, targets)
+    if known is None:
         return
-    known = targets != UNLABELLED
-    if int(known.sum()) < max(_LEAST, 2 * logits.shape[1]):
-        return
+    assert targets is not None
     from scipy.optimize import linear_sum_assignment
 
     classes = logits.shape[1]
@@ -56,3 +55,21 @@ def require_class_order(
         f"{where}: its classes are in another order than the data's: it agrees with {given:.0%} of the labels, and with {best:.0%} "
         f"if {called[order[first]]} is class {name}, and so on: {key}=[{','.join(called[k] for k in order)}]"
     )
+
+
+def no_better_than_the_commonest(logits: Tensor, targets: Tensor | None) -> bool:
+    """Whether answers (N, C) are right no more often than the commonest of the labels (N,) is, and enough are known to say so."""
+    known = _known(logits, targets)
+    if known is None:
+        return False
+    assert targets is not None
+    right = (logits[known].argmax(1) == targets[known]).double().mean()
+    return bool(right <= targets[known].bincount().max() / known.sum())
+
+
+def _known(logits: Tensor, targets: Tensor | None) -> Tensor | None:
+    """Which samples have a class number; None where there are none, or too few of them to judge by."""
+    if targets is None or targets.is_floating_point() or targets.dim() != 1 or logits.dim() != 2:
+        return None
+    known = targets != UNLABELLED
+    return known if int(known.sum()) >= max(_LEAST, 2 * logits.shape[1]) else None

@@ -15,7 +15,7 @@ from kd_lightning.batch import Batch
 from kd_lightning.calling import ask, whole_number_hint
 from kd_lightning.errors import UserError
 from kd_lightning.joints import FEATURES, LOGITS, Teacher
-from kd_lightning.outputs import ModelOutput, as_model_output
+from kd_lightning.outputs import ModelOutput, as_model_output, looks_like_probabilities
 from kd_lightning.teachers.frozen import FrozenTeacher
 from kd_lightning.teachers.inputs import Normalization, normalization_doubt, resized
 from kd_lightning.teachers.kind import TeacherContext
@@ -178,10 +178,3 @@ def data_normalization(context: TeacherContext) -> Normalization | None:
     """By what the data's inputs were normalised; None where nobody knows, or by nothing."""
     mean, std = context.datamodule.mean, context.datamodule.std
     return None if mean is None or std is None else {"mean": mean, "std": std}
-
-
-def looks_like_probabilities(logits: torch.Tensor) -> bool:
-    """Whether each row of (N, C, ...) is >= 0 and sums to 1."""
-    if logits.dim() < 2 or logits.shape[1] < 2 or bool((logits < 0).any()):
-        return False
-    return bool(((logits.sum(1) - 1).abs() < 1e-3).all())

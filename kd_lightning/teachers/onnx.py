@@ -14,14 +14,14 @@ from kd_lightning.batch import UNLABELLED, Batch
 from kd_lightning.config.targets import TargetProblem
 from kd_lightning.errors import UserError
 from kd_lightning.joints import LABELS, LOGITS, PROBABILITIES, VALUES, Teacher
-from kd_lightning.outputs import ModelOutput
+from kd_lightning.outputs import ModelOutput, looks_like_probabilities
 from kd_lightning.teachers.arrays import PROVIDES, as_output
 from kd_lightning.teachers.checkpoint import require_file
 from kd_lightning.teachers.class_order import require_class_order
 from kd_lightning.teachers.frozen import batch_device
 from kd_lightning.teachers.inputs import Normalization, per_channel, renormalization, resized
 from kd_lightning.teachers.kind import TeacherContext
-from kd_lightning.teachers.network import data_normalization, looks_like_probabilities
+from kd_lightning.teachers.network import data_normalization
 from kd_lightning.teachers.onnx_session import OnnxSession
 
 log = logging.getLogger(__name__)

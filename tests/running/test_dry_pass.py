@@ -21,6 +21,7 @@ from kd_lightning.method import Method
 from kd_lightning.metrics.metric import Metric
 from kd_lightning.outputs import ModelOutput
 from kd_lightning.running.dry_pass import CLOCK, _train_step, untouched_randomness
+from kd_lightning.tasks.classification import ClassificationTask
 
 TINY = (
     "data.num_threads=1", "data.train_size=64", "data.labelled=null", "data.batch_size=32",
@@ -209,6 +210,16 @@ def test_a_term_that_cannot_teach_is_told(caplog):
     _train_step(member, batch, ModelOutput(torch.randn(8, 1)), torch.device("cpu"), "student", CLOCK)
     assert len(caplog.messages) == 1
     assert caplog.messages[0].startswith("WARNING: method.terms.kd gives the student no gradient: the softmax of one")
+
+
+@pytest.mark.parametrize(("ends", "told"), [(nn.Softmax(1), True), (nn.LogSoftmax(1), False), (nn.ReLU(), False)])
+def test_a_student_that_ends_in_a_softmax_is_told(ends, told, caplog):
+    method = Method({"kd": SoftTargetLoss(4.0)}, {"task": 0.5, "kd": 0.5})
+    student = nn.Sequential(nn.Linear(4, 3), ends)
+    member = Member(student, method, ClassificationTask(), optimizer=lambda p: torch.optim.SGD(p, lr=0.1))
+    batch = Batch(torch.randn(8, 4), torch.arange(8) % 3, torch.arange(8))
+    _train_step(member, batch, ModelOutput(torch.randn(8, 3)), torch.device("cpu"), "student", CLOCK)
+    assert ["leave out the softmax at its end" in message for message in caplog.messages] == [True] * told
 
 
 def test_auxiliary_heads_that_no_loss_looks_at_are_named(tmp_path, monkeypatch, caplog):

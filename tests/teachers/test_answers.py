@@ -111,6 +111,24 @@ def test_logits_and_labels_do_where_the_method_reads_no_more(folder, soft, holds
     assert train(*words, "method=hard_label")["status"] == "finished"
 
 
+def test_probabilities_that_are_called_logits_are_told(folder, soft, capfd):
+    np.save("a.npy", soft[0])
+    train("teacher=stored", "teacher.file=a.npy", "teacher.holds=logits", "method=logits_mse")
+    assert "if so, set teacher.holds=probabilities" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("shuffled", [True, False])
+def test_rows_in_another_order_are_told_before_anything_is_trained(folder, soft, shuffled, capfd):
+    order = np.random.default_rng(0).permutation(ROWS) if shuffled else np.arange(ROWS)
+    csv_file("shuffled.csv", soft[0][order], DIGITS)
+    train("teacher=stored", "teacher.file=shuffled.csv")
+    said = capfd.readouterr().out
+    told = "no better than one class for all of them would"
+    assert (told in said) == shuffled
+    if shuffled:
+        assert said.index(told) < said.index("epoch 1/")
+
+
 def write(kind: str, soft) -> str:
     rows = soft[0].copy()
     if kind == "sums":
