@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -104,8 +104,19 @@ def _dataset(options: Options, key: str, value: Any) -> tuple[Any, dict[str, Any
     if not len(value):
         raise UserError(f"{key}: has no samples")
     if isinstance(value, (list, tuple)):
-        value = Rows(tuple(zip(*value, strict=True)))  # a list of samples; a list itself cannot be kept track of
+        value = _of_samples(key, value)
     return value, settings
+
+
+def _of_samples(key: str, samples: Sequence[Any]) -> Dataset:
+    """A list of samples ``(input, target)`` as columns: a list itself cannot be kept track of."""
+    odd = next((sample for sample in samples if not isinstance(sample, (list, tuple))), None)
+    if odd is not None or len({len(sample) for sample in samples}) > 1:
+        what = f"of {type(odd).__name__}" if odd is not None else "whose samples have different numbers of parts"
+        raise UserError(
+            f"{key}: a {type(samples).__name__} {what}: give arrays (inputs, targets), or samples (input, target)"
+        )
+    return Rows(tuple(zip(*samples, strict=True)))
 
 
 def _require_plain_order(key: str, loader: DataLoader) -> None:
@@ -121,8 +132,9 @@ def _require_plain_order(key: str, loader: DataLoader) -> None:
 
 
 def _columns(value: Any) -> tuple[Any, ...]:
-    """An array, or a tuple of arrays (of pandas' tables and plain lists of labels, too); empty for anything else, such as a list of samples."""
-    parts = value if isinstance(value, tuple) else (value,)
+    """An array, or a pair of arrays (of pandas' tables and plain lists of labels, too); empty for anything else, such as a list of samples."""
+    pair = isinstance(value, list) and len(value) == 2 and (hasattr(value[0], "shape") or hasattr(value[0], "to_numpy"))
+    parts = tuple(value) if isinstance(value, tuple) or pair else (value,)
     arrays = tuple(
         part.to_numpy()
         if hasattr(part, "to_numpy")

@@ -54,7 +54,7 @@ def distill(
             run's seed; a class at the top of a module of yours gets the sizes that it asks for (``num_classes``,
             ``in_features``, …) from the data.
         train: a map-style ``Dataset``; a ``DataLoader``, whose data set, batch size and collate function are taken; a
-            tuple of arrays ``(inputs, targets)``; a ``LightningDataModule``; a name as in ``kd-train data=NAME``.
+            pair of arrays ``(inputs, targets)``; a ``LightningDataModule``; a name as in ``kd-train data=NAME``.
         val: as ``train``; None: a tenth of it is split off.
         test: likewise; None: a fifth of ``train`` is split off before anything else, always the same samples.
         method: a name as in ``kd-train method=NAME``; a :class:`~kd_lightning.method.Method`, whose terms are copied; or a

@@ -74,6 +74,20 @@ def test_a_plain_list_of_labels_is_a_column(labels):
     assert [held(node["train"])[row][1] for row in range(2)] == labels
 
 
+@pytest.mark.parametrize("labels", [torch.arange(5), [0, 1, 0, 1, 0]])
+def test_a_list_of_inputs_and_targets_is_the_pair(labels):
+    node, _options = node_of([torch.zeros(5, 3), labels])
+    assert len(held(node["train"])) == 5
+    assert held(node["train"])[3][0].shape == (3,)
+    assert int(held(node["train"])[3][1]) == int(labels[3])
+
+
+@pytest.mark.parametrize("samples", [[torch.zeros(3)] * 3, [1, 2], [(0.0, 1), (0.0,)], [{"x": 1, "y": 0}] * 3])
+def test_a_list_that_is_neither_a_pair_nor_samples_is_one_line(samples):
+    with pytest.raises(UserError, match=r"train: a list .*give arrays \(inputs, targets\)"):
+        node_of(samples)
+
+
 class Stream(IterableDataset):
     def __iter__(self):
         return iter([])
