@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from kd_lightning.errors import UserError
 from kd_lightning.joints import Judge, Step, Task
 from kd_lightning.metrics.declared import Declared
+from kd_lightning.metrics.metric import FIDELITY
 from kd_lightning.recorder import Recorder
 from kd_lightning.runs.checkpoint import first_line, load_checkpoint, save_checkpoint
 from kd_lightning.runs.code_change import identity_of, is_same, why_other
@@ -171,10 +172,15 @@ class RunRecorder(Recorder):
     def tested(self, metrics: dict[str, float]) -> None:
         self.test_metrics = dict(metrics)
         if strange := [name for name, value in metrics.items() if not math.isfinite(value)]:
+            measured = {name: value for name, value in metrics.items() if self.declared[name].of != FIDELITY}
+            unlabelled = len(measured) < len(metrics) and all(map(math.isnan, measured.values()))
             log.warning(
-                "%s: %s not finite on the test split: look there for samples with values that are no numbers",
+                "%s: %s the test split: %s",
                 self.spec.name,
-                ", ".join(strange),
+                f"{', '.join(strange)} {'cannot be measured' if unlabelled else 'not finite'} on",
+                "none of its samples has a label: give targets beside the inputs, or test data that have them"
+                if unlabelled
+                else "look there for samples with values that are no numbers",
             )
 
     def look(self, step: Step) -> None:

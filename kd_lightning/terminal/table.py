@@ -223,8 +223,9 @@ def size(count: int | None) -> str:
 
 
 def _fidelity(declared: Declared, figures: Sequence[Mapping[str, Any]]) -> str | None:
-    """The first declared test figure that compares student and teacher and that some run has."""
-    names = dict.fromkeys(name for metrics in figures for name in metrics if name.startswith("test/"))
+    """The first declared test figure that compares student and teacher and that some run has, beside the monitored one."""
+    own = f"test/{declared.monitor}"
+    names = dict.fromkeys(name for metrics in figures for name in metrics if name.startswith("test/") and name != own)
     return next(iter(declared.fidelity(names)), None)
 
 

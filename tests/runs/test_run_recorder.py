@@ -199,3 +199,10 @@ def test_a_test_metric_that_is_not_finite_is_told(tmp_path, caplog):
     assert caplog.messages == [
         "run: loss_task not finite on the test split: look there for samples with values that are no numbers"
     ]
+
+
+def test_figures_that_lack_labels_are_not_blamed_on_values(tmp_path, caplog):
+    nan = float("nan")
+    recorder(tmp_path).tested({"acc": nan, "loss_task": nan, "agreement": 0.9})
+    assert "run: acc, loss_task cannot be measured on the test split: none of its samples has a label" in caplog.text
+    assert "no numbers" not in caplog.text

@@ -73,6 +73,12 @@ def test_a_metric_that_is_better_when_smaller_is_shown_as_it_is():
     assert table.notes == ["distilled against alone: better by 0.50 (one seed), 50 % of the teacher's lead"]
 
 
+def test_agreement_that_chose_for_want_of_labels_has_one_column():
+    unlabelled = result(monitor={"metric": "agreement", "mode": "max"}, metrics={"test/agreement": 0.5}, baseline=None)
+    assert result_table(unlabelled).header == ["", "agreement", "parameters", "size", "latency"]
+    assert sum("agreement" in name for name in sweep_table([unlabelled]).header) == 2  # validation and test
+
+
 def test_without_a_terminal_lines_are_plain_and_aligned():
     text = printed(result_table(result()), width=100)
     assert text.isprintable() or "\x1b" not in text
