@@ -108,6 +108,8 @@ def chosen(
     options.choose("method", "none" if teacher is None and method == "kd" else method)
     if optimizer is not None:
         options.choose("optimizer", optimizer)
+    for name, weight in (short.pop("weights") or {}).items():  # one by one: a term that is not there is named
+        options.set(f"method.weights.{name}", weight)
     for key, value in short.items():
         if value is not None:
             options.set(key, value)

@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 
 import kd_lightning.config.resolvers  # noqa: F401  (registers them)
 from kd_lightning.api.options import Options
+from kd_lightning.api.words import in_python
 from kd_lightning.cli._error_line import user_line
 from kd_lightning.cli._hydra_main import create_hydra, known_names
 from kd_lightning.cli._jobs import run_single, run_sweep
@@ -58,13 +59,15 @@ def start(options: Options, task: Callable[[DictConfig], Any] | None = None, ver
             with contextlib.suppress(RunsFailed):
                 run_sweep(hydra, CONFIG, overrides, lambda _: None, check_job)
             return Path(HydraConfig.get().sweep.dir)
-        except (UserError, RunInterrupted, RunsFailed):
+        except UserError as error:
+            raise type(error)(in_python(str(error))) from error
+        except (RunInterrupted, RunsFailed):
             raise
         except Exception as error:
             line = user_line(error, lambda: known_names(hydra, CONFIG, overrides))
             if line is None:
                 raise
-            raise UserError(line) from error
+            raise UserError(in_python(line)) from error
 
 
 @contextlib.contextmanager

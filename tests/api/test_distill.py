@@ -202,10 +202,10 @@ def test_the_callers_process_is_left_as_it_was(folder, capsys):
 
 
 MISTAKES = {
-    "no such student": ({"student": "mpl"}, r"student=mpl.*did you mean 'mlp'"),
-    "no such method": ({"method": "dkdd"}, r"method=dkdd.*dkd"),
+    "no such student": ({"student": "mpl"}, r"student='mpl'.*did you mean 'mlp'"),
+    "no such method": ({"method": "dkdd"}, r"method='dkdd'.*dkd"),
     "no such setting": ({"settings": {"method.temprature": 2}}, r"method\.temprature.*'method\.temperature'"),
-    "a temperature below zero": ({"temperature": -1}, r"method\.temperature: must be > 0, got -1"),
+    "a temperature below zero": ({"temperature": -1}, r"^temperature: must be > 0, got -1"),
     "a student that is none": ({"student": 3}, "student: give a torch.nn.Module.*got int"),
     "a function that makes none": ({"student": lambda: 3}, "student: the function gave a int"),
     "a function that fails": ({"student": lambda: 1 / 0}, "student: the function that makes it fails: division"),

@@ -86,8 +86,8 @@ def test_the_frame_is_pandas_where_it_is_installed_and_a_list_elsewhere(found, m
         ({"over": {"temprature": [1]}}, "temprature: no such setting; did you mean 'temperature'"),
         ({"over": {"temperature": 4}}, "over: temperature: give a list of values, got 4"),
         ({"over": {"temperature": []}}, "over: temperature: the list of values is empty"),
-        ({"over": {"temperature": [1, -1]}}, "method.temperature: must be > 0, got -1"),
-        ({"over": {"student": ["mlp", "mpl"]}}, "student=mpl"),
+        ({"over": {"temperature": [1, -1]}}, "^temperature: must be > 0, got -1"),
+        ({"over": {"student": ["mlp", "mpl"]}}, "student='mpl'"),
         ({"seeds": 0}, "seeds: give how many"),
     ],
 )
