@@ -173,6 +173,11 @@ class ClassificationTask(TaskParts):
             return
         if output.logits.dim() < 2 or output.logits.shape[1] != classes:
             given = output.logits.shape[1] if output.logits.dim() > 1 else "no"
+            if output.logits.dim() < 2 or given == 1:
+                raise UserError(
+                    f"{where}: answers with one value a sample, as a regressor does, which is another task: a classification "
+                    f"takes logits, one for each of the data's {classes} classes"
+                )
             raise UserError(f"{where}: answers for {given} classes, the data has {classes} classes: set num_classes")
 
     def useless(self, metrics: Mapping[str, float], data: DataModule) -> str | None:

@@ -145,6 +145,9 @@ class NetworkTeacher:
         try:
             context.check_output(context.task.read(output))
         except UserError as error:
+            several = logits.dim() > 1 and logits.shape[1] > 1
+            if context.needs_logits and not several:
+                raise
             if context.needs_logits:
                 raise UserError(f"{error}, or map its classes onto the data's: {context.where}.classes=[…]") from error
             log.info("teacher %s: only its features are used: %s", context.name, error)

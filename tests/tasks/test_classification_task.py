@@ -195,6 +195,12 @@ def test_a_model_with_other_classes_than_the_data_is_refused_with_its_key():
         ClassificationTask().check_output(ModelOutput(torch.zeros(2, 3)), TenClasses(), "teacher.model")
 
 
+@pytest.mark.parametrize("shape", [(2, 1), (2,)])
+def test_a_regressor_is_told_that_its_values_are_another_task(shape):
+    with pytest.raises(UserError, match=r"teacher\.model: answers with one value a sample.*another task.*10 classes$"):
+        ClassificationTask().check_output(ModelOutput(torch.zeros(shape)), TenClasses(), "teacher.model")
+
+
 def test_every_figure_of_the_evaluator_is_declared():
     student, teacher, target = outputs(10)
     evaluator = ClassificationTask().evaluator()
