@@ -34,9 +34,8 @@ def with_taps(specs: Sequence[RunSpec], datamodule: Any) -> list[RunSpec]:
     for spec in specs:
         if spec.config["method"].get("taps") == AUTO:
             taps = chosen_taps(spec.config, datamodule)
-            line = "method.taps=auto: " + ", ".join(
-                f"{role}.{tap}={layer}" for role, layers in taps.items() for tap, layer in layers.items()
-            )
+            pairs = [f"{role}.{tap}={layer}" for role, layers in taps.items() for tap, layer in layers.items()]
+            line = "method.taps=auto: " + (", ".join(pairs) or "the method looks at no layers")
             if line not in told:
                 log.info("%s", line)
                 told.add(line)

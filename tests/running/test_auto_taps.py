@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from unittest.mock import patch
 
 from processes import SMALL
 
 from kd_lightning.cli.train import main
+from kd_lightning.running import auto_taps
+from kd_lightning.runs.spec import RunSpec
 
 MAPS = [
     "student=small_cnn",
@@ -41,3 +45,10 @@ def test_too_few_pairs_are_told(tmp_path, monkeypatch, capfd):
     words = [*SMALL, "student=mlp", "baseline=false", "method=review", "method.taps=auto", "run_dir=run"]
     assert main(words) == 2
     assert "method.taps=auto: method.terms.review needs 3 pairs of layers" in capfd.readouterr().err
+
+
+def test_a_method_that_looks_at_no_layers_is_told_so(caplog):
+    spec = RunSpec("run", Path("run"), {"method": {"taps": "auto", "terms": {}}}, "f" * 64)
+    with caplog.at_level("INFO"), patch.object(auto_taps, "chosen_taps", return_value={"student": {}, "teacher": {}}):
+        auto_taps.with_taps([spec], None)
+    assert caplog.messages == ["method.taps=auto: the method looks at no layers"]
