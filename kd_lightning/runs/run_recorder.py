@@ -167,7 +167,7 @@ class RunRecorder(Recorder):
             self.status = "stopped"
             self.save(member, epoch + 1, 0, step)
         self._judged(lambda judge: judge.report(epoch + 1, value))
-        self._report(self.spec.name, epoch=epoch + 1, metric=self.declared.monitored, value=value, best=self.best)
+        self._report(self.spec.name, epoch=epoch + 1, metric=chooser, value=choice, best=self.best_choice)
 
     def tested(self, metrics: dict[str, float]) -> None:
         self.test_metrics = dict(metrics)

@@ -17,6 +17,7 @@ from kd_lightning.runs.run_recorder import RunRecorder
 from kd_lightning.runs.spec import RunSpec
 from kd_lightning.schedules.learning_rate import RunLength
 from kd_lightning.tasks.classification import ClassificationTask
+from kd_lightning.tasks.clustering import ClusteringTask
 
 CONFIG = {
     "seed": 0,
@@ -206,3 +207,14 @@ def test_figures_that_lack_labels_are_not_blamed_on_values(tmp_path, caplog):
     recorder(tmp_path).tested({"acc": nan, "loss_task": nan, "agreement": 0.9})
     assert "run: acc, loss_task cannot be measured on the test split: none of its samples has a label" in caplog.text
     assert "no numbers" not in caplog.text
+
+
+def test_the_progress_shows_the_figure_that_chooses(tmp_path):
+    shown = []
+    task = ClusteringTask()
+    spec = RunSpec("run", tmp_path, CONFIG, "f" * 64)
+    kept = RunRecorder(spec, task=task, report=lambda name, **what: shown.append(what))
+    figures = {"nmi": 0.4, "loss_task": 1.0, task.choosers[0]: 0.7}
+    kept.validated(member(), 2, 0, figures)
+    assert (shown[-1]["metric"].name, shown[-1]["value"], shown[-1]["best"]) == (task.choosers[0], 0.7, 0.7)
+    assert kept.best == 0.4  # what tables are about
