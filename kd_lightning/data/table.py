@@ -23,6 +23,7 @@ from kd_lightning.data.split import hide_labels, keep_first, stratified_order
 from kd_lightning.data.tables.encoding import TableEncoder, as_categories, in_order
 from kd_lightning.data.tables.reading import Table, bundled_table, read_table
 from kd_lightning.data.tables.splitting import split_rows
+from kd_lightning.data.tables.target_columns import as_yes_or_no, refuse_dressed_numbers, refuse_texts
 from kd_lightning.errors import UserError
 
 FEW_VALUES = 20
@@ -183,12 +184,18 @@ class TableData(DistillationDataModule):
 
     def _read_targets(self, target_type: str | None) -> tuple[Labels, Tensor]:
         key, columns = "data.target", [self.table.columns[name] for name in self.target_columns]
+        if len(columns) > 1:
+            columns = [as_yes_or_no(column) for column in columns]
+            if target_type == "classes":
+                raise UserError(f"{key}: several columns are several values, data.target_type=classes takes one")
+            named = dict(zip(self.target_columns, columns, strict=True))
+            refuse_texts(named, key, " (several columns are numbers each, or yes and no)")
         texts = any(column.dtype == object for column in columns)
-        if len(columns) > 1 and (texts or target_type == "classes"):
-            raise UserError(f"{key}: several columns are several values, {', '.join(self.target_columns)} hold texts")
+        if texts and target_type is None:
+            refuse_dressed_numbers(self.target_columns[0], columns[0], FEW_VALUES)
         if target_type == "values" or (target_type is None and not texts and _are_values(columns)):
             if texts:
-                raise UserError(f"data.target_type=values, but {self.target_columns[0]!r} holds texts")
+                refuse_texts({self.target_columns[0]: columns[0]}, "data.target_type=values", "")
             stacked = np.stack(columns, axis=1) if len(columns) > 1 else columns[0]
             return Labels("values", len(columns), key=key), torch.from_numpy(stacked.astype(np.float32))
         names = as_categories(columns[0])

@@ -223,8 +223,14 @@ def test_the_same_table_has_the_same_fingerprint_and_another_cell_another(houses
         ({"split": "group"}, r"data.split=group: name the column, data.group=NAME"),
         ({"inputs": ["size", "price"]}, "'price' is the target"),
         ({"inputs": ["dull"]}, "no column is left as input"),
-        ({"target": "kind", "target_type": "values"}, "holds texts"),
-        ({"target": ["price", "kind"]}, "several columns are several values"),
+        (
+            {"target": "kind", "target_type": "values"},
+            "data.target_type=values: column 'kind' holds 'a', which is no number",
+        ),
+        (
+            {"target": ["price", "kind"]},
+            "column 'kind' holds 'a', which is no number.*several columns are numbers each",
+        ),
         ({"augment": True}, "data.augment"),
         ({"bundled": "iris"}, "one of them"),
         ({"split": "group", "group": "size"}, "rows have no size"),
@@ -277,3 +283,23 @@ def test_a_column_of_numbers_with_a_slip_is_told_and_not_left_out(tmp_path):
 def _ready(data):
     data.setup("fit")
     return data
+
+
+@pytest.mark.parametrize(
+    ("settings", "head"), [({}, "data.target"), ({"target_type": "values"}, "data.target_type=values")]
+)
+def test_prices_with_a_currency_are_shown_with_the_number_to_write(tmp_path, settings, head):
+    rows = [[k, f"${100 + k // 2},967.8"] for k in range(60)]
+    file = write(tmp_path / "prices.csv", rows, ("size", "price"))
+    with pytest.raises(
+        UserError, match=rf"{head}: column 'price' holds '\$100,967\.8'.*write plain numbers, 100967\.8"
+    ):
+        made(file, **settings)
+    assert made(file, target_type="classes").num_classes == 30
+
+
+def test_yes_and_no_in_several_columns_are_ones_and_zeros(tmp_path):
+    rows = [[k, ("Yes", "no")[k % 2], ("true", "false")[k % 3 > 0], "" if k == 3 else "ny"[k % 2]] for k in range(40)]
+    data = made(write(tmp_path / "tags.csv", rows, ("size", "a", "b", "c")), target=["a", "b", "c"])
+    assert data.targets[:2].tolist() == [[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    assert torch.isnan(data.targets[3]).tolist() == [False, False, True]

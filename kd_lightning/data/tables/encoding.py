@@ -192,7 +192,7 @@ def _category(name: str, column: np.ndarray) -> ColumnCode | None:
 def _refuse_numbers_with_slips(name: str, column: np.ndarray) -> None:
     """Raise a UserError for a column of numbers in which a few cells are none: as texts they would all be left out."""
     cells = list(dict.fromkeys(text for text in column.tolist() if text is not None))
-    slips = [text for text in cells if not _is_number(text)]
+    slips = [text for text in cells if not is_number(text)]
     if len(cells) > _MANY_NUMBERS and len(slips) <= _SLIPS * len(cells):
         which = f"{slips[0]!r} is none" if slips else "a cell of other rows than the training's is none"
         raise UserError(
@@ -201,7 +201,8 @@ def _refuse_numbers_with_slips(name: str, column: np.ndarray) -> None:
         )
 
 
-def _is_number(text: object) -> bool:
+def is_number(text: object) -> bool:
+    """Whether a cell is read as a number."""
     try:
         float(str(text))
     except ValueError:

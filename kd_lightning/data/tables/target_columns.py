@@ -1,0 +1,53 @@
+"""A table's target columns that are texts: yes and no as 1 and 0, and numbers that are written as no program reads them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+
+from kd_lightning.data.tables.encoding import is_number
+from kd_lightning.errors import UserError
+
+_PAIRS = ({"yes": 1.0, "no": 0.0}, {"y": 1.0, "n": 0.0}, {"true": 1.0, "false": 0.0}, {"t": 1.0, "f": 0.0})
+_DRESSED = re.compile(r"[-+]?\s*[$€£¥]?\s*[-+]?\d[\d,.' ]*\s*[%$€£¥]?")
+
+
+def as_yes_or_no(column: np.ndarray) -> np.ndarray:
+    """A column of yes and no as 1 and 0, nan where missing; any other as it is."""
+    if column.dtype != object:
+        return column
+    cells = {str(cell).lower() for cell in column.tolist() if cell is not None}
+    pair = next((pair for pair in _PAIRS if cells and cells <= pair.keys()), None)
+    if pair is None:
+        return column
+    return np.array([np.nan if cell is None else pair[str(cell).lower()] for cell in column.tolist()])
+
+
+def refuse_texts(columns: Mapping[str, np.ndarray], key: str, otherwise: str) -> None:
+    """Raise a UserError for the first column of texts: its first cell that is no number, and what to write instead.
+
+    Args:
+        columns: that are to be numbers, by name.
+        key: how the configuration asks for it, the head of the line.
+        otherwise: what else the user may do.
+    """
+    for name, column in columns.items():
+        if column.dtype == object:
+            cell = next((c for c in column.tolist() if c is not None and not is_number(c)), "")
+            raise UserError(f"{key}: column {name!r} holds {cell!r}, {_fix(cell)}{otherwise}")
+
+
+def refuse_dressed_numbers(name: str, column: np.ndarray, few: int) -> None:
+    """Raise a UserError for a target of more than ``few`` numbers with currencies or commas, each of which would be a class."""
+    cells = {cell for cell in column.tolist() if cell is not None} if column.dtype == object else set()
+    if len(cells) > few and all(_DRESSED.fullmatch(cell) for cell in cells):
+        refuse_texts({name: column}, "data.target", "; as they stand they are classes by data.target_type=classes")
+
+
+def _fix(cell: str) -> str:
+    if not _DRESSED.fullmatch(cell):
+        return "which is no number: mend or empty such cells"
+    plain = re.sub(r"[^\d.+-]", "", cell)
+    return f"which is not read as a number: write plain numbers{f', {plain}' if is_number(plain) else ''}"
