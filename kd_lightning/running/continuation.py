@@ -18,7 +18,7 @@ from kd_lightning.runs.checkpoint import load_checkpoint, save_checkpoint
 from kd_lightning.runs.code_change import identity_of
 from kd_lightning.runs.metrics_file import METRICS_FILE
 from kd_lightning.runs.result_file import Result, read_result
-from kd_lightning.runs.spec import ALONE, RunSpec
+from kd_lightning.runs.spec import ALONE, TEACHER, RunSpec
 from kd_lightning.schedules.learning_rate import spans_run
 from kd_lightning.teachers.recipe import LENGTHS
 
@@ -98,10 +98,17 @@ def _without_lengths(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key not in {f"trainer.{length}" for length in LENGTHS}}
 
 
+def changed_files_read(result: Mapping[str, Any]) -> str:
+    """The files that a run's configuration names, of which some changed since; empty where none did."""
+    if result.get("role") == TEACHER or result.get("configuration") in (None, config_fingerprint(result["config"])):
+        return ""  # a teacher's counts its data otherwise, results of early versions say none
+    return ", ".join(files_in(result["config"])) or "a file"
+
+
 def _require_same_files(earlier: Path, result: Result) -> None:
-    if config_fingerprint(result["config"]) != result["configuration"]:
+    if changed := changed_files_read(result):
         raise UserError(
-            f"continue_from={earlier}: what it read has changed since ({', '.join(files_in(result['config'])) or 'a file'}), so a "
+            f"continue_from={earlier}: what it read has changed since ({changed}), so a "
             f"longer run is no continuation of it: init_from={earlier} starts from its weights"
         )
 

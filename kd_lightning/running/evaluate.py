@@ -16,6 +16,7 @@ from kd_lightning.distiller import Distiller
 from kd_lightning.errors import UserError
 from kd_lightning.metrics.declared import Declared
 from kd_lightning.recorder import Recorder
+from kd_lightning.running.continuation import changed_files_read
 from kd_lightning.runs.checkpoint import load_checkpoint, load_weights
 from kd_lightning.runs.result_file import read_result
 from kd_lightning.trainer_facts import teacher_module
@@ -93,7 +94,10 @@ def evaluate_run(run_dir: Path, overrides: Sequence[str] = ()) -> tuple[Metrics,
     finally:
         loader.close()
     measured = Declared(member.task.metrics, member.task.monitor).students(tested.metrics, "test/")
-    return measured, {k: v for k, v in result["metrics"].items() if k.startswith("test/")}
+    stored = {k: v for k, v in result["metrics"].items() if k.startswith("test/")}
+    if not overrides and measured != stored and (read := changed_files_read(result)):
+        log.warning("what the run read has changed since (%s): these are figures of other data", read)
+    return measured, stored
 
 
 def say_evaluation(measured: Metrics, stored: Metrics) -> int:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 
+from kd_lightning.config.fingerprint import files_in
 from kd_lightning.errors import DirectoryTaken, UserError
-from kd_lightning.running.continuation import differing
+from kd_lightning.running.continuation import changed_files_read, differing
 from kd_lightning.runs.checkpoint import load_checkpoint
 from kd_lightning.runs.code_change import Stored, changed_code, is_same, restamped, why_other
 from kd_lightning.runs.result_file import ENDS, Result, read_result, write_where_possible
@@ -67,6 +68,14 @@ def other_run_in(spec: RunSpec) -> Stored | None:
     return None if found is None or is_same(found, spec) else found
 
 
+def _what_differs(other: Stored, spec: RunSpec) -> str:
+    """Of two configurations with the same words: the files that were read, whose content is another now."""
+    if "config" not in other or "configuration" not in other or differing(other["config"], spec.config):
+        return ""
+    changed = changed_files_read(other)
+    return f"what its run read has changed since ({changed})" if changed and files_in(other["config"]) else ""
+
+
 def _ways_on(other: Stored, spec: RunSpec) -> str:
     from_weights = f"init_from={spec.run_dir} there starts from its weights"
     if "config" in other and not differing(other["config"], spec.config):
@@ -78,5 +87,11 @@ def refuse_other_run(spec: RunSpec) -> None:
     """Raise DirectoryTaken rather than mix two runs in one directory."""
     other = other_run_in(spec)
     if other is not None:
-        way = "" if changed_code(other, spec) else _ways_on(other, spec)
-        raise DirectoryTaken(f"run_dir={spec.run_dir}: {why_other(other, spec)}{way}")
+        if changed_code(other, spec):
+            raise DirectoryTaken(f"run_dir={spec.run_dir}: {why_other(other, spec)}")
+        if differs := _what_differs(other, spec):
+            raise DirectoryTaken(
+                f"run_dir={spec.run_dir}: {differs}; choose another directory "
+                f"(init_from={spec.run_dir} there starts from its weights)"
+            )
+        raise DirectoryTaken(f"run_dir={spec.run_dir}: {why_other(other, spec)}{_ways_on(other, spec)}")

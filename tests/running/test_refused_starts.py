@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from kd_lightning.cli.train import main
+from kd_lightning.running.evaluate import evaluate_run
 from kd_lightning.runs.directory import held
 
 TINY = (
@@ -159,3 +160,30 @@ def test_a_sweep_of_runs_that_cannot_go_is_refused_before_the_student_alone(fold
     own = [word for word in TINY if word != "baseline=false"]
     assert main(["-m", *own, "method=ab,rkd", "preset=authors", "sweep_dir=sweep"]) == 2
     assert not list(folder.iterdir())
+
+
+def test_a_table_that_was_edited_is_named_by_a_second_start_and_by_its_evaluation(folder, capsys):
+    table = folder / "ab.csv"
+    rows = [f"{k % 7},{k * k % 11},{'xy'[k % 2]}" for k in range(60)]
+    table.write_text("\n".join(["a,b,kind", *rows]))
+    words = ["data=table", "data.file=ab.csv", "data.target=kind", "student=mlp", "teacher=none", "method=none"]
+    words += [
+        "baseline=false",
+        "trainer.max_epochs=1",
+        "pictures.every_n_epochs=0",
+        "run_dir=run",
+        "data.batch_size=16",
+    ]
+    assert main(words) == 0
+    table.write_text("\n".join(["a,b,kind", *(row.replace("x", "z") for row in rows[30:]), *rows[:30]]))
+    capsys.readouterr()
+    assert main(words) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "run: what its run read has changed since (data.file=ab.csv); choose another directory" in line
+    table.write_text("\n".join(["a,b,kind", *(row[:-1] + "yx"["xy".index(row[-1])] for row in rows)]))
+    measured, stored = evaluate_run(Path("run"))
+    assert measured != stored
+    assert (
+        "what the run read has changed since (data.file=ab.csv): these are figures of other data"
+        in capsys.readouterr().out
+    )
