@@ -78,6 +78,11 @@ class SegmentationTask(BaseTask):
                 "(C, H, W) of the masks' size; let the network enlarge what it gives"
             )
         classes = data.sizes().get("num_classes")
+        if classes == 1 < shape[1]:
+            raise UserError(
+                "data: all masks hold class 0 only (255 counts as no label): write 1 for the second class, of black and white "
+                "masks in 0 and 255 by mask // 255"
+            )
         if classes is not None and shape[1] != classes:
             raise UserError(f"{where}: answers for {shape[1]} classes, the data has {classes} classes: set num_classes")
         if self.class_weights is not None and len(self.class_weights) != shape[1]:

@@ -146,8 +146,8 @@ class NetworkTeacher:
             context.check_output(context.task.read(output))
         except UserError as error:
             several = logits.dim() > 1 and logits.shape[1] > 1
-            if context.needs_logits and not several:
-                raise
+            if context.needs_logits and (not several or not str(error).startswith(context.where)):
+                raise  # no matter of which classes it has
             if context.needs_logits:
                 raise UserError(f"{error}, or map its classes onto the data's: {context.where}.classes=[…]") from error
             log.info("teacher %s: only its features are used: %s", context.name, error)

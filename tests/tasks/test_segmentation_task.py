@@ -125,6 +125,15 @@ def test_labels_of_whole_pictures_are_no_masks():
         SegmentationTask().check_output(ModelOutput(torch.zeros(2, C)), Data(torch.zeros(2).long()), "student")
 
 
+def test_masks_of_one_class_are_no_fault_of_the_model(masks):
+    class Black(Data):
+        def sizes(self):
+            return {"num_classes": 1}
+
+    with pytest.raises(UserError, match=r"^data: all masks hold class 0 only \(255 counts as no label\).*mask // 255$"):
+        SegmentationTask().check_output(ModelOutput(torch.zeros(2, 2, S, S)), Black(masks[0]), "teacher.model")
+
+
 def test_a_teacher_that_paints_everything_alike_is_useless(masks):
     task = SegmentationTask()
     check_task(task)
