@@ -42,10 +42,15 @@ class Rows:
         self._begun = False
 
     def write(self, names: Sequence[str], outputs: Tensor) -> None:
-        """A row for each of N samples with their outputs (N, ...)."""
-        if self._classification and outputs.dim() != 2:
+        """A row for each of N samples with their outputs (N, ...).
+
+        Raises:
+            UserError: an output is a map, of which nobody wants a row.
+        """
+        if outputs.dim() > 2 or (self._classification and outputs.dim() != 2):
+            what = "one class" if self._classification else "a row of values"
             raise UserError(
-                f"the student answers {' x '.join(map(str, outputs.shape[1:]))} for a sample, not one class: use "
+                f"the student answers {' x '.join(map(str, outputs.shape[1:]))} for a sample, not {what}: use "
                 "kd.open_run(run_dir).predict(inputs) in Python"
             )
         if not self._classification:

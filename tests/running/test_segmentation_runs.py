@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kd_lightning.cli.predict import main as predict
 from kd_lightning.cli.train import main
 
 QUICK = (
@@ -64,10 +65,14 @@ def test_torchvisions_networks_for_masks(folder, kd_train):
     assert result["metrics"]["test/agreement"] > 0
 
 
-def test_answers_for_every_pixel_are_stored_and_read(kd_train, tmp_path):
+def test_answers_for_every_pixel_are_stored_and_read(kd_train, tmp_path, capfd):
     made_up_data.write_fashion_mnist(tmp_path / "data")
     scenes = ["data=fashion_scenes", "data.root=data", "data.existing=[]", "data.scenes=40", "data.test_scenes=8"]
     few = ["data.val_size=8", "data.batch_size=8", "data.canvas=32", "data.most_items=2"]
     result, told = kd_train("task=segmentation", *scenes, *few, *SMALL, "method=kd")
     assert "teacher cache: reading 1 view of 32 samples" in told
     assert result["teacher"]["cache"].startswith("reading")
+    Image.new("L", (32, 32)).save(tmp_path / "a.png")
+    assert predict(["run", "a.png", "output=masks.csv"]) == 2
+    assert "for a sample, not a row of values: use kd.open_run" in capfd.readouterr().err
+    assert not (tmp_path / "masks.csv").exists()
