@@ -140,7 +140,10 @@ def _single_input(run: OpenRun) -> tuple[int, ...]:
     try:
         return run.example_shape
     except UserError as error:
-        raise UserError(f"{run.spec.run_dir}: only a student of one input tensor can be exported") from error
+        raise UserError(
+            f"{run.spec.run_dir}: only a student of one input tensor can be exported, not one of texts or of several inputs: "
+            "use kd-predict, or kd.open_run(run_dir).predict(inputs) in Python"
+        ) from error
 
 
 @contextmanager
