@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Iterable, Sequence
@@ -10,6 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kd_lightning.errors import UserError
+
+log = logging.getLogger(__name__)
 
 OVER = frozenset(
     [
@@ -73,12 +77,16 @@ def queue() -> dict[str, Task] | None:
 
 
 def queue_in_time(tries: int = 6, pause: float = 10.0) -> dict[str, Task] | None:
-    """``queue``, asked again a few times: a busy controller lets a question lapse now and then."""
+    """``queue``, asked again a few times: a busy controller lets a question lapse now and then.
+
+    Where the command itself is missing there is nobody to wait for.
+    """
     for attempt in range(tries):
         found = queue()
-        if found is not None:
+        if found is not None or shutil.which("squeue") is None:
             return found
         if attempt + 1 < tries:
+            log.info("squeue does not answer: asking again in %.0f seconds", pause)
             time.sleep(pause)
     return None
 

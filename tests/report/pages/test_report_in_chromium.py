@@ -16,7 +16,7 @@ from sweep_maker import make_sweep
 
 from kd_lightning.report.pages.page import write_report
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 ROWS = 'document.querySelectorAll("#kd-board tbody tr").length'
 DRAWN = 'document.querySelectorAll("#kd .js-plotly-plot .main-svg").length > 4 &&' + ROWS

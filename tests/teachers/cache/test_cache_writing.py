@@ -214,6 +214,7 @@ def read_until(process: subprocess.Popen, text: str) -> None:
         line = process.stdout.readline()
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_write_every_view_once_and_read_the_same(tmp_path, start):
     first, second = start(tmp_path, 1), start(tmp_path)
     read_until(second, "waiting for it")
