@@ -84,6 +84,7 @@ class Distiller(pl.LightningModule):
         self.interrupted = False
         self._log_every = max(1, log_every_n_steps)
         self._blocks = [LossBlock() for _ in self.members]
+        self._own_seconds = [0.0] * len(self.members)  # of each member's own steps since its last block
         self._evaluation = Evaluation({})
         self._monitored: dict[int, float] = {}  # by member, of the newest validation that no scheduler has seen
         self._steps_per_epoch = self._total_steps = 1
@@ -173,7 +174,7 @@ class Distiller(pl.LightningModule):
         stepping = (batch_idx + 1) % accumulate == 0 or self.trainer.is_last_batch
         backward = self.manual_backward if self.trainer.world_size > 1 else Tensor.backward
         for i in active:
-            member = self.members[i]
+            member, begun = self.members[i], time.perf_counter()
             try:
                 values = member.training_step(
                     batch,
@@ -186,6 +187,7 @@ class Distiller(pl.LightningModule):
             except Exception as error:
                 self._fail(i, error)
                 continue
+            self._own_seconds[i] += time.perf_counter() - begun
             block = self._blocks[i]
             if member.loss_names != block.names:  # a scheduled term set in or out
                 self._flush_block(i)
@@ -251,6 +253,8 @@ class Distiller(pl.LightningModule):
         metrics = {f"train/{name}": value for name, value in (*means, *block.scheduled.items())}
         metrics["lr/student"] = self.members[i].learning_rate
         metrics["time/step_ms"] = 1000 * elapsed / len(losses)
+        metrics["time/own_step_ms"] = 1000 * self._own_seconds[i] / len(losses)
+        self._own_seconds[i] = 0.0
         self._guarded(i, self.recorders[i].log, self.global_step, self.current_epoch, metrics)
 
     # -- evaluation ----------------------------------------------------------------------------------------------

@@ -41,6 +41,18 @@ def run(teacher, settings, folder):
     return validation, test, columns
 
 
+def test_each_members_own_time_is_part_of_a_steps(teacher, tmp_path):
+    run(teacher, [("a", 0.1), ("b", 0.1)], tmp_path)
+    with open(tmp_path / "metrics.csv") as file:
+        rows = list(csv.DictReader(file))
+    own = {name: [float(row[key]) for row in rows if row[key := f"{name}/time/own_step_ms"]] for name in "ab"}
+    whole = [float(row["b/time/step_ms"]) for row in rows if row["b/time/step_ms"]]
+    assert len(whole) == len(own["a"]) == len(own["b"]) == 2
+    for a, b, step in zip(own["a"], own["b"], whole, strict=True):
+        assert min(a, b) > 0
+        assert a + b <= step
+
+
 def test_two_members_are_logged_tested_and_validated_apart(teacher, tmp_path):
     alone = {lr: run(teacher, [("x", lr)], tmp_path / str(lr)) for lr in (0.1, 5.0)}
     validation, test, columns = run(teacher, [("a", 0.1), ("b", 5.0)], tmp_path / "both")

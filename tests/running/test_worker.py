@@ -96,7 +96,10 @@ def test_a_worker_leaves_what_the_command_itself_would_have_left(folder, monkeyp
         compared = [(found["baseline"] or {}).get("test/acc") for found in (result, there[name])]
         assert compared[0] == compared[1]
         assert weights(folder / "there" / name) == weights(folder / "here" / name)
-        told = [[{**line, "time/step_ms": 0} for line in lines(folder / place / name)] for place in ("there", "here")]
+        told = [
+            [{k: v for k, v in line.items() if not k.startswith("time/")} for line in lines(folder / place / name)]
+            for place in ("there", "here")
+        ]
         assert told[0] == told[1]
     before = [path.stat().st_mtime_ns for path in sorted((folder / "there").glob("*/checkpoints/*"))]
     assert work(file) == 0

@@ -14,6 +14,7 @@ from typing import Any
 
 from kd_lightning.metrics import show
 from kd_lightning.report.charts import curves, front, heatmap, parallel, scatter, theme
+from kd_lightning.report.pages.comparison_card import comparison_cards
 from kd_lightning.report.pages.own_cards import own_cards
 from kd_lightning.report.study import grid, learning, remarks, summary
 from kd_lightning.report.study.differences import differences
@@ -93,7 +94,7 @@ def _study(study: Study, metric: str | None, room: _Room) -> dict[str, Any]:
         "notes": remarks.notes(study),
         "best": remarks.best_command(study),
         "rerun": remarks.rerun_command(study),
-        "own": own_cards(study),
+        "own": [*comparison_cards(study), *own_cards(study)],
     }
     room.take(content)
     content["learning"] = {}
