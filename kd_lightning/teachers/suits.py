@@ -43,7 +43,7 @@ def mismatch(
             f"{name} provides {has}, the method reads its {' and '.join(lacking)}: choose another teacher or another "
             f"method{as_in} (docs/tasks.md says which suit which task)",
         )
-    return top_k_problem(teacher, method, getattr(kind, "top_k", False))
+    return six_bit_problem(teacher, provided) or top_k_problem(teacher, method, getattr(kind, "top_k", False))
 
 
 def under(task: Mapping[str, Any] | None, provided: frozenset[str]) -> frozenset[str]:
@@ -94,6 +94,22 @@ def reads_logits(methods: Sequence[Mapping[str, Any]]) -> bool:
     return any(required(method) - {FEATURES} for method in methods)
 
 
+def six_bit_problem(teacher: Mapping[str, Any], provided: frozenset[str]) -> Problem | None:
+    """Six bits are for what softmax makes probabilities of: fine near the largest answer, and coarse everywhere else."""
+    if teacher.get("cache_precision") != "6bit" or not _cached(teacher):
+        return None
+    if LOGITS not in provided:
+        given = ", ".join(sorted(provided - {FEATURES}))
+        return "teacher.cache_precision", f"6bit is for logits of classes, this teacher's answers are {given}: use fp16"
+    if teacher.get("cache_top_k") is not None:
+        return "teacher.cache_top_k", "6bit keeps all logits: set teacher.cache_top_k=null, or another cache_precision"
+    return None
+
+
+def _cached(teacher: Mapping[str, Any]) -> bool:
+    return str(teacher.get("cache", "auto")).lower() not in ("off", "false", "none")
+
+
 def top_k_problem(teacher: Mapping[str, Any], method: Mapping[str, Any], always: bool = False) -> Problem | None:
     """Stored answers that keep the largest logits only do not do for a method that softens them.
 
@@ -101,14 +117,13 @@ def top_k_problem(teacher: Mapping[str, Any], method: Mapping[str, Any], always:
     temperature makes it most of the answer: worse than no teacher. ``always``: the teacher itself knows no more.
     """
     top_k = teacher.get("cache_top_k")
-    cached = str(teacher.get("cache", "auto")).lower() not in ("off", "false", "none")
     told, mend = (
         ("teacher.cache_top_k", f"{top_k}"),
         "set teacher.cache_top_k=null, teacher.cache=off or a temperature of 1",
     )
     if always:
         told, mend = ("teacher.holds", "top_k: the largest"), "set a temperature of 1"
-    elif top_k is None or not cached:
+    elif top_k is None or not _cached(teacher):
         return None
     nodes = {"method": method} | {f"method.terms.{k}": v for k, v in (method.get("terms") or {}).items()}
     for key, node in nodes.items():

@@ -186,6 +186,7 @@ def test_a_recipe_with_a_teacher_and_no_method_is_one_line(folder, capfd):
         ("teacher.init=gone.ckpt", "teacher.init: no such file"),
         ("teacher.data.batchsize=3", "teacher.data.batchsize: "),
         ("teacher.classes=[3,-1]", "teacher.classes"),
+        ("teacher.cache_precision=4bit", "teacher.cache_precision: must be one of fp16, bf16, fp32, 6bit"),
         ("teacher.cache_top_k=3", "teacher.cache_top_k: 3 of the logits do not do for method.temperature=4"),
     ],
 )
@@ -206,6 +207,17 @@ def test_a_key_of_the_teachers_data_needs_no_plus(folder):
 def test_a_teacher_in_half_precision_teaches(folder, precision):
     plain(folder)
     assert train("teacher=net", f"teacher.precision={precision}")["status"] == "finished"
+
+
+def test_six_bits_are_refused_for_what_is_no_softmax_before_anything_is_trained(folder, capfd):
+    plain(folder)
+    assert "teacher.cache_top_k: 6bit keeps all logits" in refused(
+        capfd, "teacher=net", "teacher.cache_precision=6bit", "teacher.cache_top_k=3", "method.temperature=1"
+    )
+    words = ("task=regression", "method=mse", "teacher.cache_precision=6bit")
+    assert "teacher.cache_precision: 6bit is for logits of classes, this teacher's answers are values" in refused(
+        capfd, "teacher=net", *words
+    )
 
 
 def test_top_k_stored_logits_do_at_temperature_one_or_without_a_cache(folder):

@@ -18,8 +18,9 @@ from kd_lightning.batch import Batch
 from kd_lightning.errors import UserError
 from kd_lightning.joints import Teacher
 from kd_lightning.outputs import ModelOutput
+from kd_lightning.teachers.cache.forms import NotCacheable
 from kd_lightning.teachers.cache.marks import input_marks, same_inputs
-from kd_lightning.teachers.cache.rows import NotCacheable, RowCodec
+from kd_lightning.teachers.cache.rows import RowCodec
 from kd_lightning.teachers.cache.store import CacheError, CacheStore
 from kd_lightning.teachers.cache.writer import Announce, move_data_to_device
 from kd_lightning.teachers.wrapper import TeacherWrapper
@@ -113,7 +114,7 @@ class CachedTeacher(TeacherWrapper):
             stored = self.rows(view).index_select(0, index)
             require_equal_readings(dataset, index[:8], view)
             live = self.teacher(move_data_to_device(batch, device)).logits.float().cpu()
-            far = deviation(live, self._codec.decode(stored).logits, self._codec.top_k) > self._tolerance
+            far = self._codec.deviation(live, stored) > self._tolerance
             wrong = int((far | ~same_inputs(input_marks(batch.inputs), self._codec.marks(stored))).sum())
             if wrong:
                 raise CacheError(
@@ -136,15 +137,3 @@ def require_equal_readings(dataset: Any, index: Tensor, view: int) -> None:
         raise NotCacheable(
             "the data set gives other inputs each time it is read (it draws at random): no stored answer would be theirs"
         )
-
-
-def deviation(live: Tensor, stored: Tensor, top_k: int | None) -> Tensor:
-    """Largest difference of each sample's logits, shape (N,), relative to 1 + its largest logit.
-
-    With ``top_k`` only the classes that were kept are compared: the others are approximated by intention.
-    """
-    if top_k is not None:
-        kept = stored.topk(top_k, dim=1).indices
-        live, stored = live.gather(1, kept), stored.gather(1, kept)
-    live, stored = live.reshape(len(live), -1), stored.reshape(len(stored), -1)
-    return (live - stored).abs().amax(1) / (1 + live.abs().amax(1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import torch
 
 from kd_lightning.data.loader.threaded_loader import LoaderTimeout, SampleError
 from kd_lightning.errors import UserError
-from kd_lightning.joints import Teacher
+from kd_lightning.joints import LOGITS, Teacher
 from kd_lightning.teachers.cache.cached import CachedTeacher, require_equal_readings
-from kd_lightning.teachers.cache.rows import NotCacheable, RowCodec
+from kd_lightning.teachers.cache.forms import NotCacheable
+from kd_lightning.teachers.cache.rows import RowCodec
+from kd_lightning.teachers.cache.six_bits import SIX_BIT
 from kd_lightning.teachers.cache.size import human, require_space
 from kd_lightning.teachers.cache.store import CacheStore, cache_key
 from kd_lightning.teachers.cache.writer import Announce, ensure_views, move_data_to_device
@@ -51,7 +54,7 @@ def open_or_write_cache(
         epochs: the run's (a group's) longest.
         expected_passes: forward passes over the training data that the teacher would make without a cache, in all runs
             to come together (runs in lockstep count once); by default ``epochs``.
-        precision: of storage: "fp16", "bf16" or "fp32".
+        precision: of storage: "fp16", "bf16", "fp32", or "6bit" (of logits of classes).
         top_k: keep only so many logits of each sample (for thousands of classes); None keeps all.
         limit_gb: largest size of one cache, in 10^9 bytes; None: no limit.
         needs_features: the method looks at the teacher's features, which are not stored.
@@ -83,12 +86,16 @@ def open_or_write_cache(
     dataset, device = datamodule.train_views_dataset, torch.device(device)
     loader = datamodule.train_dataloader()
     teacher.to(device)
-    codec = RowCodec(teacher(move_data_to_device(datamodule.example_batch(), device)), precision, top_k)
+    if precision == SIX_BIT and LOGITS not in teacher.provides:
+        given = ", ".join(sorted(teacher.provides)) or "nothing"
+        return off(f"teacher.cache_precision={SIX_BIT} is for logits of classes, this teacher gives {given}: use fp16")
+    example = teacher(move_data_to_device(datamodule.example_batch(), device))
+    codec = RowCodec(example, precision, top_k)
     parts = cache_parts(teacher, datamodule, codec)
     path = Path(str(mode) if explicit else directory)
     if not (path / "meta.json").exists():  # the directory of the caches, not one cache that was named itself
         path = path / cache_key(parts)
-    size = (sum(column.nbytes for column in codec.columns) * len(dataset) + 4096) * len(views)
+    size = _nbytes(codec, len(dataset), len(views))
     described = f"{len(views)} view{'s' * (len(views) > 1)} of {len(dataset)} samples, {human(size)} in {precision}"
     present = set()
     if (path / "meta.json").exists():
@@ -104,8 +111,12 @@ def open_or_write_cache(
             "(teacher.cache=DIRECTORY stores them for later runs all the same)"
         )
     if missing and limit_gb is not None and size > limit_gb * 1e9:
-        hint = "" if codec.top_k or codec.classes < 100 else ", or keep teacher.cache_top_k logits"
-        return off(f"the teacher's answers, {described}, are above teacher.cache_limit_gb={limit_gb:g}: raise it{hint}")
+        mend = f"set teacher.cache_limit_gb={math.ceil(size / 1e8) / 10:g}"
+        if LOGITS in teacher.provides and codec.top_k is None and precision != SIX_BIT:
+            small = _nbytes(RowCodec(example, SIX_BIT), len(dataset), len(views))
+            if small <= limit_gb * 1e9:
+                mend = f"set teacher.cache_precision={SIX_BIT} ({human(small)}) or {mend.removeprefix('set ')}"
+        return off(f"the teacher's answers, {described}, are above teacher.cache_limit_gb={limit_gb:g}: {mend}")
     try:
         if missing:
             require_equal_readings(dataset, torch.arange(min(4, len(dataset))), views[0])
@@ -133,6 +144,10 @@ def open_or_write_cache(
     store.touch()
     announce(f"teacher cache: reading {described}: {path}")
     return cached
+
+
+def _nbytes(codec: RowCodec, samples: int, views: int) -> int:
+    return (codec.row_bytes * samples + 4096) * views
 
 
 def planned_views(views: int, epochs: int | None) -> list[int]:

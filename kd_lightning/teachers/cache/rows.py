@@ -1,30 +1,32 @@
-"""How a teacher's answer becomes a row of bytes, and back: storage precision, and the top k of many classes.
+"""How a teacher's answer becomes a row of bytes, and back.
 
-A row is the logits as fp16 (relative error 2^-11, values up to 65504), bf16 (2^-8) or fp32 (exact), then the spread
-where a teacher gives one, then a number that stands for the input that was answered (:mod:`.marks`). With ``top_k`` it is the k largest logits, one number for all the others, and the k class
-numbers: the others come back equal, at the level at which softmax keeps the mass that they had together (at T = 1; at
-higher temperatures their shape is lost, so k should cover what the teacher finds plausible).
+A row is the logits in one of the forms of :mod:`.forms` and :mod:`.six_bits`, then the spread where a teacher gives one,
+then a number that stands for the input that was answered (:mod:`.marks`). Numbers are stored as fp16 (relative error
+2^-11, values up to 65504), bf16 (2^-8) or fp32 (exact).
 """
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch import Tensor
 
 from kd_lightning.errors import UserError
 from kd_lightning.outputs import ModelOutput
+from kd_lightning.teachers.cache.forms import AllLogits, LargestLogits, LogitsForm, NotCacheable
+from kd_lightning.teachers.cache.six_bits import SIX_BIT, SixBitLogits
 from kd_lightning.teachers.cache.store import Column
 
 MARK = "input"
 
-TORCH_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32, "int32": torch.int32}
-PRECISIONS = ("fp16", "bf16", "fp32")
-
-
-class NotCacheable(UserError):
-    """What the teacher answers cannot be stored as asked."""
+TORCH_DTYPES = {
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+    "fp32": torch.float32,
+    "int32": torch.int32,
+    "uint16": torch.int16,  # its bits: torch computes little with uint16
+    "uint8": torch.uint8,
+}
+PRECISIONS = ("fp16", "bf16", "fp32", SIX_BIT)
 
 
 class RowCodec:
@@ -32,7 +34,7 @@ class RowCodec:
 
     Args:
         example: a teacher's output for any batch; tells shapes.
-        precision: "fp16", "bf16" or "fp32".
+        precision: "fp16", "bf16", "fp32", or "6bit" (of logits of classes).
         top_k: logits kept of each sample, 1 <= k; None keeps all.
     """
 
@@ -46,15 +48,30 @@ class RowCodec:
                 raise UserError(
                     f"teacher.cache_top_k={top_k}: needs k >= 1 and logits of shape (N, C), got (N, *{shape})"
                 )
+            if precision == SIX_BIT:
+                raise UserError(
+                    f"teacher.cache_top_k={top_k}: {SIX_BIT} keeps all logits, set teacher.cache_top_k=null"
+                )
             if top_k >= self.classes - 1:
                 self.top_k = None  # nothing, or one logit, would be left out: keep it exactly
-        if self.top_k is None:
-            self.columns = [Column("logits", precision, shape)]
+        if precision == SIX_BIT and (not shape or example.spread is not None):
+            raise UserError(f"teacher.cache_precision={SIX_BIT} is for logits of classes: use fp16")
+        self.form: LogitsForm
+        if precision == SIX_BIT:
+            self.form = SixBitLogits(shape)
+        elif self.top_k is None:
+            self.form = AllLogits(precision, shape)
         else:
-            self.columns = [Column("values", precision, (self.top_k + 1,)), Column("classes", "int32", (self.top_k,))]
+            self.form = LargestLogits(precision, self.classes, self.top_k)
+        self.columns = list(self.form.columns)
         if example.spread is not None:
             self.columns.append(Column("spread", precision, tuple(example.spread.shape[1:])))
         self.columns.append(Column(MARK, "fp32", ()))
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row."""
+        return sum(column.nbytes for column in self.columns)
 
     def encode(self, output: ModelOutput, marks: Tensor) -> Tensor:
         """Rows: uint8 of shape (N, row_bytes), on the CPU; ``marks`` of the N inputs, shape (N,).
@@ -62,14 +79,7 @@ class RowCodec:
         Raises:
             NotCacheable: the teacher gave nan or inf, or the precision cannot hold a logit.
         """
-        logits = output.logits.detach()
-        if self.top_k is None:
-            parts = {"logits": logits}
-        else:
-            top = logits.float().topk(self.top_k, dim=1)
-            rest = logits.float().scatter(1, top.indices, -math.inf).logsumexp(1, keepdim=True)
-            level = rest - math.log(self.classes - self.top_k)
-            parts = {"values": torch.cat([top.values, level], 1), "classes": top.indices}
+        parts = self.form.parts(output.logits.detach())
         if output.spread is not None:
             parts["spread"] = output.spread.detach()
         parts[MARK] = marks
@@ -77,20 +87,36 @@ class RowCodec:
 
     def decode(self, rows: Tensor) -> ModelOutput:
         """The outputs in float32, logits of shape (N, C), from rows as :meth:`encode` made them."""
-        parts = {column.name: self._part(rows, column) for column in self.columns}
+        parts = self._parts(rows)
         spread = parts["spread"].float() if "spread" in parts else None
-        if self.top_k is None:
-            return ModelOutput(parts["logits"].float(), spread=spread)
-        values = parts["values"].float()
-        logits = values[:, -1:].repeat(1, self.classes)
-        return ModelOutput(logits.scatter(1, parts["classes"].long(), values[:, :-1]), spread=spread)
+        return ModelOutput(self.form.logits(parts), spread=spread)
+
+    def deviation(self, live: Tensor, rows: Tensor) -> Tensor:
+        """How far each row is from the teacher's logits (N, C, ...) of now, shape (N,).
+
+        The largest difference of a logit beyond what its form rounds by intention, relative to 1 + the largest one that
+        is kept.
+        """
+        parts = self._parts(rows)
+        rounding = self.form.rounding(parts)
+        off = (live - self.form.logits(parts)).abs() - rounding
+        kept = live.abs().masked_fill(rounding.isinf(), 0)
+        return off.reshape(len(live), -1).amax(1) / (1 + kept.reshape(len(live), -1).amax(1))
 
     def marks(self, rows: Tensor) -> Tensor:
         """The marks of the inputs that the rows answer, shape (N,)."""
-        return self._part(rows, self.columns[-1])
+        start = self.row_bytes - self.columns[-1].nbytes
+        return self._part(rows, self.columns[-1], start)
 
-    def _part(self, rows: Tensor, column: Column) -> Tensor:
-        start = sum(before.nbytes for before in self.columns[: self.columns.index(column)])
+    def _parts(self, rows: Tensor) -> dict[str, Tensor]:
+        parts, start = {}, 0
+        for column in self.columns:
+            parts[column.name] = self._part(rows, column, start)
+            start += column.nbytes
+        return parts
+
+    @staticmethod
+    def _part(rows: Tensor, column: Column, start: int) -> Tensor:
         part = rows[:, start : start + column.nbytes].contiguous().view(TORCH_DTYPES[column.dtype])
         return part.reshape(-1, *column.shape)
 

@@ -32,7 +32,9 @@ from kd_lightning.runs.atomic import write_atomically
 
 FORMAT = 2
 BLOCK_BYTES = 4 << 20  # a checksum each: tells where in a large file the damage is
-NUMPY_DTYPES = {"fp16": "<f2", "bf16": "<u2", "fp32": "<f4", "int32": "<i4"}  # numpy has no bfloat16: its bits
+NUMPY_DTYPES = {  # numpy has no bfloat16: its bits
+    "fp16": "<f2", "bf16": "<u2", "fp32": "<f4", "int32": "<i4", "uint16": "<u2", "uint8": "|u1"
+}  # fmt: skip
 _VIEW = re.compile(r"view_(\d{5,})\.json")
 
 

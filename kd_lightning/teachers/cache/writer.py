@@ -13,8 +13,9 @@ from lightning_fabric.utilities.apply_func import move_data_to_device
 
 from kd_lightning.data.loader.threaded_loader import ThreadedLoader
 from kd_lightning.joints import Teacher
+from kd_lightning.teachers.cache.forms import NotCacheable
 from kd_lightning.teachers.cache.marks import input_marks
-from kd_lightning.teachers.cache.rows import NotCacheable, RowCodec
+from kd_lightning.teachers.cache.rows import RowCodec
 from kd_lightning.teachers.cache.store import CacheStore, ViewWriter, remove_leftovers
 
 Announce = Callable[[str], None]

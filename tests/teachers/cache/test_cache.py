@@ -194,6 +194,7 @@ CHANGES = {
     "augmentation seed": lambda: {"data": TinyImages(seed=1)},
     "augmentation": lambda: {"data": TinyImages(augment={"crop_padding": 1, "flip": True})},
     "storage precision": lambda: {"precision": "fp32"},
+    "six bits": lambda: {"precision": "6bit"},
     "top k": lambda: {"top_k": 2},
 }
 
