@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from method_builds import ON_SMALL_NETWORKS, built, networks, one_step
+from method_builds import METHODS, built, networks, one_step
 
 from kd_lightning.batch import Batch
 from kd_lightning.joints import Clock
@@ -47,8 +47,8 @@ def median_step(path: Path, of: Path) -> float:
 
 
 def main() -> None:
-    chosen = [path for path in ON_SMALL_NETWORKS if len(sys.argv) < 2 or path.stem in sys.argv[1:]]
-    kd = next(path for path in ON_SMALL_NETWORKS if path.stem == "kd")
+    chosen = [path for path in METHODS if len(sys.argv) < 2 or path.stem in sys.argv[1:]]
+    kd = next(path for path in METHODS if path.stem == "kd")
     torch.set_num_threads(1)
     for path in chosen:
         plain = median_step(kd, of=path)

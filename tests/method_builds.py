@@ -13,6 +13,7 @@ from kd_lightning.batch import Batch
 from kd_lightning.joints import Clock
 from kd_lightning.method import Method
 from kd_lightning.models.mlp import MLP
+from kd_lightning.models.resnet_cifar import resnet8, resnet14
 from kd_lightning.models.small_cnn import SmallCNN
 from kd_lightning.taps import Taps
 
@@ -71,15 +72,25 @@ def one_step(
     return parts
 
 
+def tapped(path: Path) -> dict[str, set[str]]:
+    """The layers that a method names, by the model that has to have them."""
+    node = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    parts = [node.get("wrap") or {}, *node["terms"].values()]
+    ours = {part["layer"] for part in parts if "layer" in part}
+    return {"student": ours | set(node["taps"]["student"].values()), "teacher": set(node["taps"]["teacher"].values())}
+
+
 def networks(path: Path) -> tuple[torch.nn.Module, torch.nn.Module]:
-    """A student and a teacher of 8x8 images and 10 classes that suit the method's taps."""
-    student = SmallCNN([8, 16], 32, 1, 10, 8) if "blocks." in text_of(path) else MLP([20], 64, 10)
+    """A student and a teacher of 8x8 images and 10 classes that have the layers which the method taps."""
+    wanted = tapped(path)
     width = [8, 16] if path.stem in OF_EQUAL_WIDTH else [32, 64]
-    teacher = SmallCNN(width, 128, 1, 10, 8, dropout=0.4)
+    students = (lambda: MLP([20], 64, 10), lambda: SmallCNN([8, 16], 32, 1, 10, 8), lambda: resnet8(10, 1))
+    teachers = (lambda: SmallCNN(width, 128, 1, 10, 8, dropout=0.4), lambda: resnet14(10, 1))
+    student, teacher = (
+        next(made for made in (make() for make in makers) if wanted[role] <= dict(made.named_modules()).keys())
+        for role, makers in (("student", students), ("teacher", teachers))
+    )
     wrap = built(path).wrap
     if wrap is not None:
         student = wrap(student, teacher=teacher, example=torch.zeros(2, 1, 8, 8))
     return student, teacher
-
-
-ON_SMALL_NETWORKS = [path for path in METHODS if "layer3" not in text_of(path)]

@@ -7,7 +7,7 @@ import re
 import methods_page
 import pytest
 import torch
-from method_builds import ALL, METHODS, ON_SMALL_NETWORKS, RESNET_LAYERS, built, networks, one_step, text_of
+from method_builds import ALL, METHODS, RESNET_LAYERS, built, networks, one_step, text_of
 from omegaconf import OmegaConf
 
 from kd_lightning.models.resnet_cifar import resnet8, resnet14
@@ -26,8 +26,8 @@ def assert_all_learn(*modules: torch.nn.Module) -> None:
             assert torch.isfinite(parameter.grad).all(), name
 
 
-@pytest.mark.parametrize("path", ON_SMALL_NETWORKS, ids=lambda path: path.stem)
-def test_it_learns_with_the_default_networks(path):
+@pytest.mark.parametrize("path", METHODS, ids=lambda path: path.stem)
+def test_it_learns_with_networks_that_have_its_layers(path):
     torch.manual_seed(0)
     method = built(path)
     student, teacher = networks(path)

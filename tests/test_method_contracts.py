@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from method_builds import ON_SMALL_NETWORKS, built, networks, one_step
+from method_builds import METHODS, built, networks, one_step
 
 OF_PLACES = {"crd", "mgd", "semckd"}  # draw or learn something for each place in the batch
 
@@ -20,7 +20,7 @@ def gradient(student):
     return torch.cat([p.grad.flatten() for p in student.parameters() if p.grad is not None])
 
 
-@pytest.mark.parametrize("path", ON_SMALL_NETWORKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", METHODS, ids=lambda path: path.stem)
 def test_no_gradient_reaches_the_teacher_and_its_buffers_stay(path):
     method, student, teacher = made(path)
     before = copy.deepcopy(teacher.state_dict())
@@ -29,7 +29,7 @@ def test_no_gradient_reaches_the_teacher_and_its_buffers_stay(path):
     assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
 
 
-@pytest.mark.parametrize("path", ON_SMALL_NETWORKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", METHODS, ids=lambda path: path.stem)
 def test_in_mixed_precision_loss_and_gradient_stay_finite_and_near(path):
     inputs = torch.randn(8, 1, 8, 8)
     parts = []
@@ -43,7 +43,7 @@ def test_in_mixed_precision_loss_and_gradient_stay_finite_and_near(path):
         assert parts[1][name].dtype == value.dtype == torch.float32, name
 
 
-@pytest.mark.parametrize("path", ON_SMALL_NETWORKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", METHODS, ids=lambda path: path.stem)
 def test_its_state_comes_back_from_a_checkpoint(path):
     inputs = torch.randn(8, 1, 8, 8)
     method, student, teacher = made(path)
@@ -67,7 +67,7 @@ def test_its_state_comes_back_from_a_checkpoint(path):
 
 @pytest.mark.parametrize(
     "path",
-    [path for path in ON_SMALL_NETWORKS if path.stem not in OF_PLACES],
+    [path for path in METHODS if path.stem not in OF_PLACES],
     ids=lambda path: path.stem,
 )
 def test_the_order_of_a_batch_does_not_matter(path):

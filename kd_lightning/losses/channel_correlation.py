@@ -1,4 +1,4 @@
-"""Inter-channel correlation (ICKD: Liu et al. 2021, arXiv:2202.03680), and affinity (Liu et al. 2019) of positions."""
+"""Inter-channel correlation (ICKD: Liu et al. 2021, arXiv:2202.03680), and KTA's affinity (He et al. 2019, arXiv:1903.04688)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
+from kd_lightning.losses.adapters import of_equal_size
 from kd_lightning.losses.inputs import exactly, full_precision, paired_features
 from kd_lightning.outputs import ModelOutput
 
@@ -54,19 +55,31 @@ class AffinityLoss(nn.Module):
     """Difference of each channel's affinities of positions, as its Frobenius norm.
 
     ``loss = mean_n sum_c | u_nc u_nc^T - v_nc v_nc^T |_F / (H W)``, u and v the student's and the teacher's channel as
-    vectors of unit length over positions; computed as ``sqrt(2 (1 - cos^2))`` without the matrices.
+    vectors of unit length over positions; computed as ``sqrt(2 (1 - cos^2))`` without the matrices. So
+    torchdistill has it, channel by channel.
 
     Args:
-        tap: for both models; maps (N, C, H, W) of equal shapes.
+        tap: for both models; maps (N, C, H, W). Where channels differ, a 1x1 convolution maps the student's; of two sizes
+            the larger is averaged down.
     """
+
+    requires = frozenset({"features"})
 
     def __init__(self, tap: str = "hint") -> None:
         super().__init__()
         self.tap = tap
+        self.adapter: nn.Module = nn.Identity()
+
+    def prepare(self, student: ModelOutput, teacher: ModelOutput) -> None:
+        """Build the adapter where the numbers of channels differ; a second call changes nothing."""
+        guided, hint = _maps(student, teacher, self.tap)
+        if guided.shape[1] != hint.shape[1] and isinstance(self.adapter, nn.Identity):
+            self.adapter = nn.Conv2d(guided.shape[1], hint.shape[1], 1).to(guided.device)
 
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
         """Maps (N, C, H, W) under the tap's name; returns a scalar >= 0."""
         guided, hint = _maps(student, teacher, self.tap)
+        guided, hint = of_equal_size(full_precision(self.adapter(guided)), hint)
         if guided.shape != hint.shape:
             raise UserError(f"tap {self.tap!r}: affinity needs equal shapes, got {guided.shape} and {hint.shape}")
         ours, theirs = (F.normalize(maps.flatten(2), dim=2) for maps in (guided, hint))

@@ -29,7 +29,7 @@ def listed(start: str, end: str) -> list[str]:
     ("layer", "start", "end"),
     [
         ("blocks.", "The\ntap of `ab`", " is a map of a convolutional"),
-        ("layer3", "that of `sdd`", " the last map"),
+        ("layer3", "that of `cat_kd`", " the last map"),
     ],
 )
 def test_the_page_names_the_methods_whose_taps_another_student_has(layer, start, end):
