@@ -96,6 +96,9 @@ class Term(Protocol):
     Optional members, looked for by name:
         needs_teacher: False for a term that uses no teacher (default True): ``teacher`` may then be None.
         requires: what it reads of the teacher's output (default ``{"logits"}``; features follow from the taps).
+        temperature: how it softens the teacher's logits, a number or schedule; so does each attribute called
+            ``…_temperature``, and ``temperatures``, several. Answers of which only the largest logits are known do up to
+            1. A term that reads logits and has none, or ``standardise = True``, is taken to look at them as they are.
         ``prepare(student, teacher)``: build what depends on shapes, once, from outputs on an example.
         ``bind(student_model, teacher_model)``: get the models themselves (their heads and classifiers), once, after
             ``prepare`` and before the optimizer is made; a model that is kept as an attribute stays the model's own.

@@ -20,7 +20,7 @@ from kd_lightning.method_arguments import (
 )
 from kd_lightning.outputs import ModelOutput
 from kd_lightning.schedules.values import START, as_schedule, value_now
-from kd_lightning.terms import asked_for, disown, given, needs_teacher
+from kd_lightning.terms import asked_for, disown, given, highest_temperature, needs_teacher
 
 
 class Method(nn.Module):
@@ -74,6 +74,7 @@ class Method(nn.Module):
         self._temperature_schedule = as_schedule(temperature)
         self.temperature = start_temperature(temperature, self._temperature_schedule)
         self.taps = checked_taps(taps)
+        self._highest = {name: highest_temperature(term) for name, term in self.terms.items()}
         self._following = scheduled_attributes(self.terms)
         self.prepared = False
         self.keep_weighted = False
@@ -102,6 +103,11 @@ class Method(nn.Module):
             if needs_teacher(self.terms[name]):
                 wanted |= frozenset(getattr(self.terms[name], "requires", {LOGITS}))
         return wanted
+
+    @property
+    def highest_temperatures(self) -> dict[str, float]:
+        """By active term: :func:`kd_lightning.terms.highest_temperature`."""
+        return {name: self._highest[name] for name in self.active}
 
     @property
     def asks(self) -> dict[str, tuple[str, ...]]:

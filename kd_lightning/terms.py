@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -11,7 +12,8 @@ from torch import nn
 
 from kd_lightning.batch import Batch
 from kd_lightning.errors import UserError
-from kd_lightning.joints import Clock, View
+from kd_lightning.joints import LOGITS, PROBABILITIES, UNNORMALISED, VALUES, Clock, View
+from kd_lightning.schedules.values import as_schedule
 
 ASKABLE = ("index", "clock", "views", "batch")
 """What a term's ``forward`` may ask for, by the names of its parameters after ``student, teacher, target``."""
@@ -59,6 +61,31 @@ def given(term: str, what: str, clock: Clock | None, batch: Batch | None, views:
 def needs_teacher(term: object) -> bool:
     """False for a term, or a class of terms, that says ``needs_teacher = False``: it may be called with ``teacher=None``."""
     return bool(getattr(term, "needs_teacher", True))
+
+
+def highest_temperature(term: nn.Module) -> float:
+    """The highest temperature at which a term, or one inside it, softens the teacher's logits.
+
+    0 where it does not read them; infinity where it looks at them as they are, or nobody knows a schedule's bounds. Asked
+    before schedules are replaced by their values.
+    """
+    reads = frozenset(getattr(term, "requires", {LOGITS}))
+    if not needs_teacher(term) or not reads & {LOGITS, UNNORMALISED, PROBABILITIES, VALUES}:
+        return 0.0
+    if reads & {UNNORMALISED, VALUES} or any(getattr(part, "standardise", False) is True for part in term.modules()):
+        return math.inf
+    found: list[Any] = []
+    for part in term.modules():
+        found += [getattr(part, n) for n in dir(part) if n == "temperature" or n.endswith("_temperature")]
+        found += getattr(part, "temperatures", ())
+    return max((_highest(value) for value in found), default=math.inf)
+
+
+def _highest(temperature: Any) -> float:
+    schedule = as_schedule(temperature)
+    if schedule is not None:
+        return schedule.highest
+    return float(temperature) if isinstance(temperature, (int, float)) else math.inf
 
 
 def disown(term: nn.Module, models: Iterable[nn.Module | None]) -> None:

@@ -29,6 +29,8 @@ class StandardisedSoftTargetLoss(nn.Module):
         temperature: softening T, > 0, in standard deviations; the paper uses 2 with a weight of 9.
     """
 
+    standardise = True
+
     def __init__(self, temperature: float = 2.0) -> None:
         super().__init__()
         self.temperature = checked_temperature(temperature)

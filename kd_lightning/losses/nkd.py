@@ -19,6 +19,8 @@ class ConfidenceLoss(nn.Module):
     ``loss = -mean_i p_iy(teacher) * log p_iy(student)`` over labelled samples, both without softening.
     """
 
+    temperature = 1.0
+
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
         """Logits of shape (N, C), target of shape (N,); returns a scalar >= 0."""
         student_logits, teacher_logits = paired_logits(student, teacher)

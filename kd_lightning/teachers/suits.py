@@ -8,10 +8,10 @@ from typing import Any
 from kd_lightning.config.build import build_task, instantiate, without_auto
 from kd_lightning.joints import FEATURES, LABELS, LOGITS, PROBABILITIES, UNNORMALISED, VALUES
 from kd_lightning.rng import RngStream
+from kd_lightning.teachers.cache.approximate import Problem, storing_problem, top_k_problem
 from kd_lightning.teachers.kind import build_kind
 
 _SUITS = {VALUES: "mse", UNNORMALISED: "sigmoid_kd"}  # a first method for answers that are no logits of classes
-Problem = tuple[str, str]  # a key, and what is wrong with it
 
 
 def mismatch(
@@ -43,7 +43,11 @@ def mismatch(
             f"{name} provides {has}, the method reads its {' and '.join(lacking)}: choose another teacher or another "
             f"method{as_in} (docs/tasks.md says which suit which task)",
         )
-    return six_bit_problem(teacher, provided) or top_k_problem(teacher, method, getattr(kind, "top_k", False))
+    highest = getattr(made_of(method), "highest_temperatures", {})
+    stored = storing_problem(teacher, provided, {} if FEATURES in wanted else highest)
+    return stored or (
+        top_k_problem("teacher.holds", "top_k: the largest", highest) if getattr(kind, "top_k", False) else None
+    )
 
 
 def under(task: Mapping[str, Any] | None, provided: frozenset[str]) -> frozenset[str]:
@@ -75,8 +79,7 @@ def required(method: Mapping[str, Any]) -> frozenset[str]:
     Raises:
         UserError: the method cannot be made.
     """
-    with RngStream(0):
-        made = instantiate(without_auto(method), "method")
+    made = made_of(method)
     if not getattr(made, "needs_teacher", True):
         return frozenset()
     taps = getattr(made, "taps", {}).get("teacher")
@@ -89,54 +92,16 @@ def required(method: Mapping[str, Any]) -> frozenset[str]:
     return read | features
 
 
+def made_of(method: Mapping[str, Any]) -> Any:
+    """The method of a node, as far as it can be made without data.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    with RngStream(0):
+        return instantiate(without_auto(method), "method")
+
+
 def reads_logits(methods: Sequence[Mapping[str, Any]]) -> bool:
     """Whether some of the methods' nodes read the teacher's answers (logits, or what stands for them), not its features alone."""
     return any(required(method) - {FEATURES} for method in methods)
-
-
-def six_bit_problem(teacher: Mapping[str, Any], provided: frozenset[str]) -> Problem | None:
-    """Six bits are for what softmax makes probabilities of: fine near the largest answer, and coarse everywhere else."""
-    if teacher.get("cache_precision") != "6bit" or not _cached(teacher):
-        return None
-    if LOGITS not in provided:
-        given = ", ".join(sorted(provided - {FEATURES}))
-        return "teacher.cache_precision", f"6bit is for logits of classes, this teacher's answers are {given}: use fp16"
-    if teacher.get("cache_top_k") is not None:
-        return "teacher.cache_top_k", "6bit keeps all logits: set teacher.cache_top_k=null, or another cache_precision"
-    return None
-
-
-def _cached(teacher: Mapping[str, Any]) -> bool:
-    return str(teacher.get("cache", "auto")).lower() not in ("off", "false", "none")
-
-
-def top_k_problem(teacher: Mapping[str, Any], method: Mapping[str, Any], always: bool = False) -> Problem | None:
-    """Stored answers that keep the largest logits only do not do for a method that softens them.
-
-    What is left of the other classes is their mass at temperature 1; spread evenly over hundreds of classes, a higher
-    temperature makes it most of the answer: worse than no teacher. ``always``: the teacher itself knows no more.
-    """
-    top_k = teacher.get("cache_top_k")
-    told, mend = (
-        ("teacher.cache_top_k", f"{top_k}"),
-        "set teacher.cache_top_k=null, teacher.cache=off or a temperature of 1",
-    )
-    if always:
-        told, mend = ("teacher.holds", "top_k: the largest"), "set a temperature of 1"
-    elif top_k is None or not _cached(teacher):
-        return None
-    nodes = {"method": method} | {f"method.terms.{k}": v for k, v in (method.get("terms") or {}).items()}
-    for key, node in nodes.items():
-        temperature = node.get("temperature") if isinstance(node, Mapping) else None
-        if temperature is None or (isinstance(temperature, (int, float)) and temperature <= 1):
-            continue
-        return (
-            told[0],
-            f"{told[1]} of the logits do not do for {key}.temperature={_shown(temperature)}: above 1 the classes that are "
-            f"left out would get most of the answer: {mend}",
-        )
-    return None
-
-
-def _shown(temperature: Any) -> str:
-    return f"{temperature:g}" if isinstance(temperature, (int, float)) else "a schedule"

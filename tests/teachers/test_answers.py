@@ -283,8 +283,9 @@ def test_top_k_answers_are_not_softened(folder, soft, capfd):
     best = [{int(k): float(row[k]) for k in row.argsort()[:-4:-1]} for row in soft[0]]
     table("top.csv", top(best, 3))
     words = ("teacher=stored", "teacher.file=top.csv", "teacher.holds=top_k")
-    assert "teacher.holds: top_k: the largest of the logits do not do for method.temperature=4" in refused(
-        capfd, *words
+    assert (
+        "teacher.holds: top_k: the largest of the logits do not do for method.terms.kd, which softens them"
+        in refused(capfd, *words)
     )
     assert train(*words, "method.temperature=1")["status"] == "finished"
 

@@ -187,7 +187,10 @@ def test_a_recipe_with_a_teacher_and_no_method_is_one_line(folder, capfd):
         ("teacher.data.batchsize=3", "teacher.data.batchsize: "),
         ("teacher.classes=[3,-1]", "teacher.classes"),
         ("teacher.cache_precision=4bit", "teacher.cache_precision: must be one of fp16, bf16, fp32, 6bit"),
-        ("teacher.cache_top_k=3", "teacher.cache_top_k: 3 of the logits do not do for method.temperature=4"),
+        (
+            "teacher.cache_top_k=3",
+            "teacher.cache_top_k: 3 of the logits do not do for method.terms.kd, which softens them with a temperature of 4",
+        ),
     ],
 )
 def test_what_cannot_be_meant_of_a_teacher_is_one_line_that_names_the_key(folder, capfd, key, words):
@@ -220,9 +223,15 @@ def test_six_bits_are_refused_for_what_is_no_softmax_before_anything_is_trained(
     )
 
 
-def test_top_k_stored_logits_do_at_temperature_one_or_without_a_cache(folder):
+def test_top_k_stored_logits_do_at_temperature_one_or_without_a_cache(folder, capfd):
     plain(folder)
     train("teacher=net", "teacher.cache_top_k=3", "method.temperature=1")
+    warming = "method.temperature={_target_:kd_lightning.schedules.Ramp,start:1,to:4}"
+    assert "method.terms.kd, which softens them with a temperature of 4" in refused(
+        capfd, "teacher=net", "teacher.cache_top_k=3", warming
+    )
+    said = refused(capfd, "teacher=net", "teacher.cache_top_k=3", "method=logits_mse")
+    assert "method.terms.logits_mse, which looks at all of them as they are" in said
     words = ("teacher=net", "teacher.cache_top_k=3", "teacher.cache=off", "run_dir=b")
     assert main(["--config-dir", "mine", *TINY, *words]) == 0
 

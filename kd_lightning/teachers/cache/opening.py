@@ -12,10 +12,10 @@ import torch
 from kd_lightning.data.loader.threaded_loader import LoaderTimeout, SampleError
 from kd_lightning.errors import UserError
 from kd_lightning.joints import LOGITS, Teacher
+from kd_lightning.teachers.cache.approximate import SIX_BIT
 from kd_lightning.teachers.cache.cached import CachedTeacher, require_equal_readings
 from kd_lightning.teachers.cache.forms import NotCacheable
 from kd_lightning.teachers.cache.rows import RowCodec
-from kd_lightning.teachers.cache.six_bits import SIX_BIT
 from kd_lightning.teachers.cache.size import human, require_space
 from kd_lightning.teachers.cache.store import CacheStore, cache_key
 from kd_lightning.teachers.cache.writer import Announce, ensure_views, move_data_to_device

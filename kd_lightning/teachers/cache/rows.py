@@ -12,8 +12,9 @@ from torch import Tensor
 
 from kd_lightning.errors import UserError
 from kd_lightning.outputs import ModelOutput
+from kd_lightning.teachers.cache.approximate import SIX_BIT
 from kd_lightning.teachers.cache.forms import AllLogits, LargestLogits, LogitsForm, NotCacheable
-from kd_lightning.teachers.cache.six_bits import SIX_BIT, SixBitLogits
+from kd_lightning.teachers.cache.six_bits import SixBitLogits
 from kd_lightning.teachers.cache.store import Column
 
 MARK = "input"

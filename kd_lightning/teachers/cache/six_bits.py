@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from kd_lightning.losses.inputs import MASKED
+from kd_lightning.teachers.cache.approximate import SIX_BIT
 from kd_lightning.teachers.cache.forms import NotCacheable
 from kd_lightning.teachers.cache.store import Column
 
-SIX_BIT = "6bit"
 _TOP = 63  # the largest code
 _RELATIVE, _LEAST = 2.0**-10, 2.0**-13
 """A span is at least so much of the largest logit, and at least so much: what is next to the largest stays below it when

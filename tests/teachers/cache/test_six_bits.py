@@ -131,6 +131,7 @@ def test_one_flipped_bit_is_found(tmp_path, at):
         opened(tmp_path, precision="6bit")
 
 
+@pytest.mark.slow
 def test_two_processes_that_write_at_once_leave_what_one_writes(tmp_path):
     code = "import sys; from cache_setup import opened; opened(sys.argv[1], precision='6bit')"
     command = [sys.executable, "-c", code, str(tmp_path / "two")]
