@@ -26,6 +26,10 @@ class Batch(NamedTuple):
             evaluations and replays are keyed by.
         split: "train", "val" or "test"; empty where the loader does not tell.
         also: further views of the same samples, in the same order (methods that compare two views).
+        partner_target: class numbers (N,) of the samples with which these were mixed (mixup, CutMix); None where nothing
+            was mixed.
+        weight: the share of ``target`` in the label, float32 (N,) in [0, 1]; that of ``partner_target`` is the rest. None
+            where ``partner_target`` is.
     """
 
     inputs: Any
@@ -34,11 +38,20 @@ class Batch(NamedTuple):
     view: int = 0
     split: str = ""
     also: tuple[Batch, ...] = ()
+    partner_target: Tensor | None = None
+    weight: Tensor | None = None
 
     @property
     def size(self) -> int:
         """Number of samples (``len()`` of a named tuple counts its fields)."""
         return batch_size(self.inputs)
+
+
+class Partner(NamedTuple):
+    """What a data set that mixes samples gives behind ``(inputs, target)``: see :attr:`Batch.partner_target`."""
+
+    target: Tensor
+    weight: Tensor
 
 
 def unnamed(batch: Batch) -> Batch:
@@ -73,6 +86,8 @@ def as_batch(batch: Any) -> Batch:
         if target is not None:
             inputs = {name: value for name, value in batch.items() if name != target}
             return Batch(next(iter(inputs.values())) if len(inputs) == 1 else inputs, batch[target])
+    if isinstance(batch, (list, tuple)) and len(batch) == 3 and isinstance(batch[2], Partner):
+        return Batch(batch[0], batch[1], partner_target=batch[2].target, weight=batch[2].weight)
     if isinstance(batch, (list, tuple)) and len(batch) in (2, 3):
         index = batch[2] if len(batch) == 3 else None
         return Batch(batch[0], batch[1], torch.as_tensor(index) if index is not None else None)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from torch import Tensor
 
 from kd_lightning.batch import Batch
+from kd_lightning.errors import UserError
 from kd_lightning.joints import Clock, Evaluator, Step
 from kd_lightning.member import Member
 from kd_lightning.outputs import ModelOutput
@@ -40,6 +41,11 @@ class Evaluation:
             look: shown each member's step; None: nobody looks.
             failed: told of a member that raised; it takes no further part.
         """
+        if batch.partner_target is not None:
+            raise UserError(
+                "these are mixed samples, with two labels each, which a metric would take for one: measure on "
+                "val_dataloader() or test_dataloader()"
+            )
         for i in list(self._evaluators):
             member = self._members[i]
             try:

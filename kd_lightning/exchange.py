@@ -55,7 +55,10 @@ class Exchange:
 
     def batch(self, batch: Batch, sizes: Sequence[int], inputs: bool) -> Batch:
         """The whole batch; its inputs (and further views) only if somebody looks at them."""
-        batch = batch._replace(target=self.whole(batch.target, sizes), index=self.whole(batch.index, sizes))
+        rows = {
+            name: self.whole(getattr(batch, name), sizes) for name in ("target", "index", "partner_target", "weight")
+        }
+        batch = batch._replace(**rows)
         if not inputs:
             return batch
         also = tuple(self.batch(view, sizes, inputs) for view in batch.also)

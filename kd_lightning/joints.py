@@ -95,6 +95,8 @@ class Term(Protocol):
 
     Optional members, looked for by name:
         needs_teacher: False for a term that uses no teacher (default True): ``teacher`` may then be None.
+        takes_mixed: True for a term that is right for mixed samples (:attr:`Batch.partner_target`): it does not look at
+            ``target``, or asks for ``batch`` and weighs both labels (default False: it is refused for them).
         requires: what it reads of the teacher's output (default ``{"logits"}``; features follow from the taps).
         temperature: how it softens the teacher's logits, a number or schedule; so does each attribute called
             ``…_temperature``, and ``temperatures``, several. Answers of which only the largest logits are known do up to
@@ -200,6 +202,8 @@ class Task(Protocol):
         choosers: names of metrics with a direction, the first of which that there is a figure of chooses the best
             checkpoint in the monitor's place: of a task whose training must not look at labels.
         needs_labels: False: its ``loss`` does not look at the target, and learns where no sample has a label.
+        takes_mixed: True: there is a ``mixed_loss``; else samples mixed two by two are refused. Said beside the ``loss``
+            that it goes with: who overrides that one says it again.
         learns_alone: False: there is no ``loss`` to speak of; who learns from nothing else is refused.
     """
 
@@ -209,6 +213,7 @@ class Task(Protocol):
     picture_samples: int
     choosers: Sequence[str]
     needs_labels: bool
+    takes_mixed: bool
     learns_alone: bool
 
     @property
@@ -216,6 +221,10 @@ class Task(Protocol):
 
     def loss(self, output: ModelOutput, target: Any) -> Tensor:
         """The hard loss: a scalar; samples without ground truth are left out."""
+        ...
+
+    def mixed_loss(self, output: ModelOutput, target: Tensor, partner_target: Tensor, weight: Tensor) -> Tensor:
+        """The hard loss of mixed samples (:attr:`Batch.partner_target`): a scalar; halves without ground truth are left out."""
         ...
 
     def evaluator(self) -> Evaluator:
@@ -296,6 +305,8 @@ class DataModule(Protocol):
         mean, std: per channel, by which the inputs were normalised; None where nobody knows.
         views: how often a sample's augmented view changes: 1 never, K cycles, 0 a fresh one each epoch.
         extra_views: how many further views of the same samples a training batch has (:attr:`Batch.also`).
+
+    Optional, ``mixing``: what mixes the training samples (its ``keys`` name it in messages), None where nothing does.
     """
 
     class_names: Sequence[str] | None

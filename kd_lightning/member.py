@@ -19,6 +19,7 @@ from kd_lightning.batch import Batch
 from kd_lightning.errors import UserError
 from kd_lightning.exchange import Exchange
 from kd_lightning.joints import Clock, Task, View
+from kd_lightning.losses.mixed import takes_mixed
 from kd_lightning.method import Method
 from kd_lightning.metrics.declared import Declared
 from kd_lightning.optimization import Optimization
@@ -141,7 +142,7 @@ class Member(nn.Module):
             if self.exchange is not None:
                 whole = self.exchange.batch(batch, sizes, inputs=self.method.wants_inputs)
                 teacher = None if teacher is None else self.exchange.output(teacher, sizes)
-            task_loss = self.task.loss(output, whole.target)
+            task_loss = self._task_loss(output, whole)
             views: list[View] = []
             if teacher_views is not None:
                 answers = zip(batch.also, map(self.teacher_view, teacher_views), strict=True)
@@ -150,6 +151,20 @@ class Member(nn.Module):
                     views = [(own, answer and self.exchange.output(answer, sizes)) for own, answer in views]
             target = self.task.for_terms(whole.target)
             return self.method(output, teacher, target, task_loss, clock=clock, batch=whole, views=views)
+
+    def _task_loss(self, output: ModelOutput, batch: Batch) -> Tensor:
+        if batch.partner_target is None or batch.weight is None:
+            return self.task.loss(output, batch.target)
+        self.refuse_mixed("data.augment's mixing")
+        return self.task.mixed_loss(output, batch.target, batch.partner_target, batch.weight)
+
+    def refuse_mixed(self, keys: str) -> None:
+        """Raise a UserError where task or method cannot take samples that were mixed; ``keys`` name what mixes them."""
+        if not takes_mixed(self.task, beside="loss"):
+            raise UserError(
+                f"{keys} mixes the labels of samples two by two, which task={self.task.name} has no loss for: leave it out"
+            )
+        self.method.refuse_mixed(keys)
 
     def _answer_of_all(self, inputs: Any, sizes: Sequence[int]) -> ModelOutput:
         """The student's output for the inputs; of several processes, for those of all."""

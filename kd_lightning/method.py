@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from kd_lightning.batch import Batch
 from kd_lightning.errors import UserError
 from kd_lightning.joints import LOGITS, Clock, View, Weight
+from kd_lightning.losses.mixed import takes_mixed
 from kd_lightning.method_arguments import (
     TASK,
     checked_taps,
@@ -113,6 +114,19 @@ class Method(nn.Module):
     def asks(self) -> dict[str, tuple[str, ...]]:
         """By active term: what its ``forward`` asks for beyond student, teacher and target."""
         return {name: self._asks[name] for name in self.active if self._asks[name]}
+
+    def refuse_mixed(self, keys: str) -> None:
+        """Stop where an active term looks at the target, of which mixed samples have two.
+
+        Raises:
+            UserError: naming the term, and ``keys``, what mixes the samples.
+        """
+        for name in self.active:
+            if not takes_mixed(self.terms[name]):
+                raise UserError(
+                    f"method.terms.{name}: {type(self.terms[name]).__name__} looks at the sample's label, a mixed sample "
+                    f"has two: leave out {keys}, or this term (one that does not look at it says takes_mixed = True)"
+                )
 
     @property
     def wants_views(self) -> bool:

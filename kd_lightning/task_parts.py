@@ -24,6 +24,7 @@ class TaskParts:
     picture_samples: int = 0
     choosers: Sequence[str] = ()
     needs_labels: bool = True
+    takes_mixed: bool = False
     learns_alone: bool = True
 
     def fit(self, data: DataModule) -> None:
@@ -35,6 +36,10 @@ class TaskParts:
 
     def restore(self, fitted: Mapping[str, Any]) -> None:
         """Nothing to take up again."""
+
+    def mixed_loss(self, output: ModelOutput, target: Tensor, partner_target: Tensor, weight: Tensor) -> Tensor:
+        """Is not asked for: such samples are refused before."""
+        raise NotImplementedError(f"{type(self).__name__} has no loss of mixed samples")
 
     def sizes(self, sizes: Mapping[str, int]) -> dict[str, int]:
         """A model is as large as the data say."""
@@ -80,7 +85,7 @@ class TaskParts:
 
 
 _PARTS = (
-    "provides", "picture_samples", "choosers", "needs_labels", "learns_alone", "fit", "fitted", "restore", "sizes", "read", "encode", "for_terms", "predict", "recode",
+    "provides", "picture_samples", "choosers", "needs_labels", "takes_mixed", "mixed_loss", "learns_alone", "fit", "fitted", "restore", "sizes", "read", "encode", "for_terms", "predict", "recode",
     "exported", "imported", "describe_exported",
 )  # fmt: skip
 

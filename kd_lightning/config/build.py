@@ -224,6 +224,9 @@ def build_member(
             compile_student=bool(config["compile"]),
             name=name,
         )
+        mixing = getattr(datamodule, "mixing", None)
+        if mixing is not None:
+            member.refuse_mixed(mixing.keys)
         output = member.prepare(example, teacher_output)
         method.bind(student, teacher_module)
     task.check_output(output, datamodule, "student")

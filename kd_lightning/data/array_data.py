@@ -1,8 +1,8 @@
 """A data set that lies in memory and is read a whole batch at a time.
 
 Pixels stay in their own dtype (a byte each) until the last step: a batch is gathered, cropped and flipped as bytes,
-then cast and normalised once. All of it is a handful of torch calls, during which other
-threads go on working.
+then cast and normalised once, and mixed with others in float where that is asked for. All of it is a handful of torch
+calls, during which other threads go on working.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from kd_lightning.batch import Partner
 from kd_lightning.data.augment import CropFlip, moved_along
+from kd_lightning.data.mixing import Mixing, mixed
+from kd_lightning.errors import UserError
 
 
 class ArrayData(Dataset):
@@ -27,7 +30,8 @@ class ArrayData(Dataset):
         mean, std: per channel, of the values divided by ``scale``: ``x / scale`` becomes ``(x / scale - mean) / std``.
             None leaves the values divided by ``scale``.
         augment: crop and flip of the training views; None where a sample has one view.
-        seed: of the augmentation.
+        mixing: of the views with one another; None: each shows one sample. Partners are drawn among these samples.
+        seed: of the augmentation and of the mixing.
         name: how error messages call the data.
     """
 
@@ -42,6 +46,7 @@ class ArrayData(Dataset):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         augment: CropFlip | None = None,
+        mixing: Mixing | None = None,
         seed: int = 0,
         name: str = "the data",
     ) -> None:
@@ -52,6 +57,13 @@ class ArrayData(Dataset):
         channels = inputs.shape[1] if inputs.dim() > 1 else 1
         if mean is not None and not len(mean) == len(std) == channels:
             raise ValueError(f"{name}: mean and std need {channels} values, got {len(mean)} and {len(std)}")
+        if mixing is not None and (inputs.dim() != 4 or targets.dim() != 1 or targets.is_floating_point()):
+            raise UserError(
+                f"{mixing.keys} mixes pictures (C, H, W) that have one class number each; {name} has inputs of shape "
+                f"{tuple(inputs.shape[1:])} and targets {str(targets.dtype).removeprefix('torch.')} of shape "
+                f"{tuple(targets.shape[1:])}: leave it out"
+            )
+        self.mixing = mixing
         self.augment = augment if augment is not None and augment.active else None
         self.targets, self.seed, self.name = targets.contiguous(), seed, name
         self._storage = inputs.contiguous() if self.augment is None else self.augment.pad(inputs)
@@ -77,11 +89,32 @@ class ArrayData(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """View 0 of one sample (what a plain DataLoader sees)."""
-        inputs, target = self.gather(torch.tensor([range(len(self))[index]]), 0)
+        inputs, target = self.read(torch.tensor([range(len(self))[index]]), 0)
         return inputs[0], target[0]
 
-    def gather(self, indices: Tensor, view: int) -> tuple[Tensor, Tensor]:
-        """One batch: inputs float32 of shape (N, ...) and their targets, for ``indices`` int64 of shape (N,)."""
+    def unmixed(self) -> ArrayData:
+        """The same data, each view of a sample by itself: what is to be learned of it has one label."""
+        alone = copy.copy(self)
+        alone.mixing = None
+        return alone
+
+    def gather(self, indices: Tensor, view: int) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Partner]:
+        """One batch: inputs float32 of shape (N, ...) and their targets, for ``indices`` int64 of shape (N,).
+
+        Where samples are mixed, the inputs are mixtures, ``target`` is the sample's own, and a :class:`Partner` follows.
+        """
+        if self.mixing is None:
+            return self._views(indices, view)
+        p = 0 if self.augment is None else self.augment.crop_padding
+        height, width = (side - 2 * p for side in self._storage.shape[2:])
+        plan = self.mixing.plan(self.seed, view, indices.cpu(), len(self), height, width)
+        both, targets = self._views(torch.cat([indices, plan.partner.to(indices.device)]), view)
+        n = len(indices)
+        partner = Partner(targets[n:], plan.weight.to(targets.device))
+        return mixed(both[:n], both[n:], plan.mask), targets[:n], partner
+
+    def _views(self, indices: Tensor, view: int) -> tuple[Tensor, Tensor]:
+        """A view of each sample by itself."""
         chosen = indices.to(self._storage.device)
         target = self.targets.index_select(0, chosen)
         if self.augment is None:
@@ -92,8 +125,9 @@ class ArrayData(Dataset):
         return self._normalise(values), target
 
     def read(self, indices: Tensor, view: int) -> tuple[Tensor, Tensor]:
-        """The same as :meth:`gather`."""
-        return self.gather(indices, view)
+        """Inputs and targets as of :meth:`gather`."""
+        inputs, target, *_ = self.gather(indices, view)
+        return inputs, target
 
     def describe(self, index: int) -> str:
         """How an error message calls a sample."""

@@ -147,7 +147,9 @@ class ImageFolderData(DistillationDataModule):
         settings = {} if augment is True else dict(augment)
         unknown = sorted(set(settings) - {"scale", "ratio", "flip"})
         if unknown:
-            raise UserError(f"data.augment has no key {unknown[0]!r}: for images it takes scale, ratio and flip")
+            raise UserError(
+                f"data.augment has no key {unknown[0]!r}: for images in files it takes scale, ratio and flip"
+            )
         return RandomResizedCrop(self.image_size, seed=self.seed, **settings)
 
     def build_splits(self) -> tuple[ImageData, ImageData, str]:

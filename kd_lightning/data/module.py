@@ -22,6 +22,7 @@ from kd_lightning.data.array_data import ArrayData
 from kd_lightning.data.augment import CropFlip
 from kd_lightning.data.loader.threaded_loader import ThreadedLoader
 from kd_lightning.data.loader.wrappers import gathers
+from kd_lightning.data.mixing import Mixing
 from kd_lightning.data.places import Places
 from kd_lightning.data.samples import Samples, SeveralGatheredViews, SeveralViews, labelled, view_number
 from kd_lightning.data.split import count_of, hide_labels, keep_first, stratified_order
@@ -29,6 +30,9 @@ from kd_lightning.data.summary import described, summary_line
 from kd_lightning.errors import UserError
 
 log = logging.getLogger(__name__)
+
+_CROPS, _MIXES = ("crop_padding", "flip", "padding_mode"), ("mixup", "cutmix")
+"""Keys of ``data.augment``."""
 
 
 class DistillationDataModule(LightningDataModule):
@@ -44,7 +48,8 @@ class DistillationDataModule(LightningDataModule):
         labelled: training samples that keep their label, None for all; chosen by class. The others' target is
             ``UNLABELLED``: they count for the soft loss only.
         device: where data in memory lie: "cpu", or "auto": on the GPU where there is one, so that batches are made there.
-        augment: ``False``, ``True`` (:attr:`default_augment`), or the settings as a mapping.
+        augment: ``False``, ``True`` (:attr:`default_augment`), or the settings as a mapping: of the crop and flip, and, of
+            pictures in memory, ``mixup`` and ``cutmix`` (:class:`~kd_lightning.data.mixing.Mixing`).
         views: how often a sample's augmented view changes: 1 never, K > 1 cycles through K views by epoch, 0 a fresh
             view each epoch. None: 0 with augmentation, 1 without.
         extra_views: further views of the same samples in each training batch's ``also``, for methods that compare views:
@@ -114,7 +119,8 @@ class DistillationDataModule(LightningDataModule):
         self.seed, self.split_seed = seed, split_seed
         self.val_size, self.train_size, self.labelled = val_size, train_size, labelled
         self.augment = self.make_augment(augment)
-        self.views = (0 if views is None else views) if self.augment is not None else 1
+        self.mixing = self.make_mixing(augment)
+        self.views = (0 if views is None else views) if self.augment is not None or self.mixing is not None else 1
         self.extra_views = extra_views
         self._loading = {"num_threads": num_threads, "prefetch": prefetch, "timeout": timeout, "reread": reread}
         self._train: Samples | None = None
@@ -140,10 +146,16 @@ class DistillationDataModule(LightningDataModule):
         if not augment:
             return None
         settings = dict(self.default_augment if augment is True else augment)
-        unknown = sorted(set(settings) - {"crop_padding", "flip", "padding_mode"})
+        unknown = sorted(set(settings) - {*_CROPS, *_MIXES})
         if unknown:
-            raise UserError(f"data.augment has no key {unknown[0]!r}: it takes crop_padding, flip and padding_mode")
-        made = CropFlip(**settings)
+            raise UserError(f"data.augment has no key {unknown[0]!r}: it takes {', '.join((*_CROPS, *_MIXES))}")
+        made = CropFlip(**{key: value for key, value in settings.items() if key in _CROPS})
+        return made if made.active else None
+
+    def make_mixing(self, augment: bool | Mapping[str, Any]) -> Mixing | None:
+        """How training samples are mixed, by the setting of their augmentation; None: each view shows one of them."""
+        settings = augment if isinstance(augment, Mapping) else {}
+        made = Mixing(**{key: settings[key] for key in _MIXES if key in settings})
         return made if made.active else None
 
     def build_splits(self) -> tuple[Samples, Samples, str]:
@@ -157,7 +169,9 @@ class DistillationDataModule(LightningDataModule):
         digest.update(repr(self.labelled).encode())
         name = type(self).__name__
         return (
-            self.array(values[train], hide_labels(targets[train], self.labelled), f"{name} train", self.augment),
+            self.array(
+                values[train], hide_labels(targets[train], self.labelled), f"{name} train", self.augment, self.mixing
+            ),
             self.array(values[val], targets[val], f"{name} validation"),
             digest.hexdigest(),
         )
@@ -168,11 +182,19 @@ class DistillationDataModule(LightningDataModule):
 
     # ---- shared parts -----------------------------------------------------------------------------------------------
 
-    def array(self, values: Tensor, targets: Tensor, name: str, augment: CropFlip | None = None) -> ArrayData:
+    def array(
+        self,
+        values: Tensor,
+        targets: Tensor,
+        name: str,
+        augment: CropFlip | None = None,
+        mixing: Mixing | None = None,
+    ) -> ArrayData:
         """A data set in memory with this module's normalisation."""
         return ArrayData(
-            values, targets, scale=self.scale, mean=self.mean, std=self.std, augment=augment, seed=self.seed, name=name
-        )
+            values, targets, scale=self.scale, mean=self.mean, std=self.std, augment=augment, mixing=mixing,
+            seed=self.seed, name=name,
+        )  # fmt: skip
 
     def choose(self, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Positions of the training and the validation samples among all, chosen by class with ``split_seed``."""
@@ -201,6 +223,7 @@ class DistillationDataModule(LightningDataModule):
         """Read and split the training data, once."""
         if self._train is None:
             self._train, self._val, self._content = self.build_splits()
+            self._require_mixed(self._train)
             if self.drop_last and len(self._train) < self.batch_size:
                 raise UserError(
                     f"data.batch_size={self.batch_size} is more than the {len(self._train)} training samples, and "
@@ -237,6 +260,24 @@ class DistillationDataModule(LightningDataModule):
                 return dataset
             self._resident[id(dataset)] = dataset.on(device)
         return self._resident[id(dataset)]
+
+    def _require_mixed(self, dataset: Any) -> None:
+        if self.mixing is None:
+            return
+        if getattr(dataset, "mixing", None) is not self.mixing:
+            raise UserError(
+                f"{self.mixing.keys}: only pictures that lie in memory are mixed, not those of {type(self).__name__}"
+            )
+        if self.extra_views:
+            raise UserError(
+                f"{self.mixing.keys}: data.extra_views={self.extra_views} asks for further views of the same samples, and "
+                "each view would be mixed with another partner: leave one of them out"
+            )
+        if self.views == 1:
+            raise UserError(
+                f"{self.mixing.keys}: data.views=1 would show each sample with one partner for ever: set data.views=0 (a "
+                "fresh one each epoch) or to the number of views to cycle through"
+            )
 
     def several_views(self, dataset: Samples) -> SeveralViews:
         """The training data set with the further views of each sample."""
@@ -344,7 +385,11 @@ class DistillationDataModule(LightningDataModule):
 
     def view_settings(self) -> dict[str, Any]:
         """Everything but the samples that a model's training input depends on."""
-        varied = {} if self.views == 1 and self.augment is None else {"seed": self.seed, "views": self.views}
+        varied: dict[str, Any] = (
+            {} if self.views == 1 and self.augment is None else {"seed": self.seed, "views": self.views}
+        )
+        if self.mixing is not None:  # partners are drawn among the training samples: these are data_fingerprint's
+            varied["mixing"] = self.mixing.settings()
         augment = self.augment.settings() if self.augment is not None else None
         return {"mean": self.mean, "std": self.std, "scale": self.scale, "augment": augment, **varied}
 

@@ -120,6 +120,12 @@ def labelled(targets: Tensor | None, unlabelled: int) -> Tensor:
     return (targets.reshape(len(targets), -1) != unlabelled).any(1)
 
 
+def by_themselves(dataset: Any) -> Any:
+    """The data set without its samples being mixed with one another: what an input shows is what its target says."""
+    alone = getattr(dataset, "unmixed", None)
+    return alone() if callable(alone) else dataset
+
+
 def first_sample(batch: Any) -> Any:
     """The first sample of a structure of tensors and lists of texts."""
     if isinstance(batch, Mapping):

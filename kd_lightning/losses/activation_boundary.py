@@ -40,6 +40,7 @@ class ActivationBoundaryLoss(nn.Module):
         adapter: map the student's channels by a 1x1 convolution with BatchNorm.
     """
 
+    takes_mixed = True
     requires = frozenset({"features"})
 
     def __init__(self, taps: Sequence[str], margin: float = 1.0, adapter: bool = True) -> None:

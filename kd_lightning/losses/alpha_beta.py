@@ -79,6 +79,8 @@ class JensenShannonLoss(nn.Module):
         temperature: softening T, > 0.
     """
 
+    takes_mixed = True
+
     def __init__(self, weight: float = 0.5, temperature: float = 1.0) -> None:
         super().__init__()
         if not 0 < weight < 1:
@@ -104,6 +106,8 @@ class SkewedLoss(nn.Module):
         reverse: start from the student.
         temperature: softening T, > 0.
     """
+
+    takes_mixed = True
 
     def __init__(self, weight: float = 0.1, reverse: bool = False, temperature: float = 1.0) -> None:
         super().__init__()

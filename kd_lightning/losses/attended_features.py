@@ -34,6 +34,7 @@ class AttendedFeatureLoss(nn.Module):
         form: "paper", or "authors_code": the mean squared difference.
     """
 
+    takes_mixed = True
     requires = frozenset({"features"})
 
     def __init__(

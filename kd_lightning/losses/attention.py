@@ -44,6 +44,7 @@ class AttentionLoss(nn.Module):
         epsilon: added to the norm, 1e-6 in one code (Knowledge-Distillation-Zoo); None bounds it instead.
     """
 
+    takes_mixed = True
     requires = frozenset({"features"})
 
     def __init__(

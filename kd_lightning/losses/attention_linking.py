@@ -40,6 +40,8 @@ class SemanticLinkLoss(nn.Module):
         temperature: softening of the attention, > 0.
     """
 
+    takes_mixed = True
+
     def __init__(
         self,
         taps: Sequence[str],

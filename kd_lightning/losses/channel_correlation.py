@@ -31,6 +31,8 @@ class ChannelCorrelationLoss(nn.Module):
         tap: for both models; maps (N, C, H, W).
     """
 
+    takes_mixed = True
+
     def __init__(self, tap: str = "hint") -> None:
         super().__init__()
         self.tap = tap
@@ -64,6 +66,7 @@ class AffinityLoss(nn.Module):
     """
 
     requires = frozenset({"features"})
+    takes_mixed = True
 
     def __init__(self, tap: str = "hint") -> None:
         super().__init__()
@@ -98,6 +101,7 @@ class NormalisedMapLoss(nn.Module):
         q: norm that is made 1.
     """
 
+    takes_mixed = True
     requires = frozenset({"features"})
 
     def __init__(self, tap: str = "hint", p: int = 1, q: float = 2.0) -> None:

@@ -23,6 +23,8 @@ class ChannelWiseLoss(nn.Module):
         adapter: map the student's channels to the teacher's by a 1x1 convolution, where they differ.
     """
 
+    takes_mixed = True
+
     def __init__(self, tap: str | None = None, temperature: float = 4.0, adapter: bool = True) -> None:
         super().__init__()
         self.tap, self.temperature, self._adapt = tap, checked_temperature(temperature), adapter

@@ -33,6 +33,8 @@ class ClassActivationLoss(nn.Module):
             n - 1 of the n that it is asked for, by a strict comparison.)
     """
 
+    takes_mixed = True
+
     def __init__(
         self,
         tap: str = "maps",

@@ -25,6 +25,8 @@ class QueueNeighbourhoodLoss(EmbeddingPair):
         two_queues: False compares with the teacher's queue alone, through a linear head where lengths differ.
     """
 
+    takes_mixed = True
+
     def __init__(
         self, tap: str | None = None, temperature: float = 0.04, size: int = 4096, two_queues: bool = True
     ) -> None:

@@ -39,6 +39,7 @@ class ContrastiveLoss(EmbeddingPair):
         momentum: m in [0, 1) of the memories.
     """
 
+    takes_mixed = True
     memory_student: Tensor
     memory_teacher: Tensor
     constants: Tensor

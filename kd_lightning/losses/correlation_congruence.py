@@ -32,6 +32,7 @@ class CorrelationCongruenceLoss(nn.Module):
         form: "mean_square", or torchdistill's "norm": ``|K(student) - K(teacher)|_F / N^2``, with ``normalise: false``.
     """
 
+    takes_mixed = True
     requires = frozenset({"features"})
 
     def __init__(

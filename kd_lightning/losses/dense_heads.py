@@ -20,6 +20,8 @@ class QualityFocalLoss(nn.Module):
         beta: exponent of the weight, >= 1.
     """
 
+    takes_mixed = True
+
     def __init__(self, beta: float = 1.0) -> None:
         super().__init__()
         if not beta >= 1:

@@ -44,6 +44,8 @@ class InterClassLoss(nn.Module):
         epsilon_on: "product", as the authors, or "norms", as torchdistill: up to 2 % apart where logits saturate.
     """
 
+    takes_mixed = True
+
     def __init__(self, temperature: float = 1.0, epsilon_on: str = "product") -> None:
         super().__init__()
         self.temperature, self.epsilon_on = checked_temperature(temperature), _checked(epsilon_on)
@@ -65,6 +67,8 @@ class IntraClassLoss(nn.Module):
         temperature: softening T, > 0.
         epsilon_on: as in :class:`InterClassLoss`.
     """
+
+    takes_mixed = True
 
     def __init__(self, temperature: float = 1.0, epsilon_on: str = "product") -> None:
         super().__init__()

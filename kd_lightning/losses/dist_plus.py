@@ -44,6 +44,8 @@ class ChannelCorrelationDistance(_MapCorrelation):
         tap: for both models; maps (N, C, H, W).
     """
 
+    takes_mixed = True
+
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
         """Maps (N, C, H, W) under the tap's name; returns a scalar in [0, 2]."""
         rows = [maps.movedim(1, -1).flatten(0, -2) for maps in self._maps(student, teacher)]
@@ -57,6 +59,8 @@ class SpatialCorrelationDistance(_MapCorrelation):
     Args:
         tap: for both models; maps (N, C, H, W).
     """
+
+    takes_mixed = True
 
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
         """Maps (N, C, H, W) under the tap's name, N >= 2; returns a scalar in [0, 2]."""

@@ -25,6 +25,8 @@ class TeacherQueueLoss(EmbeddingPair):
         normalise: False if the embeddings have unit length already.
     """
 
+    takes_mixed = True
+
     def __init__(
         self, tap: str | None = None, temperature: float = 0.07, size: int = 4096, normalise: bool = True
     ) -> None:
@@ -59,6 +61,8 @@ class EmbeddingRegressionLoss(EmbeddingPair):
         cosine: ``mean_i (1 - cos)`` instead of the mean squared error.
     """
 
+    takes_mixed = True
+
     def __init__(self, tap: str | None = None, cosine: bool = False) -> None:
         super().__init__(tap)
         self.cosine = cosine
@@ -81,6 +85,7 @@ class TokenSimilarityLoss(nn.Module):
         normalise: False if the tokens have unit length already.
     """
 
+    takes_mixed = True
     requires = frozenset({"features"})
 
     def __init__(self, tap: str = "tokens", temperature: float = 0.07, normalise: bool = True) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
 from kd_lightning.losses.inputs import checked_temperature, paired_logits
+from kd_lightning.losses.mixed import takes_mixed
 from kd_lightning.outputs import ModelOutput
 
 SMALLEST = 1e-10  # added inside the logarithm, as the authors do
@@ -42,6 +43,11 @@ class EntropyWeighted(nn.Module):
         self.term, self.highest, self.standardise = term, highest, standardise
         self._per_sample: Callable[[ModelOutput, ModelOutput, Tensor], Tensor] = per_sample
         self.weight_temperature = checked_temperature(weight_temperature, "weight_temperature")
+
+    @property
+    def takes_mixed(self) -> bool:
+        """Whether the weighed term does."""
+        return takes_mixed(self.term)
 
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
         """Logits of shape (N, C), target of shape (N,); returns a scalar >= 0."""

@@ -62,6 +62,7 @@ class FactorTransferLoss(nn.Module):
         form: "mean", or torchdistill's "norm" for p = 2: the mean over samples of the difference's Euclidean norm.
     """
 
+    takes_mixed = True
     requires = frozenset({"features"})
 
     def __init__(

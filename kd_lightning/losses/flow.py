@@ -40,6 +40,7 @@ class FlowLoss(nn.Module):
             maps pooled by their maxima.
     """
 
+    takes_mixed = True
     requires = frozenset({"features"})
 
     def __init__(self, taps: Sequence[str], form: str = "paper") -> None:

@@ -25,6 +25,7 @@ class GaussianDivergenceLoss(nn.Module):
         joint: sum over dimensions.
     """
 
+    takes_mixed = True
     requires = frozenset({"values", "spread"})
 
     def __init__(self, reverse: bool = False, joint: bool = False) -> None:

@@ -20,6 +20,7 @@ class HardLabelLoss(nn.Module):
         label_smoothing: probability mass spread evenly over all classes, in [0, 1).
     """
 
+    takes_mixed = True
     requires = frozenset({"labels"})
 
     def __init__(self, label_smoothing: float = 0.0) -> None:

@@ -33,6 +33,7 @@ class HintLoss(nn.Module):
         resize: "average", or "learned": the adapter's convolution halves or doubles height and width.
     """
 
+    takes_mixed = True
     requires = frozenset({"features"})
 
     def __init__(

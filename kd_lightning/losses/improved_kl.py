@@ -95,6 +95,8 @@ class SoftCrossEntropyLoss(nn.Module):
         temperature: softening T, > 0.
     """
 
+    takes_mixed = True
+
     def __init__(self, temperature: float = 1.0) -> None:
         super().__init__()
         self.temperature = checked_temperature(temperature)

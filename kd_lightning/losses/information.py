@@ -49,6 +49,8 @@ class CorrelationLoss(_Embedded):
         alpha: > 0; the paper uses 1.01 to 1.5.
     """
 
+    takes_mixed = True
+
     def __init__(self, tap: str = "hint", alpha: float = 1.01) -> None:
         super().__init__(tap)
         if not alpha > 0:
@@ -72,6 +74,8 @@ class MutualInformationLoss(_Embedded):
     Args:
         tap: for both models; maps are averaged to vectors.
     """
+
+    takes_mixed = True
 
     def __init__(self, tap: str = "hint") -> None:
         super().__init__(tap)

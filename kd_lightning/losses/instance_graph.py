@@ -48,6 +48,8 @@ class InstanceGraphLoss(nn.Module):
         vertices, edges, transformations: weights >= 0.
     """
 
+    takes_mixed = True
+
     def __init__(
         self,
         first: str = "first",

@@ -26,6 +26,7 @@ class LogarithmicFeatureLoss(nn.Module):
             paper (the teacher's BatchNorm has no weights).
     """
 
+    takes_mixed = True
     requires = frozenset({"features"})
 
     def __init__(self, tap: str = "hint", exponent: float = 4.0, adapter: bool = True) -> None:

@@ -17,6 +17,7 @@ class LogitsMSELoss(nn.Module):
     least as good as soft targets when the labels are clean.
     """
 
+    takes_mixed = True
     requires = frozenset({"unnormalised logits"})
 
     def prepare(self, student: ModelOutput, teacher: ModelOutput) -> None:

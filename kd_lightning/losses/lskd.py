@@ -30,6 +30,7 @@ class StandardisedSoftTargetLoss(nn.Module):
     """
 
     standardise = True
+    takes_mixed = True
 
     def __init__(self, temperature: float = 2.0) -> None:
         super().__init__()

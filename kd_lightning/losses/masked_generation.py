@@ -24,6 +24,7 @@ class MaskedGenerationLoss(nn.Module):
         over: "channels" or "positions".
     """
 
+    takes_mixed = True
     requires = frozenset({"features"})
 
     def __init__(self, tap: str = "hint", masked: float = 0.15, over: str = "channels") -> None:

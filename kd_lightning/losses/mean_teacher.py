@@ -34,6 +34,7 @@ class MeanTeacherLoss(nn.Module):
         distance: "kl" or "squared".
     """
 
+    takes_mixed = True
     needs_teacher = False
 
     def __init__(self, momentum: float = 0.99, temperature: float = 1.0, distance: str = "kl") -> None:

@@ -22,6 +22,8 @@ class ClassCorrelationLoss(nn.Module):
         temperature: softening T, > 0.
     """
 
+    takes_mixed = True
+
     def __init__(self, temperature: float = 4.0) -> None:
         super().__init__()
         self.temperature = checked_temperature(temperature)
@@ -39,6 +41,8 @@ class BatchCorrelationLoss(nn.Module):
     Args:
         temperature: softening T, > 0.
     """
+
+    takes_mixed = True
 
     def __init__(self, temperature: float = 4.0) -> None:
         super().__init__()

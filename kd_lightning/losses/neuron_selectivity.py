@@ -25,6 +25,7 @@ class NeuronSelectivityLoss(nn.Module):
         taps: names of the taps to compare, the same for both models; their layers give maps.
     """
 
+    takes_mixed = True
     requires = frozenset({"features"})
 
     def __init__(self, taps: Sequence[str]) -> None:

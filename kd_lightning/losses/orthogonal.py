@@ -22,6 +22,7 @@ class OrthogonalFeatureLoss(nn.Module):
         tap: for both models; tokens (N, L, D), maps (N, C, H, W) or vectors (N, D).
     """
 
+    takes_mixed = True
     requires = frozenset({"features"})
 
     def __init__(self, tap: str = "hint") -> None:

@@ -55,6 +55,7 @@ class OverhaulLoss(nn.Module):
         momentum: of the running averages, in (0, 1].
     """
 
+    takes_mixed = True
     requires = frozenset({"features"})
     mean: Tensor
     deviation: Tensor

@@ -35,6 +35,7 @@ class NeighbourhoodLoss(nn.Module):
         epsilon: eps, > 0; also added to the features' lengths.
     """
 
+    takes_mixed = True
     requires = frozenset({"features"})
 
     def __init__(self, tap: str = "embedding", epsilon: float = EPSILON) -> None:

@@ -30,6 +30,7 @@ class PrimeAwareLoss(EmbeddingPair):
         warmup_epochs: epochs without the variance, >= 0.
     """
 
+    takes_mixed = True
     requires = frozenset({"features"})
 
     def __init__(self, tap: str | None = "embedding", warmup_epochs: int = 1) -> None:

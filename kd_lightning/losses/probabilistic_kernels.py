@@ -36,6 +36,7 @@ class KernelNeighbourhoodLoss(nn.Module):
         sigma: width of cauchy and rbf, > 0.
     """
 
+    takes_mixed = True
     requires = frozenset({"features"})
 
     def __init__(self, tap: str = "hint", kernel: str = "combined", loss: str = "jeffreys", sigma: float = 1.0) -> None:

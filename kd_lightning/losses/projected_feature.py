@@ -24,6 +24,7 @@ class ProjectedFeatureLoss(nn.Module):
         tap: of the projected feature in the student and the last one in the teacher.
     """
 
+    takes_mixed = True
     requires = frozenset({"features"})
 
     def __init__(self, tap: str = "last") -> None:

@@ -26,6 +26,7 @@ class RegressedRepresentationLoss(nn.Module):
         alpha, beta: weights of the two parts, >= 0.
     """
 
+    takes_mixed = True
     weight: Tensor | None
     bias: Tensor | None
 

@@ -44,6 +44,7 @@ class DistanceLoss(nn.Module):
         normalise: give each feature the length 1 first.
     """
 
+    takes_mixed = True
     requires = frozenset({"features"})
 
     def __init__(self, tap: str = "embedding", normalise: bool = False) -> None:
@@ -64,6 +65,7 @@ class AngleLoss(nn.Module):
         normalise: give each feature the length 1 first.
     """
 
+    takes_mixed = True
     requires = frozenset({"features"})
 
     def __init__(self, tap: str = "embedding", normalise: bool = False) -> None:

@@ -76,6 +76,7 @@ class ReviewLoss(nn.Module):
         inner_channels: width of the fusions; None takes the student's deepest, at most 512.
     """
 
+    takes_mixed = True
     requires = frozenset({"features"})
 
     def __init__(self, taps: Sequence[str], inner_channels: int | None = None) -> None:

@@ -25,6 +25,8 @@ class QueueSimilarityLoss(EmbeddingPair):
         size: of the queue, >= 1.
     """
 
+    takes_mixed = True
+
     def __init__(
         self,
         tap: str | None = None,

@@ -34,6 +34,7 @@ class SimilarityLoss(nn.Module):
         row_norm: 2; 1 is that one code's (torchdistill's).
     """
 
+    takes_mixed = True
     requires = frozenset({"features"})
 
     def __init__(self, taps: Sequence[str], row_norm: int = 2) -> None:

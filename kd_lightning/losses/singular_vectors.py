@@ -31,6 +31,8 @@ class SingularVectorLoss(nn.Module):
         form: "channels", of (H W, C) matrices; or "rows", mdistiller's, of (C H, W): channels may differ then.
     """
 
+    takes_mixed = True
+
     def __init__(self, taps: Sequence[str], vectors: int = 1, form: str = "channels") -> None:
         super().__init__()
         if form not in ("channels", "rows"):

@@ -21,6 +21,7 @@ class SoftSigmoidLoss(nn.Module):
         temperature: softening T > 0.
     """
 
+    takes_mixed = True
     requires = frozenset({UNNORMALISED})
 
     def __init__(self, temperature: float = 2.0) -> None:

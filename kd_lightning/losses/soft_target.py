@@ -37,6 +37,8 @@ class SoftTargetLoss(nn.Module):
         standardise: compare each sample's logits standardised (:func:`kd_lightning.losses.inputs.standardised`).
     """
 
+    takes_mixed = True
+
     def __init__(self, temperature: float = 4.0, standardise: bool = False) -> None:
         super().__init__()
         self.temperature = checked_temperature(temperature)

@@ -28,6 +28,7 @@ class PearsonMapLoss(nn.Module):
         adapter: map the student's channels to the teacher's where they differ.
     """
 
+    takes_mixed = True
     requires = frozenset({"features"})
 
     def __init__(self, tap: str = "hint", adapter: bool = True) -> None:

@@ -29,6 +29,8 @@ class InstanceLoss(nn.Module):
         form: "paper" or "authors_code".
     """
 
+    takes_mixed = True
+
     def __init__(self, temperature: float = 4.0, form: str = "paper") -> None:
         super().__init__()
         if form not in FORMS:
@@ -55,6 +57,7 @@ class DirectionLoss(nn.Module):
         tikhonov: added to the covariance's diagonal, > 0.
     """
 
+    takes_mixed = True
     requires = frozenset({"unnormalised logits"})
 
     def __init__(self, tikhonov: float = 0.1) -> None:

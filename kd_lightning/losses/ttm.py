@@ -22,6 +22,8 @@ class TransformedTeacherLoss(nn.Module):
         temperature: the teacher's softening T, > 0.
     """
 
+    takes_mixed = True
+
     def __init__(self, temperature: float = 4.0) -> None:
         super().__init__()
         self.temperature = checked_temperature(temperature)
@@ -46,6 +48,8 @@ class WeightedTransformedTeacherLoss(TransformedTeacherLoss):
     Args:
         temperature: the teacher's softening T, > 0.
     """
+
+    takes_mixed = True
 
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
         """Logits of shape (N, C) or (N, C, ...); returns a scalar >= 0."""

@@ -26,6 +26,7 @@ class ValueRegressionLoss(nn.Module):
         delta: of Huber's: from where on a difference counts linearly, in standard deviations of the target, > 0.
     """
 
+    takes_mixed = True
     requires = frozenset({VALUES})
 
     def __init__(self, kind: Literal["mse", "huber", "mae"] = "mse", delta: float = 1.0) -> None:

@@ -33,6 +33,7 @@ class VariationalInformationLoss(nn.Module):
         initial_variance: of every channel, > 1e-5.
     """
 
+    takes_mixed = True
     requires = frozenset({"features"})
 
     def __init__(self, tap: str = "maps", initial_variance: float = 5.0) -> None:

@@ -108,6 +108,7 @@ class WassersteinFeatureLoss(nn.Module):
         bottleneck: channels inside an adapter of three convolutions in its place; None: one convolution.
     """
 
+    takes_mixed = True
     requires = frozenset({"features"})
 
     def __init__(

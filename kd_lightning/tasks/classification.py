@@ -52,6 +52,7 @@ class ClassificationTask(TaskParts):
     name = "classification"
     monitor = "acc"
     monitor_without_labels = "agreement"
+    takes_mixed = True
     metrics: tuple[Metric, ...] = (
         Metric("acc", True, share=True, title="accuracy"),
         Metric("loss_task", False, title="task loss"),
@@ -130,6 +131,20 @@ class ClassificationTask(TaskParts):
         known = numbers != UNLABELLED
         losses = self.losses(log_probs_of(logits), numbers, soft)
         return torch.where(known, losses, 0.0).sum() / known.sum().clamp(min=1)
+
+    def mixed_loss(self, output: ModelOutput, target: Tensor, partner_target: Tensor, weight: Tensor) -> Tensor:
+        """The mean loss of mixed samples, ``w loss(target) + (1 - w) loss(partner_target)``, in float32: the cross-entropy
+        with that label of two classes, to which a half without a label adds nothing and counts for nothing.
+
+        Logits (N, C), class numbers (N,) twice, weight w (N,) in [0, 1]; returns a scalar, 0 where no half is labelled.
+        """
+        log_probs = log_probs_of(at_least_float32(output.logits))
+        total, labelled = log_probs.new_zeros(()), log_probs.new_zeros(())
+        for numbers, share in ((target, weight), (partner_target, 1 - weight)):
+            share = torch.where(numbers != UNLABELLED, share.to(log_probs.dtype), 0.0)
+            total = total + torch.where(share > 0, share * self.losses(log_probs, numbers, None), 0.0).sum()
+            labelled = labelled + share.sum()
+        return total / torch.where(labelled > 0, labelled, 1.0)
 
     def losses(self, log_probs: Tensor, target: Tensor, soft: Tensor | None) -> Tensor:
         """The loss of each sample, (N,), of log-probabilities (N, C) and class numbers (N,) or soft labels (N, C)."""

@@ -104,6 +104,10 @@ class StoredTeacher:
             rows = self._rows(known[places.origin], places, split, context.name)
             if rows is not None:
                 answers[split] = self._answers(known[places.origin], rows, places, context)
+        if getattr(data, "mixing", None) is not None:
+            raise UserError(
+                f"{context.where}: stored answers are for single samples, {data.mixing.keys} mixes them two by two: leave it out"
+            )
         if data.views != 1:
             log.warning(
                 "WARNING: teacher %s: its file has one answer for a sample, training shows other views of it (data.augment): "

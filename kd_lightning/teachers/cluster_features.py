@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from kd_lightning.batch import Batch
+from kd_lightning.data.samples import by_themselves
 from kd_lightning.errors import UserError
 from kd_lightning.joints import Teacher
 from kd_lightning.outputs import ModelOutput
@@ -54,7 +55,7 @@ class Features:
 
     def of_training(self, data: Any, most: int | None) -> np.ndarray:
         """Of the training samples as they are without augmentation of their own (view 0), in their order."""
-        dataset = data.train_views_dataset
+        dataset = by_themselves(data.train_views_dataset)
         count = len(dataset) if most is None else min(most, len(dataset))
         parts = []
         for start in range(0, count, READ_AT_ONCE):

@@ -68,6 +68,12 @@ class EnsembleTeacher:
             if member is None:
                 raise UserError(f"{context.where}.members.{name}: is no teacher; leave it out with ~{context.where}.…")
             made[name] = member
+        mixing = getattr(context.datamodule, "mixing", None)
+        if self.combine == "confidence" and mixing is not None:
+            raise UserError(
+                f"{context.where}.combine=confidence weighs the members by the sample's label, a mixed sample has two: leave "
+                f"out {mixing.keys}, or set combine=probabilities"
+            )
         values = VALUES in context.task.provides or all(VALUES in member.provides for member in made.values())
         if values and self.combine == "probabilities":
             raise UserError(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from kd_lightning.batch import UNLABELLED, Batch
+from kd_lightning.data.samples import by_themselves
 from kd_lightning.errors import UserError
 from kd_lightning.joints import LABELS, PROBABILITIES, VALUES
 from kd_lightning.outputs import ModelOutput
@@ -186,8 +187,8 @@ class FittedEstimator:
 
 
 def training_samples(data: Any) -> Any:
-    """The training samples, of which any view can be read."""
-    return data.train_views_dataset
+    """The training samples, each by itself, of which any view can be read."""
+    return by_themselves(data.train_views_dataset)
 
 
 def groups_of(data: Any) -> Tensor | None:
@@ -206,6 +207,12 @@ def fit_out_of_fold(
     """
     from sklearn.base import clone
 
+    mixing = getattr(context.datamodule, "mixing", None)
+    if folds and mixing is not None:
+        raise UserError(
+            f"{context.where}.folds={folds} has each training sample answered by a copy that was fitted without it; a mixed one "
+            f"shows two: leave out {mixing.keys}, or set {context.where}.folds=0"
+        )
     estimator = seeded(estimator, seed)
     rows, targets = _table(training_samples(data), inputs, context.where)
     known = np.isfinite(targets.reshape(len(targets), -1)).all(1) if holds == VALUES else targets != UNLABELLED

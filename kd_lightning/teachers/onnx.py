@@ -12,6 +12,7 @@ import torch
 
 from kd_lightning.batch import UNLABELLED, Batch
 from kd_lightning.config.targets import TargetProblem
+from kd_lightning.data.samples import by_themselves
 from kd_lightning.errors import UserError
 from kd_lightning.joints import LABELS, LOGITS, PROBABILITIES, VALUES, Teacher
 from kd_lightning.outputs import ModelOutput, looks_like_probabilities
@@ -98,7 +99,7 @@ class OnnxTeacher:
         if self.outputs in (LOGITS, PROBABILITIES) and not context.trial and targets is not None and targets.dim() == 1:
             index = (targets != UNLABELLED).nonzero()[:_COMPARED, 0]
             if len(index):
-                inputs, target = data.train_views_dataset.read(index, 0)
+                inputs, target = by_themselves(data.train_views_dataset).read(index, 0)
                 said = teacher(Batch(inputs, target, index)).logits.cpu()
                 names = [str(k) for k in self.classes] if self.classes is not None else None
                 require_class_order(said, target, data.class_names, where, names, f"{context.where}.classes")

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from kd_lightning.batch import Batch
+from kd_lightning.batch import Batch, Partner
 from kd_lightning.data.loader.foreign import ForeignCode, Turn
 from kd_lightning.data.loader.memory import pinned
 from kd_lightning.data.loader.reading_twice import require_equal
@@ -46,10 +46,13 @@ class Delivery:
     extra_views: int = 0
 
     def batch(self, result: Sequence[Any], index: Tensor | None) -> Batch:
-        """What a data set gave, ``(inputs, target)`` and perhaps further inputs, as a batch."""
+        """What a data set gave, ``(inputs, target)`` and perhaps further inputs or mixed samples' partners, as a batch."""
         made = Batch(result[0], result[1], index, self.view, self.split)
         if not self.extra_views:
-            return made
+            partner = result[2] if len(result) > 2 else None
+            if not isinstance(partner, Partner):
+                return made
+            return made._replace(partner_target=partner.target, weight=partner.weight)
         views = (view_number(self.view, which) for which in range(1, self.extra_views + 1))
         also = (made._replace(inputs=inputs, view=view) for inputs, view in zip(result[2], views, strict=True))
         return made._replace(also=tuple(also))
