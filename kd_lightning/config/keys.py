@@ -243,6 +243,8 @@ ARGUMENTS: dict[str, Key] = {
     "labelled": Key(Rule("integer", null=True, low=0)),
     "views": Key(Rule("integer", null=True, low=0)),
     "extra_views": Key(Rule("integer", low=0)),
+    "randaugment": Key(Rule("integer", null=True, low=0)),
+    "erasing": Key(Rule("number", null=True, low=0, high=1)),
     "mixup": Key(Rule("number", null=True, low=0)),
     "cutmix": Key(Rule("number", null=True, low=0)),
     "max_epochs": Key(_COUNT),

@@ -1,8 +1,8 @@
 """A data set that lies in memory and is read a whole batch at a time.
 
-Pixels stay in their own dtype (a byte each) until the last step: a batch is gathered, cropped and flipped as bytes,
-then cast and normalised once, and mixed with others in float where that is asked for. All of it is a handful of torch
-calls, during which other threads go on working.
+Pixels stay in their own dtype (a byte each) until the last step: a batch is gathered, cropped, flipped and changed by a
+policy as bytes, then cast and normalised once, and erased and mixed with others in float where that is asked for. All of it
+is a handful of torch calls, during which other threads go on working.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from kd_lightning.batch import Partner
-from kd_lightning.data.augment import CropFlip, moved_along
+from kd_lightning.data.augment import CropFlip, is_dense, moved_along
 from kd_lightning.data.mixing import Mixing, mixed
+from kd_lightning.data.policy import Policy
 from kd_lightning.errors import UserError
 
 
@@ -30,8 +31,9 @@ class ArrayData(Dataset):
         mean, std: per channel, of the values divided by ``scale``: ``x / scale`` becomes ``(x / scale - mean) / std``.
             None leaves the values divided by ``scale``.
         augment: crop and flip of the training views; None where a sample has one view.
+        policy: operations on the training views, and erasing; None: neither.
         mixing: of the views with one another; None: each shows one sample. Partners are drawn among these samples.
-        seed: of the augmentation and of the mixing.
+        seed: of augmentation, policy and mixing.
         name: how error messages call the data.
     """
 
@@ -46,6 +48,7 @@ class ArrayData(Dataset):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         augment: CropFlip | None = None,
+        policy: Policy | None = None,
         mixing: Mixing | None = None,
         seed: int = 0,
         name: str = "the data",
@@ -63,7 +66,9 @@ class ArrayData(Dataset):
                 f"{tuple(inputs.shape[1:])} and targets {str(targets.dtype).removeprefix('torch.')} of shape "
                 f"{tuple(targets.shape[1:])}: leave it out"
             )
-        self.mixing = mixing
+        if policy is not None:
+            _require_pictures(policy, inputs, targets, scale, name)
+        self.policy, self.mixing = policy, mixing
         self.augment = augment if augment is not None and augment.active else None
         self.targets, self.seed, self.name = targets.contiguous(), seed, name
         self._storage = inputs.contiguous() if self.augment is None else self.augment.pad(inputs)
@@ -118,11 +123,15 @@ class ArrayData(Dataset):
         chosen = indices.to(self._storage.device)
         target = self.targets.index_select(0, chosen)
         if self.augment is None:
-            return self._normalise(self._storage.index_select(0, chosen)), target
-        values = self.augment.gather(self._storage, indices, self.seed, view)
-        places = torch.arange(len(indices))
-        target = moved_along(self.augment, target, values.shape[-2:], places, self.seed, view, indices)
-        return self._normalise(values), target
+            values = self._storage.index_select(0, chosen)
+        else:
+            values = self.augment.gather(self._storage, indices, self.seed, view)
+            places = torch.arange(len(indices))
+            target = moved_along(self.augment, target, values.shape[-2:], places, self.seed, view, indices)
+        if self.policy is None:
+            return self._normalise(values), target
+        values = self.policy.changed(values, indices, self.seed, view)
+        return self.policy.erase(self._normalise(values), indices, self.seed, view), target
 
     def read(self, indices: Tensor, view: int) -> tuple[Tensor, Tensor]:
         """Inputs and targets as of :meth:`gather`."""
@@ -142,3 +151,16 @@ class ArrayData(Dataset):
             plane = inputs[:, channel]
             torch.add(shift, plane, alpha=factor, out=plane)
         return inputs
+
+
+def _require_pictures(policy: Policy, inputs: Tensor, targets: Tensor, scale: float, name: str) -> None:
+    if inputs.dim() != 4 or is_dense(targets, inputs.shape[2:]):
+        raise UserError(
+            f"{policy.keys} changes pictures (C, H, W) whose target is not one of pixels; {name} has inputs of shape "
+            f"{tuple(inputs.shape[1:])} and targets of shape {tuple(targets.shape[1:])}: leave it out"
+        )
+    if policy.changes_bytes and (inputs.dtype != torch.uint8 or scale != 255 or inputs.shape[1] not in (1, 3)):
+        raise UserError(
+            f"{policy.keys} changes pictures of one or three channels of bytes, 0 to 255; {name} has "
+            f"{inputs.shape[1]} of {str(inputs.dtype).removeprefix('torch.')}, 0 to {scale:g}: leave it out"
+        )

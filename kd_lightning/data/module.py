@@ -24,6 +24,7 @@ from kd_lightning.data.loader.threaded_loader import ThreadedLoader
 from kd_lightning.data.loader.wrappers import gathers
 from kd_lightning.data.mixing import Mixing
 from kd_lightning.data.places import Places
+from kd_lightning.data.policy import Policy
 from kd_lightning.data.samples import Samples, SeveralGatheredViews, SeveralViews, labelled, view_number
 from kd_lightning.data.split import count_of, hide_labels, keep_first, stratified_order
 from kd_lightning.data.summary import described, summary_line
@@ -31,7 +32,9 @@ from kd_lightning.errors import UserError
 
 log = logging.getLogger(__name__)
 
-_CROPS, _MIXES = ("crop_padding", "flip", "padding_mode"), ("mixup", "cutmix")
+_CROPS, _POLICIES, _MIXES = (
+    ("crop_padding", "flip", "padding_mode"), ("trivial", "randaugment", "erasing"), ("mixup", "cutmix")
+)  # fmt: skip
 """Keys of ``data.augment``."""
 
 
@@ -49,7 +52,7 @@ class DistillationDataModule(LightningDataModule):
             ``UNLABELLED``: they count for the soft loss only.
         device: where data in memory lie: "cpu", or "auto": on the GPU where there is one, so that batches are made there.
         augment: ``False``, ``True`` (:attr:`default_augment`), or the settings as a mapping: of the crop and flip, and, of
-            pictures in memory, ``mixup`` and ``cutmix`` (:class:`~kd_lightning.data.mixing.Mixing`).
+            pictures in memory, of :class:`~kd_lightning.data.policy.Policy` and :class:`~kd_lightning.data.mixing.Mixing`.
         views: how often a sample's augmented view changes: 1 never, K > 1 cycles through K views by epoch, 0 a fresh
             view each epoch. None: 0 with augmentation, 1 without.
         extra_views: further views of the same samples in each training batch's ``also``, for methods that compare views:
@@ -119,8 +122,9 @@ class DistillationDataModule(LightningDataModule):
         self.seed, self.split_seed = seed, split_seed
         self.val_size, self.train_size, self.labelled = val_size, train_size, labelled
         self.augment = self.make_augment(augment)
-        self.mixing = self.make_mixing(augment)
-        self.views = (0 if views is None else views) if self.augment is not None or self.mixing is not None else 1
+        self.policy, self.mixing = self.make_policy(augment), self.make_mixing(augment)
+        varied = any(part is not None for part in (self.augment, self.policy, self.mixing))
+        self.views = (0 if views is None else views) if varied else 1
         self.extra_views = extra_views
         self._loading = {"num_threads": num_threads, "prefetch": prefetch, "timeout": timeout, "reread": reread}
         self._train: Samples | None = None
@@ -146,10 +150,17 @@ class DistillationDataModule(LightningDataModule):
         if not augment:
             return None
         settings = dict(self.default_augment if augment is True else augment)
-        unknown = sorted(set(settings) - {*_CROPS, *_MIXES})
+        known = (*_CROPS, *_POLICIES, *_MIXES)
+        unknown = sorted(set(settings) - set(known))
         if unknown:
-            raise UserError(f"data.augment has no key {unknown[0]!r}: it takes {', '.join((*_CROPS, *_MIXES))}")
+            raise UserError(f"data.augment has no key {unknown[0]!r}: it takes {', '.join(known)}")
         made = CropFlip(**{key: value for key, value in settings.items() if key in _CROPS})
+        return made if made.active else None
+
+    def make_policy(self, augment: bool | Mapping[str, Any]) -> Policy | None:
+        """What else happens to each training picture, by the setting of their augmentation; None: nothing."""
+        settings = augment if isinstance(augment, Mapping) else {}
+        made = Policy(**{key: settings[key] for key in _POLICIES if key in settings})
         return made if made.active else None
 
     def make_mixing(self, augment: bool | Mapping[str, Any]) -> Mixing | None:
@@ -170,7 +181,12 @@ class DistillationDataModule(LightningDataModule):
         name = type(self).__name__
         return (
             self.array(
-                values[train], hide_labels(targets[train], self.labelled), f"{name} train", self.augment, self.mixing
+                values[train],
+                hide_labels(targets[train], self.labelled),
+                f"{name} train",
+                self.augment,
+                self.policy,
+                self.mixing,
             ),
             self.array(values[val], targets[val], f"{name} validation"),
             digest.hexdigest(),
@@ -188,11 +204,12 @@ class DistillationDataModule(LightningDataModule):
         targets: Tensor,
         name: str,
         augment: CropFlip | None = None,
+        policy: Policy | None = None,
         mixing: Mixing | None = None,
     ) -> ArrayData:
         """A data set in memory with this module's normalisation."""
         return ArrayData(
-            values, targets, scale=self.scale, mean=self.mean, std=self.std, augment=augment, mixing=mixing,
+            values, targets, scale=self.scale, mean=self.mean, std=self.std, augment=augment, policy=policy, mixing=mixing,
             seed=self.seed, name=name,
         )  # fmt: skip
 
@@ -223,7 +240,7 @@ class DistillationDataModule(LightningDataModule):
         """Read and split the training data, once."""
         if self._train is None:
             self._train, self._val, self._content = self.build_splits()
-            self._require_mixed(self._train)
+            self._require_in_memory(self._train)
             if self.drop_last and len(self._train) < self.batch_size:
                 raise UserError(
                     f"data.batch_size={self.batch_size} is more than the {len(self._train)} training samples, and "
@@ -261,7 +278,11 @@ class DistillationDataModule(LightningDataModule):
             self._resident[id(dataset)] = dataset.on(device)
         return self._resident[id(dataset)]
 
-    def _require_mixed(self, dataset: Any) -> None:
+    def _require_in_memory(self, dataset: Any) -> None:
+        if self.policy is not None and getattr(dataset, "policy", None) is not self.policy:
+            raise UserError(
+                f"{self.policy.keys}: only pictures that lie in memory are changed so, not those of {type(self).__name__}"
+            )
         if self.mixing is None:
             return
         if getattr(dataset, "mixing", None) is not self.mixing:
@@ -388,6 +409,8 @@ class DistillationDataModule(LightningDataModule):
         varied: dict[str, Any] = (
             {} if self.views == 1 and self.augment is None else {"seed": self.seed, "views": self.views}
         )
+        if self.policy is not None:
+            varied["policy"] = self.policy.settings()
         if self.mixing is not None:  # partners are drawn among the training samples: these are data_fingerprint's
             varied["mixing"] = self.mixing.settings()
         augment = self.augment.settings() if self.augment is not None else None

@@ -1,4 +1,4 @@
-"""Stored answers under mixup and CutMix: every mixed view's are those of the live teacher."""
+"""Stored answers under mixup, CutMix and policies: every mixed view's are those of the live teacher."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from cache_setup import Counting, TinyImages, make_teacher, opened
 from kd_lightning.batch import Batch
 
 BOTH = {"crop_padding": 2, "flip": True, "mixup": 0.2, "cutmix": 1.0}
+ALL = {**BOTH, "trivial": True, "erasing": 0.5}
 
 
 @pytest.mark.parametrize("views", [0, 4])
-@pytest.mark.parametrize("augment", [{"mixup": 0.2}, BOTH], ids=["mixup", "both"])
+@pytest.mark.parametrize("augment", [{"mixup": 0.2}, BOTH, ALL], ids=["mixup", "both", "all"])
 def test_every_mixed_batch_gets_the_live_teachers_logits(tmp_path, views, augment):
     data, teacher = TinyImages(views=views, augment=augment), Counting(make_teacher())
     cached = opened(tmp_path, teacher, data, precision="fp32")
