@@ -1,9 +1,9 @@
-"""What stored teacher outputs save in a single run: the same training with the live teacher and with the cache.
+"""What stored teacher outputs save in a single run: the same training with the live teacher, the cache, and no teacher.
 
     OMP_NUM_THREADS=1 python benchmarks/cache.py
 
 Distiller under a Lightning Trainer on all of Fashion-MNIST (54,000 training images, batch 128, shifted and flipped
-views), read by the ThreadedLoader. Live and cached parts take turns, so that a machine that slows down slows both. Each
+views), read by the ThreadedLoader. Live, cached and the student from labels alone take turns, so that a machine that slows down slows both. Each
 ratio is of one turn; the median and range over turns are printed, in CPU time and in wall time. That ratio is of a run
 that finds its cache; below it is what remains for a run that has to write its one fixed view first, by its epochs. Both
 are of training steps alone: validation, logging and checkpoints are switched off.
@@ -69,8 +69,11 @@ class Clock(pl.Callback):
 
 
 def train(student: torch.nn.Module, answers, data: DistillationDataModule, steps: int) -> tuple[float, float]:
-    """CPU and wall milliseconds a step of a run of ``steps``."""
-    method = Method({"kd": SoftTargetLoss(4.0)}, {"task": 0.1, "kd": 0.9}, 4.0)
+    """CPU and wall milliseconds a step of a run of ``steps``; without ``answers`` the labels are all that is learned."""
+    if answers is None:
+        method = Method(None, {"task": 1.0})
+    else:
+        method = Method({"kd": SoftTargetLoss(4.0)}, {"task": 0.1, "kd": 0.9}, 4.0)
     member = Member(student, method, ClassificationTask(), optimizer=SGD)
     clock = Clock()
     trainer = pl.Trainer(
@@ -81,31 +84,36 @@ def train(student: torch.nn.Module, answers, data: DistillationDataModule, steps
     return 1000 * clock.cpu / steps, 1000 * clock.wall / steps
 
 
-def measure(name: str, data: DistillationDataModule, turns: int, directory: Path) -> None:
+def measure(name: str, data: DistillationDataModule, turns: int, directory: Path, precision: str) -> None:
     """Print one pair's figures."""
     make_teacher, make_student, steps, wanted = PAIRS[name]
     torch.manual_seed(0)
     teacher = FrozenTeacher(make_teacher())
     start = time.process_time()
-    cached = open_or_write_cache(teacher, data, str(directory), epochs=1)
+    cached = open_or_write_cache(teacher, data, str(directory), epochs=1, precision=precision)
     written = time.process_time() - start
     start = time.process_time()
-    cached = open_or_write_cache(teacher, data, str(directory), epochs=1)
+    cached = open_or_write_cache(teacher, data, str(directory), epochs=1, precision=precision)
     opened = time.process_time() - start
     batch = next(iter(data.train_dataloader()))
     live_logits = teacher(batch).logits
     off = float((cached(batch).logits - live_logits).abs().max() / live_logits.abs().max())
     train(make_student(), teacher, data, 5)  # everything is loaded and warm
     sides = [
-        (train(make_student(), teacher, data, steps), train(make_student(), cached, data, steps)) for _ in range(turns)
+        tuple(train(make_student(), answers, data, steps) for answers in (teacher, cached, None)) for _ in range(turns)
     ]
     lines = []
     for which, unit in enumerate(("CPU", "wall")):
-        ratios = [live[which] / stored[which] for live, stored in sides]
-        live, stored = (statistics.median(side[which] for side in column) for column in zip(*sides, strict=True))
+        ratios = [live[which] / stored[which] for live, stored, _ in sides]
+        above = [stored[which] / alone[which] for _, stored, alone in sides]
+        live, stored, alone = (statistics.median(side[which] for side in column) for column in zip(*sides, strict=True))
         lines.append(
             f"  {unit:4} ms a step: live {live:6.2f}, cached {stored:6.2f}: {statistics.median(ratios):.2f} x "
             f"({min(ratios):.2f} to {max(ratios):.2f}, n = {turns} turns of {steps} steps)"
+        )
+        lines.append(
+            f"       labels alone {alone:6.2f}: cached KD takes {statistics.median(above):.2f} times that "
+            f"({min(above):.2f} to {max(above):.2f})"
         )
         if which == 0:
             medians, saved = (live, stored), (live - stored) / 1000 * data.steps_per_epoch
@@ -130,6 +138,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--pairs", nargs="*", default=list(PAIRS), choices=list(PAIRS))
+    parser.add_argument("--precision", default="fp16", help="of the cache, as teacher.cache_precision")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     for logger in ("pytorch_lightning", "lightning.pytorch"):
@@ -141,7 +150,7 @@ def main() -> None:
     print(f"{type(data).__name__}, torch {torch.__version__} with {threads} threads, {os.cpu_count()} CPUs")
     with tempfile.TemporaryDirectory() as directory:
         for name in options.pairs:
-            measure(name, data, options.turns, Path(directory))
+            measure(name, data, options.turns, Path(directory), options.precision)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ from filelock import FileLock, Timeout
 
 from kd_lightning.cli._streams import steady
 from kd_lightning.errors import UserError
+from kd_lightning.teachers.cache.sealed import CacheError
 from kd_lightning.teachers.cache.size import human
-from kd_lightning.teachers.cache.store import CacheError, CacheStore
+from kd_lightning.teachers.cache.store import CacheStore
 
 DAY = 86400.0
 
@@ -90,6 +91,8 @@ def damage(entry: Entry) -> str | None:
     try:
         for view in entry.store.views():
             entry.store.verify(view)
+        if entry.store.has_fitted:
+            entry.store.fitted()
     except CacheError as error:
         return str(error)
     return None

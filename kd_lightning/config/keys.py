@@ -130,7 +130,7 @@ KEYS: dict[str, Key] = {
     "teacher.channels_last": Key(_FLAG, "memory format of the teacher's images and convolutions"),
     "teacher.compile": Key(_FLAG, "`torch.compile` the teacher"),
     "teacher.cache_precision": Key(
-        Rule("text", choices=("fp16", "bf16", "fp32", "6bit")), "of stored teacher outputs", beside=True
+        Rule("text", choices=("fp16", "bf16", "fp32", "6bit", "scores")), "of stored teacher outputs", beside=True
     ),
     "teacher.cache_top_k": Key(_COUNT_OR_NULL, "keep only so many logits of each sample; null: all", beside=True),
     # how a run runs

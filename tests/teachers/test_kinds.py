@@ -186,7 +186,7 @@ def test_a_recipe_with_a_teacher_and_no_method_is_one_line(folder, capfd):
         ("teacher.init=gone.ckpt", "teacher.init: no such file"),
         ("teacher.data.batchsize=3", "teacher.data.batchsize: "),
         ("teacher.classes=[3,-1]", "teacher.classes"),
-        ("teacher.cache_precision=4bit", "teacher.cache_precision: must be one of fp16, bf16, fp32, 6bit"),
+        ("teacher.cache_precision=4bit", "teacher.cache_precision: must be one of fp16, bf16, fp32, 6bit, scores"),
         (
             "teacher.cache_top_k=3",
             "teacher.cache_top_k: 3 of the logits do not do for method.terms.kd, which softens them with a temperature of 4",
@@ -214,7 +214,7 @@ def test_a_teacher_in_half_precision_teaches(folder, precision):
 
 def test_six_bits_are_refused_for_what_is_no_softmax_before_anything_is_trained(folder, capfd):
     plain(folder)
-    assert "teacher.cache_top_k: 6bit keeps all logits" in refused(
+    assert "teacher.cache_top_k: 6bit keeps what it needs" in refused(
         capfd, "teacher=net", "teacher.cache_precision=6bit", "teacher.cache_top_k=3", "method.temperature=1"
     )
     words = ("task=regression", "method=mse", "teacher.cache_precision=6bit")

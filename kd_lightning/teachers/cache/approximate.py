@@ -9,7 +9,9 @@ from typing import Any
 from kd_lightning.joints import FEATURES, LOGITS
 
 Problem = tuple[str, str]  # a key, and what is wrong with it
-SIX_BIT = "6bit"
+SIX_BIT, SCORES = "6bit", "scores"
+APPROXIMATE = (SIX_BIT, SCORES)
+WARMEST_SCORES = 4.0  # above, the axes that are left out count too much
 
 
 def storing_problem(
@@ -24,19 +26,19 @@ def storing_problem(
     """
     if str(teacher.get("cache", "auto")).lower() in ("off", "false", "none"):
         return None
-    top_k = teacher.get("cache_top_k")
-    if teacher.get("cache_precision") == SIX_BIT:
+    top_k, precision = teacher.get("cache_top_k"), teacher.get("cache_precision")
+    if precision in APPROXIMATE:
         if LOGITS not in provided:
             given = ", ".join(sorted(provided - {FEATURES}))
-            return (
-                "teacher.cache_precision",
-                f"6bit is for logits of classes, this teacher's answers are {given}: use fp16",
-            )
+            said = f"{precision} is for logits of classes, this teacher's answers are {given}: use fp16"
+            return "teacher.cache_precision", said
         if top_k is not None:
-            return (
-                "teacher.cache_top_k",
-                "6bit keeps all logits: set teacher.cache_top_k=null, or another cache_precision",
-            )
+            said = f"{precision} keeps what it needs: set teacher.cache_top_k=null, or another cache_precision"
+            return "teacher.cache_top_k", said
+    if precision == SCORES:
+        return _too_warm(
+            highest, WARMEST_SCORES, "teacher.cache_precision", "scores do", ["use 6bit or fp16"], _BLURRED
+        )
     return None if top_k is None else top_k_problem("teacher.cache_top_k", str(top_k), highest)
 
 
@@ -46,17 +48,28 @@ def top_k_problem(key: str, value: str, highest: Mapping[str, float]) -> Problem
     What is known of the other classes is their mass at temperature 1; spread evenly over hundreds of classes, a higher
     temperature makes it most of the answer: worse than no teacher.
     """
+    mend = ["set teacher.cache_top_k=null, and teacher.cache_precision=6bit where bytes are short"]
+    mend = mend if key == "teacher.cache_top_k" else []
+    return _too_warm(highest, 1.0, key, f"{value} of the logits do", mend, _UNKNOWN)
+
+
+_UNKNOWN = "the classes that are left out would get most of the answer"
+_BLURRED = "the answer depends on what the scores leave out"
+
+
+def _too_warm(
+    highest: Mapping[str, float], warmest: float, key: str, what: str, mend: list[str], why: str
+) -> Problem | None:
+    """The first term that softens more than ``warmest``, in words."""
     for term, temperature in highest.items():
-        if temperature <= 1:
+        if temperature <= warmest:
             continue
         softened = math.isfinite(temperature)
         how = f"softens them with a temperature of {temperature:g}" if softened else "looks at all of them as they are"
-        mend = ["set a temperature of 1"] if softened else []
-        if key == "teacher.cache_top_k":
-            mend.insert(0, "set teacher.cache_top_k=null, and teacher.cache_precision=6bit where bytes are short")
+        ways = [*mend, f"set a temperature of {warmest:g}"] if softened else mend
         return (
             key,
-            f"{value} of the logits do not do for method.terms.{term}, which {how}: above 1 the classes that are left out "
-            f"would get most of the answer: {', or '.join(mend) or 'choose another method'}",
+            f"{what} not do for method.terms.{term}, which {how}: above {warmest:g} {why}: "
+            f"{', or '.join(ways) or 'choose another method'}",
         )
     return None

@@ -21,7 +21,8 @@ from kd_lightning.outputs import ModelOutput
 from kd_lightning.teachers.cache.forms import NotCacheable
 from kd_lightning.teachers.cache.marks import input_marks, same_inputs
 from kd_lightning.teachers.cache.rows import RowCodec
-from kd_lightning.teachers.cache.store import CacheError, CacheStore
+from kd_lightning.teachers.cache.sealed import CacheError
+from kd_lightning.teachers.cache.store import CacheStore
 from kd_lightning.teachers.cache.writer import Announce, move_data_to_device
 from kd_lightning.teachers.wrapper import TeacherWrapper
 

@@ -1,14 +1,14 @@
 """What is kept of a sample's logits: all of them, or the k largest.
 
 A form says by ``columns`` what it stores, takes logits apart into these columns (``parts``), puts them together again
-(``logits``), and says how far a stored logit may be from the teacher's by intention (``rounding``).
+(``logits``), and says how far stored ones are from the teacher's beyond what it leaves out by intention (``deviation``).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -35,9 +35,38 @@ class LogitsForm(Protocol):
         """The logits (N, C, ...) again, float32."""
         ...
 
-    def rounding(self, parts: Mapping[str, Tensor]) -> Tensor:
-        """How far each stored logit may be from the teacher's beside an error relative to all of them, (N, C, ...)."""
+    def deviation(self, live: Tensor, parts: Mapping[str, Tensor]) -> Tensor:
+        """How far the stored logits are from these, (N, C, ...), relative to 1 + the largest: shape (N,)."""
         ...
+
+
+@runtime_checkable
+class FittedForm(LogitsForm, Protocol):
+    """A form that reads its rows with something that was fitted to the teacher's answers."""
+
+    def fit(self, logits: Tensor) -> Tensor:
+        """What was fitted to logits (N, C), float32 with two dimensions; NotCacheable where the form does not suit them."""
+        ...
+
+    def use(self, fitted: Tensor) -> None:
+        """Take what :meth:`fit` gave, before anything else is asked."""
+        ...
+
+
+def relative_deviation(live: Tensor, stored: Tensor, rounding: Tensor | float = 0.0) -> Tensor:
+    """The largest difference of each sample beyond ``rounding``, relative to 1 + its largest value, (N,)."""
+    off = (live - stored).abs() - rounding
+    return off.reshape(len(live), -1).amax(1) / (1 + live.abs().reshape(len(live), -1).amax(1))
+
+
+def number_column(classes: int) -> str:
+    """The storage type of class numbers."""
+    return "uint16" if classes <= 1 << 16 else "int32"
+
+
+def class_numbers(part: Tensor, column: Column) -> Tensor:
+    """Class numbers of a column of :func:`number_column`, int64."""
+    return part.long() & 0xFFFF if column.dtype == "uint16" else part.long()
 
 
 class AllLogits:
@@ -57,8 +86,8 @@ class AllLogits:
     def logits(self, parts: Mapping[str, Tensor]) -> Tensor:
         return parts["logits"].float()
 
-    def rounding(self, parts: Mapping[str, Tensor]) -> Tensor:
-        return torch.zeros(parts["logits"].shape)
+    def deviation(self, live: Tensor, parts: Mapping[str, Tensor]) -> Tensor:
+        return relative_deviation(live, self.logits(parts))
 
 
 class LargestLogits:
@@ -77,7 +106,7 @@ class LargestLogits:
         self._classes, self._k = classes, k
         self.columns = [
             Column("values", precision, (k + 1,)),
-            Column("classes", "uint16" if classes <= 1 << 16 else "int32", (k,)),
+            Column("classes", number_column(classes), (k,)),
         ]
 
     def parts(self, logits: Tensor) -> dict[str, Tensor]:
@@ -89,12 +118,9 @@ class LargestLogits:
 
     def logits(self, parts: Mapping[str, Tensor]) -> Tensor:
         values = parts["values"].float()
-        return values[:, -1:].repeat(1, self._classes).scatter(1, self._numbers(parts), values[:, :-1])
+        numbers = class_numbers(parts["classes"], self.columns[1])
+        return values[:, -1:].repeat(1, self._classes).scatter(1, numbers, values[:, :-1])
 
-    def rounding(self, parts: Mapping[str, Tensor]) -> Tensor:
-        anything = torch.full((len(parts["values"]), self._classes), math.inf)
-        return anything.scatter(1, self._numbers(parts), 0.0)
-
-    def _numbers(self, parts: Mapping[str, Tensor]) -> Tensor:
-        numbers = parts["classes"].long()
-        return numbers & 0xFFFF if self.columns[1].dtype == "uint16" else numbers
+    def deviation(self, live: Tensor, parts: Mapping[str, Tensor]) -> Tensor:
+        kept = live.gather(1, class_numbers(parts["classes"], self.columns[1]))
+        return relative_deviation(kept, parts["values"].float()[:, :-1])

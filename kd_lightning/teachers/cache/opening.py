@@ -12,8 +12,9 @@ import torch
 from kd_lightning.data.loader.threaded_loader import LoaderTimeout, SampleError
 from kd_lightning.errors import UserError
 from kd_lightning.joints import LOGITS, Teacher
-from kd_lightning.teachers.cache.approximate import SIX_BIT
+from kd_lightning.teachers.cache.approximate import APPROXIMATE, SIX_BIT
 from kd_lightning.teachers.cache.cached import CachedTeacher, require_equal_readings
+from kd_lightning.teachers.cache.fitted import use_fitted
 from kd_lightning.teachers.cache.forms import NotCacheable
 from kd_lightning.teachers.cache.rows import RowCodec
 from kd_lightning.teachers.cache.size import human, require_space
@@ -54,7 +55,7 @@ def open_or_write_cache(
         epochs: the run's (a group's) longest.
         expected_passes: forward passes over the training data that the teacher would make without a cache, in all runs
             to come together (runs in lockstep count once); by default ``epochs``.
-        precision: of storage: "fp16", "bf16", "fp32", or "6bit" (of logits of classes).
+        precision: of storage: "fp16", "bf16", "fp32", or of logits of classes "6bit" or "scores".
         top_k: keep only so many logits of each sample (for thousands of classes); None keeps all.
         limit_gb: largest size of one cache, in 10^9 bytes; None: no limit.
         needs_features: the method looks at the teacher's features, which are not stored.
@@ -86,9 +87,11 @@ def open_or_write_cache(
     dataset, device = datamodule.train_views_dataset, torch.device(device)
     loader = datamodule.train_dataloader()
     teacher.to(device)
-    if precision == SIX_BIT and LOGITS not in teacher.provides:
+    if precision in APPROXIMATE and LOGITS not in teacher.provides:
         given = ", ".join(sorted(teacher.provides)) or "nothing"
-        return off(f"teacher.cache_precision={SIX_BIT} is for logits of classes, this teacher gives {given}: use fp16")
+        return off(
+            f"teacher.cache_precision={precision} is for logits of classes, this teacher gives {given}: use fp16"
+        )
     example = teacher(move_data_to_device(datamodule.example_batch(), device))
     codec = RowCodec(example, precision, top_k)
     parts = cache_parts(teacher, datamodule, codec)
@@ -112,7 +115,7 @@ def open_or_write_cache(
         )
     if missing and limit_gb is not None and size > limit_gb * 1e9:
         mend = f"set teacher.cache_limit_gb={math.ceil(size / 1e8) / 10:g}"
-        if LOGITS in teacher.provides and codec.top_k is None and precision != SIX_BIT:
+        if LOGITS in teacher.provides and codec.top_k is None and precision not in APPROXIMATE:
             small = _nbytes(RowCodec(example, SIX_BIT), len(dataset), len(views))
             if small <= limit_gb * 1e9:
                 mend = f"set teacher.cache_precision={SIX_BIT} ({human(small)}) or {mend.removeprefix('set ')}"
@@ -134,6 +137,7 @@ def open_or_write_cache(
     except OSError as error:
         return off(f"{error.filename or path} cannot be written ({error.strerror or error})")
     store = CacheStore(path)
+    use_fitted(store, codec.form)
     cached = CachedTeacher(teacher, store, codec, views, strict=explicit, announce=announce)
     for view in views if size <= VERIFY_AT_OPENING_BYTES else views[:1]:
         cached.rows(view)

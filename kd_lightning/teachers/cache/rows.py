@@ -1,6 +1,6 @@
 """How a teacher's answer becomes a row of bytes, and back.
 
-A row is the logits in one of the forms of :mod:`.forms` and :mod:`.six_bits`, then the spread where a teacher gives one,
+A row is the logits in one of the forms of :mod:`.forms`, :mod:`.six_bits` and :mod:`.scores`, then the spread where a teacher gives one,
 then a number that stands for the input that was answered (:mod:`.marks`). Numbers are stored as fp16 (relative error
 2^-11, values up to 65504), bf16 (2^-8) or fp32 (exact).
 """
@@ -12,8 +12,9 @@ from torch import Tensor
 
 from kd_lightning.errors import UserError
 from kd_lightning.outputs import ModelOutput
-from kd_lightning.teachers.cache.approximate import SIX_BIT
+from kd_lightning.teachers.cache.approximate import APPROXIMATE, SCORES, SIX_BIT
 from kd_lightning.teachers.cache.forms import AllLogits, LargestLogits, LogitsForm, NotCacheable
+from kd_lightning.teachers.cache.scores import PrincipalScores
 from kd_lightning.teachers.cache.six_bits import SixBitLogits
 from kd_lightning.teachers.cache.store import Column
 
@@ -26,8 +27,9 @@ TORCH_DTYPES = {
     "int32": torch.int32,
     "uint16": torch.int16,  # its bits: torch computes little with uint16
     "uint8": torch.uint8,
+    "int8": torch.int8,
 }
-PRECISIONS = ("fp16", "bf16", "fp32", SIX_BIT)
+PRECISIONS = ("fp16", "bf16", "fp32", SIX_BIT, SCORES)
 
 
 class RowCodec:
@@ -35,7 +37,7 @@ class RowCodec:
 
     Args:
         example: a teacher's output for any batch; tells shapes.
-        precision: "fp16", "bf16", "fp32", or "6bit" (of logits of classes).
+        precision: "fp16", "bf16", "fp32", or of logits of classes "6bit" or "scores".
         top_k: logits kept of each sample, 1 <= k; None keeps all.
     """
 
@@ -49,17 +51,21 @@ class RowCodec:
                 raise UserError(
                     f"teacher.cache_top_k={top_k}: needs k >= 1 and logits of shape (N, C), got (N, *{shape})"
                 )
-            if precision == SIX_BIT:
+            if precision in APPROXIMATE:
                 raise UserError(
-                    f"teacher.cache_top_k={top_k}: {SIX_BIT} keeps all logits, set teacher.cache_top_k=null"
+                    f"teacher.cache_top_k={top_k}: {precision} keeps what it needs, set teacher.cache_top_k=null"
                 )
             if top_k >= self.classes - 1:
                 self.top_k = None  # nothing, or one logit, would be left out: keep it exactly
-        if precision == SIX_BIT and (not shape or example.spread is not None):
-            raise UserError(f"teacher.cache_precision={SIX_BIT} is for logits of classes: use fp16")
+        if precision in APPROXIMATE and (not shape or example.spread is not None):
+            raise UserError(f"teacher.cache_precision={precision} is for logits of classes: use fp16")
+        if precision == SCORES and len(shape) > 1:
+            raise UserError(f"teacher.cache_precision={SCORES} is for one answer a sample, got (N, *{shape}): use 6bit")
         self.form: LogitsForm
         if precision == SIX_BIT:
             self.form = SixBitLogits(shape)
+        elif precision == SCORES:
+            self.form = PrincipalScores(self.classes)
         elif self.top_k is None:
             self.form = AllLogits(precision, shape)
         else:
@@ -95,14 +101,9 @@ class RowCodec:
     def deviation(self, live: Tensor, rows: Tensor) -> Tensor:
         """How far each row is from the teacher's logits (N, C, ...) of now, shape (N,).
 
-        The largest difference of a logit beyond what its form rounds by intention, relative to 1 + the largest one that
-        is kept.
+        Relative to 1 + the largest logit, beyond what the form rounds or leaves out by intention.
         """
-        parts = self._parts(rows)
-        rounding = self.form.rounding(parts)
-        off = (live - self.form.logits(parts)).abs() - rounding
-        kept = live.abs().masked_fill(rounding.isinf(), 0)
-        return off.reshape(len(live), -1).amax(1) / (1 + kept.reshape(len(live), -1).amax(1))
+        return self.form.deviation(live, self._parts(rows))
 
     def marks(self, rows: Tensor) -> Tensor:
         """The marks of the inputs that the rows answer, shape (N,)."""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from kd_lightning.losses.inputs import MASKED
 from kd_lightning.teachers.cache.approximate import SIX_BIT
-from kd_lightning.teachers.cache.forms import NotCacheable
+from kd_lightning.teachers.cache.forms import NotCacheable, relative_deviation
 from kd_lightning.teachers.cache.store import Column
 
 _TOP = 63  # the largest code
@@ -61,10 +61,11 @@ class SixBitLogits:
         rows = torch.addcmul(parts["largest"].float().unsqueeze(-1), codes.square_(), unit)
         return rows.movedim(-1, 1)
 
-    def rounding(self, parts: Mapping[str, Tensor]) -> Tensor:
-        """How far each stored logit may be from the teacher's, (N, C, ...)."""
+    def deviation(self, live: Tensor, parts: Mapping[str, Tensor]) -> Tensor:
+        """Beyond half a step of each logit's level."""
         codes = unpack(parts["codes"], self._classes).float()
-        return ((codes + 0.5) * (parts["span"].float() / _TOP**2).unsqueeze(-1)).movedim(-1, 1)
+        rounding = (codes + 0.5) * (parts["span"].float() / _TOP**2).unsqueeze(-1)
+        return relative_deviation(live, self.logits(parts), rounding.movedim(-1, 1))
 
 
 def packed_bytes(codes: int) -> int:

@@ -5,6 +5,7 @@
     <cache directory>/<key>/meta.json          what the outputs belong to (the key in full), and what a row looks like
                             view_00003.npy     (samples, row): the outputs on view 3, in the order of the data set
                             view_00003.json    written last: that view is complete; its size and block checksums
+                            fitted.npy, fitted.json        what rows are read with, where their form needs it
     <cache directory>/<key>.lock               held by whoever writes; the kernel frees it when the holder dies
 
 A view is there as a whole or not at all (written beside, brought to the disk, renamed), so a reader needs no lock and a
@@ -27,19 +28,14 @@ from typing import Any
 
 import numpy as np
 
-from kd_lightning.errors import UserError
 from kd_lightning.runs.atomic import write_atomically
+from kd_lightning.teachers.cache.sealed import DELETE, CacheError, block_digest, read_sealed, write_sealed
 
-FORMAT = 2
 BLOCK_BYTES = 4 << 20  # a checksum each: tells where in a large file the damage is
 NUMPY_DTYPES = {  # numpy has no bfloat16: its bits
-    "fp16": "<f2", "bf16": "<u2", "fp32": "<f4", "int32": "<i4", "uint16": "<u2", "uint8": "|u1"
+    "fp16": "<f2", "bf16": "<u2", "fp32": "<f4", "int32": "<i4", "uint16": "<u2", "uint8": "|u1", "int8": "|i1"
 }  # fmt: skip
 _VIEW = re.compile(r"view_(\d{5,})\.json")
-
-
-class CacheError(UserError):
-    """A cache that must not be read: damaged, incomplete, or of something else. The text names the file."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +60,7 @@ class CacheStore:
     Attributes:
         parts: what the outputs belong to, by name (teacher, data, view, …).
         samples: rows a view.
+        seal: checksum of ``meta.json``, by which other files say that they belong to it.
         columns: what a row consists of.
 
     Raises:
@@ -72,8 +69,8 @@ class CacheStore:
 
     def __init__(self, directory: str | os.PathLike) -> None:
         self.directory = Path(directory)
-        meta = _read_sealed(self.directory / "meta.json")
-        self._seal = meta["seal"]
+        meta = read_sealed(self.directory / "meta.json")
+        self.seal: str = meta["seal"]
         self.parts: dict[str, Any] = meta["parts"]
         self.samples: int = meta["samples"]
         self.created: str = meta["created"]
@@ -87,7 +84,7 @@ class CacheStore:
         """Make the directory of a key, without any view yet."""
         created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         meta = {"parts": dict(parts), "samples": samples, "columns": [asdict(c) for c in columns], "created": created}
-        _write_sealed(Path(directory) / "meta.json", meta)
+        write_sealed(Path(directory) / "meta.json", meta)
         return cls(directory)
 
     @property
@@ -138,20 +135,45 @@ class CacheStore:
     def verify(self, view: int) -> None:
         """Check size and every checksum of a view; CacheError names the file and the place."""
         data, seal_file = self.paths(view)
-        seal = _read_sealed(seal_file)
-        if (seal["view"], seal["meta"]) != (view, self._seal):
-            raise CacheError(f"{seal_file}: belongs to another cache or view: {_DELETE}")
+        seal = read_sealed(seal_file)
+        if (seal["view"], seal["meta"]) != (view, self.seal):
+            raise CacheError(f"{seal_file}: belongs to another cache or view: {DELETE}")
         if not data.is_file():
-            raise CacheError(f"{data}: missing: {_DELETE}")
+            raise CacheError(f"{data}: missing: {DELETE}")
         if data.stat().st_size != seal["bytes"]:
             raise CacheError(
-                f"{data}: has {data.stat().st_size} bytes instead of {seal['bytes']} (truncated?): {_DELETE}"
+                f"{data}: has {data.stat().st_size} bytes instead of {seal['bytes']} (truncated?): {DELETE}"
             )
         with open(data, "rb") as file:
             for number, expected in enumerate(seal["blocks"]):
                 if block_digest(file.read(BLOCK_BYTES)) != expected:
                     start = number * BLOCK_BYTES
-                    raise CacheError(f"{data}: altered or damaged after byte {start} (checksum differs): {_DELETE}")
+                    raise CacheError(f"{data}: altered or damaged after byte {start} (checksum differs): {DELETE}")
+
+    @property
+    def has_fitted(self) -> bool:
+        """Whether what rows are read with is there (:mod:`.fitted`); most forms need nothing."""
+        return any(self._fitted.with_suffix(suffix).exists() for suffix in (".npy", ".json"))
+
+    def fitted(self) -> bytes:
+        """The content of ``fitted.npy``; CacheError where it is missing, altered, or another cache's."""
+        seal = read_sealed(self._fitted.with_suffix(".json"))
+        try:
+            content = self._fitted.read_bytes()
+        except FileNotFoundError:
+            raise CacheError(f"{self._fitted}: missing: {DELETE}") from None
+        if seal["meta"] != self.seal or seal["digest"] != block_digest(content):
+            raise CacheError(f"{self._fitted}: altered, damaged or another cache's (checksum differs): {DELETE}")
+        return content
+
+    def write_fitted(self, content: bytes) -> None:
+        """Write ``fitted.npy``, then its seal."""
+        write_atomically(self._fitted, content)
+        write_sealed(self._fitted.with_suffix(".json"), {"meta": self.seal, "digest": block_digest(content)})
+
+    @property
+    def _fitted(self) -> Path:
+        return self.directory / "fitted.npy"
 
     def nbytes(self) -> int:
         """Bytes on disk of everything in the directory."""
@@ -217,8 +239,8 @@ class ViewWriter:
                 self._temporary.unlink(missing_ok=True)
         if kind is None:
             blocks = [*self._blocks, block_digest(self._pending)] if self._pending else self._blocks
-            seal = {"view": self._view, "meta": self._store._seal, "bytes": self._bytes, "blocks": blocks}
-            _write_sealed(self._seal_file, seal)
+            seal = {"view": self._view, "meta": self._store.seal, "bytes": self._bytes, "blocks": blocks}
+            write_sealed(self._seal_file, seal)
 
 
 def remove_leftovers(directory: Path) -> None:
@@ -230,35 +252,3 @@ def remove_leftovers(directory: Path) -> None:
 def cache_key(parts: Mapping[str, Any]) -> str:
     """The directory name of a cache: 20 hex digits of a hash over all parts."""
     return hashlib.sha256(json.dumps(dict(parts), sort_keys=True).encode()).hexdigest()[:20]
-
-
-def block_digest(block: bytes | bytearray) -> str:
-    """The checksum of one block of a data file."""
-    return hashlib.blake2b(block, digest_size=8).hexdigest()
-
-
-_DELETE = "delete its directory (kd-cache prune DIR --corrupt --yes) and start again"
-
-
-def _seal(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _write_sealed(path: Path, content: Mapping[str, Any]) -> None:
-    content = {"format": FORMAT, **content}
-    write_atomically(path, json.dumps({**content, "seal": _seal(content)}, indent=1) + "\n")
-
-
-def _read_sealed(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        seal = content.pop("seal")
-    except FileNotFoundError:
-        raise CacheError(f"{path}: missing, so this is not a complete teacher cache: {_DELETE}") from None
-    except (ValueError, KeyError, AttributeError, TypeError):
-        raise CacheError(f"{path}: not the description of a teacher cache, or damaged: {_DELETE}") from None
-    if _seal(content) != seal:
-        raise CacheError(f"{path}: altered since it was written: {_DELETE}")
-    if content.get("format") != FORMAT:
-        raise CacheError(f"{path}: written in format {content.get('format')}, this version reads {FORMAT}: {_DELETE}")
-    return {**content, "seal": seal}

@@ -13,6 +13,7 @@ from lightning_fabric.utilities.apply_func import move_data_to_device
 
 from kd_lightning.data.loader.threaded_loader import ThreadedLoader
 from kd_lightning.joints import Teacher
+from kd_lightning.teachers.cache.fitted import ensure_fitted
 from kd_lightning.teachers.cache.forms import NotCacheable
 from kd_lightning.teachers.cache.marks import input_marks
 from kd_lightning.teachers.cache.rows import RowCodec
@@ -58,6 +59,7 @@ def ensure_views(
         else:
             store = CacheStore.create(directory, parts, len(dataset), codec.columns)
         remove_leftovers(directory)
+        ensure_fitted(store, codec.form, teacher, dataset, device)
         present = set(store.views())
         missing = [view for view in views if view not in present]
         started = time.perf_counter()

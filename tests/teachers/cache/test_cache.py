@@ -19,7 +19,8 @@ from kd_lightning.errors import UserError
 from kd_lightning.joints import Teacher
 from kd_lightning.teachers.cache.cached import CachedTeacher
 from kd_lightning.teachers.cache.opening import cache_parts, planned_views
-from kd_lightning.teachers.cache.store import CacheError, ViewWriter
+from kd_lightning.teachers.cache.sealed import CacheError
+from kd_lightning.teachers.cache.store import ViewWriter
 from kd_lightning.teachers.frozen import FrozenTeacher
 from kd_lightning.teachers.weights import architecture_digest
 

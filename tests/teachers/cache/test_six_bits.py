@@ -10,7 +10,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from cache_setup import CLASSES, Counting, TinyImages, make_teacher, opened
-from method_builds import ON_SMALL_NETWORKS, built, networks, one_step
+from method_builds import METHODS, built, networks, one_step
 from torch import nn
 
 from kd_lightning.distiller import Distiller
@@ -24,8 +24,8 @@ from kd_lightning.recorder import Recorder
 from kd_lightning.tasks.classification import ClassificationTask
 from kd_lightning.teachers.cache.cached import CachedTeacher
 from kd_lightning.teachers.cache.rows import RowCodec
+from kd_lightning.teachers.cache.sealed import CacheError
 from kd_lightning.teachers.cache.six_bits import pack, packed_bytes, unpack
-from kd_lightning.teachers.cache.store import CacheError
 from kd_lightning.teachers.frozen import FrozenTeacher
 
 
@@ -70,7 +70,7 @@ def test_ties_and_near_ties_keep_the_decision():
     assert there_and_back(logits).argmax(1).tolist() == [1, 1, 0]
 
 
-@pytest.mark.parametrize("path", ON_SMALL_NETWORKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", METHODS, ids=lambda path: path.stem)
 def test_every_shipped_loss_gets_nearly_the_live_teachers_gradient(path):
     inputs = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     gradients = []
@@ -179,7 +179,7 @@ def test_masked_classes_are_refused_since_they_would_stretch_all_levels(tmp_path
 
 
 def test_it_does_not_go_with_top_k(tmp_path):
-    with pytest.raises(UserError, match=r"teacher\.cache_top_k=2: 6bit keeps all logits"):
+    with pytest.raises(UserError, match=r"teacher\.cache_top_k=2: 6bit keeps what it needs"):
         opened(tmp_path, precision="6bit", top_k=2)
 
 
