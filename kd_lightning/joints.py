@@ -111,6 +111,36 @@ class Term(Protocol):
     def __call__(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor: ...
 
 
+class Wrap(Protocol):
+    """A method's ``wrap``: makes the model that is trained, evaluated and exported out of the student.
+
+    A term's own layers (``prepare``) are left behind on export; what has to go with the student is put into it here. The
+    configuration gives it with ``_partial_: true``, its settings filled in: ``method.wrap.<setting>``.
+    """
+
+    def __call__(
+        self,
+        student: nn.Module,
+        *,
+        teacher: nn.Module | None = None,
+        example: Any = None,
+        weights: Mapping[str, Tensor] | None = None,
+    ) -> nn.Module:
+        """The student, changed in place or another one; its layers' names are those that taps see.
+
+        Args:
+            student: as its configuration builds it, with random weights or those of ``init_from``.
+            teacher: the teacher's network, before training; None where it is none.
+            example: inputs of two samples, before training.
+            weights: of the finished student, by name, in place of both: their shapes say what to build; whoever calls
+                fills them in. So a run's student is opened again without its teacher.
+
+        Raises:
+            UserError: student and teacher do not fit, naming the key below ``method.wrap``.
+        """
+        ...
+
+
 @runtime_checkable
 class Teacher(Protocol):
     """Anything frozen that answers for batches.

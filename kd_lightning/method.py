@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from kd_lightning.batch import Batch
 from kd_lightning.errors import UserError
-from kd_lightning.joints import LOGITS, Clock, View, Weight
+from kd_lightning.joints import LOGITS, Clock, View, Weight, Wrap
 from kd_lightning.losses.mixed import takes_mixed
 from kd_lightning.method_arguments import (
     TASK,
@@ -42,9 +42,9 @@ class Method(nn.Module):
         temperature: softening T > 0 that the terms share (terms get it by interpolation), None where there is none.
         taps: ``{"student": {tap: layer}, "teacher": {tap: layer}}``: features that the terms need, see
             :mod:`kd_lightning.taps`. In a configuration, "auto": pairs of layers are chosen before training.
-        wrap: makes another student of the student, where the method changes what is exported:
-            ``wrap(student, teacher=module, example=inputs)`` before training, ``wrap(student, weights=state_dict)`` for a
-            trained one, see :mod:`kd_lightning.models.teacher_classifier`. None: the student stays as it is.
+        wrap: makes another student of the student, where the method changes what is exported
+            (:class:`kd_lightning.joints.Wrap`; :mod:`kd_lightning.models.teacher_classifier` is one). None: the student
+            stays as it is.
 
     Raises:
         UserError: names or values of terms, weights, temperature or taps that cannot be meant, naming the config key.
@@ -56,7 +56,7 @@ class Method(nn.Module):
         weights: Mapping[str, Weight],
         temperature: Weight | None = None,
         taps: Mapping[str, Mapping[str, str]] | str | None = None,
-        wrap: Callable[..., nn.Module] | None = None,
+        wrap: Wrap | None = None,
     ) -> None:
         super().__init__()
         self.wrap = wrap
