@@ -162,7 +162,7 @@ class Member(nn.Module):
         """Raise a UserError where task or method cannot take samples that were mixed; ``keys`` name what mixes them."""
         if not takes_mixed(self.task, beside="loss"):
             raise UserError(
-                f"{keys} mixes the labels of samples two by two, which task={self.task.name} has no loss for: leave it out"
+                f"{keys}: samples are mixed two by two, and with them their labels, which task={self.task.name} has no loss for: leave it out"
             )
         self.method.refuse_mixed(keys)
 

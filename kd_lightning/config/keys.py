@@ -217,6 +217,7 @@ KEYS: dict[str, Key] = {
     # groups that are no keys of a configuration
     "preset": Key(_CHOICE, "a method's weights and temperature for a kind of network", own=True, group=True),
     "experiment": Key(_CHOICE, "whole set-ups", group=True),
+    "recipe": Key(_CHOICE, "published ways to train: method, augmentation, optimizer and length together", group=True),
     "debug": Key(_CHOICE, "`fast`, `overfit`, `default`: set-ups to find a mistake with", group=True),
     "sweep": Key(_CHOICE, "grids for `-m`", PLACE, own=True, group=True, of_start=True),
     "hydra": Key(_CHOICE, "Hydra's own settings", PLACE, own=True, group=True),

@@ -62,7 +62,7 @@ class ArrayData(Dataset):
             raise ValueError(f"{name}: mean and std need {channels} values, got {len(mean)} and {len(std)}")
         if mixing is not None and (inputs.dim() != 4 or targets.dim() != 1 or targets.is_floating_point()):
             raise UserError(
-                f"{mixing.keys} mixes pictures (C, H, W) that have one class number each; {name} has inputs of shape "
+                f"{mixing.keys}: for pictures (C, H, W) that have one class number each; {name} has inputs of shape "
                 f"{tuple(inputs.shape[1:])} and targets {str(targets.dtype).removeprefix('torch.')} of shape "
                 f"{tuple(targets.shape[1:])}: leave it out"
             )
@@ -156,11 +156,11 @@ class ArrayData(Dataset):
 def _require_pictures(policy: Policy, inputs: Tensor, targets: Tensor, scale: float, name: str) -> None:
     if inputs.dim() != 4 or is_dense(targets, inputs.shape[2:]):
         raise UserError(
-            f"{policy.keys} changes pictures (C, H, W) whose target is not one of pixels; {name} has inputs of shape "
+            f"{policy.keys}: for pictures (C, H, W) whose target is not one of pixels; {name} has inputs of shape "
             f"{tuple(inputs.shape[1:])} and targets of shape {tuple(targets.shape[1:])}: leave it out"
         )
     if policy.changes_bytes and (inputs.dtype != torch.uint8 or scale != 255 or inputs.shape[1] not in (1, 3)):
         raise UserError(
-            f"{policy.keys} changes pictures of one or three channels of bytes, 0 to 255; {name} has "
+            f"{policy.keys_of_bytes}: for pictures of one or three channels of bytes, 0 to 255; {name} has "
             f"{inputs.shape[1]} of {str(inputs.dtype).removeprefix('torch.')}, 0 to {scale:g}: leave it out"
         )

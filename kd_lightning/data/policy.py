@@ -95,6 +95,11 @@ class Policy:
         asked = [key for key in ("trivial", "randaugment", "erasing") if getattr(self, key)]
         return " and ".join(f"data.augment.{key}" for key in asked)
 
+    @property
+    def keys_of_bytes(self) -> str:
+        """Those that ask for operations."""
+        return "data.augment.trivial" if self.trivial else "data.augment.randaugment"
+
     def settings(self) -> dict[str, object]:
         """What the views depend on, for fingerprints."""
         return {"trivial": self.trivial, "randaugment": self.randaugment, "erasing": self.erasing}

@@ -192,7 +192,7 @@ def test_what_learns_one_label_of_each_sample_gets_them_unmixed():
         (lambda: module(views=1), "data.views=1 would show each sample with one partner"),
         (
             lambda: FashionScenesData(augment={"mixup": 0.2}),
-            "data.augment.mixup mixes pictures .* one class number each",
+            "data.augment.mixup: for pictures .* one class number each",
         ),
         (lambda: module(augment={"cutmix": -1}), "data.augment.cutmix must be a number >= 0 .* got -1"),
         (lambda: module(augment={"mixup": True}), "data.augment.mixup must be a number >= 0 .* got True"),
