@@ -114,7 +114,7 @@ def test_a_policy_is_part_of_what_a_cache_is_keyed_by_and_nothing_is_as_it_was()
         (lambda: module(erasing=2), r"data.augment.erasing must be a probability in \[0, 1\], got 2"),
         (lambda: module(trivial=True, randaugment=2), "trivial and randaugment are two policies"),
         (lambda: DigitsData(augment={"trivial": True}), "data.augment.trivial: for pictures .* of bytes, 0 to 255"),
-        (lambda: FashionScenesData(augment={"erasing": 0.5}), "data.augment.erasing .* target is not one of pixels"),
+        (lambda: FashionScenesData(augment={"erasing": 0.5}), "data.augment.erasing: .* target is not one of pixels"),
     ],
 )
 def test_what_cannot_be_changed_is_refused_in_one_line(make, says):
