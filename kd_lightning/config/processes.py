@@ -16,7 +16,12 @@ STRATEGIES = ("auto", "ddp")
 
 def processes_of(trainer: Mapping[str, Any]) -> int:
     """Processes of one run, on all nodes together; 1 for what says no number."""
-    return devices_of(trainer.get("devices")) * int(trainer.get("num_nodes") or 1)
+    return devices_of(trainer.get("devices")) * nodes_of(trainer)
+
+
+def nodes_of(trainer: Mapping[str, Any]) -> int:
+    """Nodes that train one run together."""
+    return int(trainer.get("num_nodes") or 1)
 
 
 def devices_of(devices: Any) -> int:

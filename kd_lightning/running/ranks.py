@@ -27,7 +27,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from kd_lightning.config.processes import devices_of, processes_of
+from kd_lightning.config.processes import devices_of, nodes_of, processes_of
 from kd_lightning.data.loader.threaded_loader import ThreadedLoader
 from kd_lightning.errors import RunInterrupted, UserError
 from kd_lightning.running.missing_result import failed_result
@@ -87,7 +87,7 @@ def join_ranks(specs: Sequence[RunSpec]) -> Iterator[Result]:
 
 def joins(spec: RunSpec) -> bool:
     """Whether this node trains along with the first one, which holds the run's directory and writes its files."""
-    return int(spec.config["trainer"].get("num_nodes") or 1) > 1 and node_rank() > 0
+    return nodes_of(spec.config["trainer"]) > 1 and node_rank() > 0
 
 
 def node_rank() -> int:
@@ -140,6 +140,8 @@ class Team:
                 if process.poll() is None:
                     process.kill()
                 process.wait()
+                if process.stdin is not None:
+                    process.stdin.close()
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def cause(self) -> str:

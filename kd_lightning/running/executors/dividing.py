@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from kd_lightning.config.processes import devices_of, nodes_of
 from kd_lightning.running.shared import teacher_layers
 from kd_lightning.runs.spec import RunSpec
 from kd_lightning.teachers.suits import reads_logits
@@ -19,10 +20,12 @@ class Lot(NamedTuple):
     """Jobs that share data and teacher.
 
     Attributes:
+        processes: (nodes, devices of each) that train one run of it together.
         shared: some of their runs that together ask for all that can be made before: what a preparing job is given.
         jobs: runs of each job.
     """
 
+    processes: tuple[int, int]
     shared: list[RunSpec]
     jobs: list[list[RunSpec]]
 
@@ -37,8 +40,9 @@ def divided(groups: Sequence[Sequence[RunSpec]], runs_per_job: int | None) -> li
     lots: dict[str, Lot] = {}
     for group in groups:
         config = group[0].config
-        key = json.dumps([config["teacher"], config["data"], config["task"]], sort_keys=True, default=str)
-        lot = lots.setdefault(key, Lot([], []))
+        processes = nodes_of(config["trainer"]), devices_of(config["trainer"].get("devices"))
+        shared = [config["teacher"], config["data"], config["task"], processes]
+        lot = lots.setdefault(json.dumps(shared, sort_keys=True, default=str), Lot(processes, [], []))
         lot.shared.extend(_representatives(group))
         lot.jobs.extend(_chunks(group, runs_per_job or AT_MOST))
     return list(lots.values())

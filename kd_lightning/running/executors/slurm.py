@@ -176,11 +176,21 @@ class SlurmExecutor:
             for start in range(0, len(groups), ARRAY):
                 part = groups[start : start + ARRAY]
                 array = {"tasks": len(part), "first": part[0], "at_once": self.jobs_at_once}
-                yield self._script(submission, TRAIN, files, after=",".join(needs), **array), TRAIN, part
+                place = {"nodes": lot.processes[0], "resources": self._resources(lot)}
+                yield self._script(submission, TRAIN, files, after=",".join(needs), **place, **array), TRAIN, part
         if (self.directory / "sweep.json").exists():
             trained = ":".join(job.id for job in submission.jobs_of(TRAIN))
             ending = {"module": "kd_lightning.sweeps.finish", "resources": self.light, "after": f"afterany:{trained}"}
             yield self._script(submission, FINISH, str(self.directory), **ending), FINISH, ()
+
+    def _resources(self, lot: Lot) -> Resources:
+        """Those of a training job: a GPU for each of the processes that train a run on a node."""
+        gpus, accelerator = self.resources.gpus, lot.jobs[0][0].config["trainer"].get("accelerator")
+        return (
+            replace(self.resources, gpus=max(gpus, lot.processes[1]))
+            if gpus and accelerator != "cpu"
+            else self.resources
+        )
 
     def _say(self, submission: Submission, lots: Sequence[Lot]) -> None:
         """Print what would be submitted, with ``<name>`` in place of the numbers that Slurm would give."""

@@ -53,6 +53,7 @@ class Script:
         log: file that it writes into, with Slurm's ``%A``, ``%a``, ``%j``.
         cwd: the directory in which the sweep was started.
         resources: what it asks for.
+        nodes: on which one run is trained together; each of them runs the module once.
         tasks: of the array; None: a single job.
         at_once: most tasks of the array that run at the same time; None: as many as there is room for.
         after: dependency, as ``afterok:12``.
@@ -66,6 +67,7 @@ class Script:
     log: Path
     cwd: Path
     resources: Resources
+    nodes: int = 1
     tasks: int | None = None
     first: int = 0
     at_once: int | None = None
@@ -78,16 +80,23 @@ class Script:
         """The script. Its time limit's warning goes to the worker, which saves and ends with an exit code of its own."""
         options = [f"--job-name={self.name}", f"--output={self.log}", "--open-mode=append", "--requeue"]
         options += [f"--chdir={self.cwd}", f"--signal=USR2@{self.warn_seconds}", *self.resources.lines()]
+        if self.nodes > 1:
+            options += [f"--nodes={self.nodes}", "--ntasks-per-node=1"]
         if self.tasks is not None:
             options.append(f"--array=0-{self.tasks - 1}" + (f"%{self.at_once}" if self.at_once else ""))
         if self.after:
             options += [f"--dependency={self.after}", "--kill-on-invalid-dep=yes"]
         cpus, array = self.resources.cpus, self.tasks is not None
-        srun = "srun --ntasks=1 --kill-on-bad-exit=1" + (f" --cpus-per-task={cpus}" if cpus else "")
+        srun = f"srun --ntasks={self.nodes} --kill-on-bad-exit=1" + (f" --cpus-per-task={cpus}" if cpus else "")
         argument = '"$number"'.join(shlex.quote(part) if part else "" for part in self.argument.split("{}"))
         lines = ["#!/bin/bash", *(f"#SBATCH {shlex.quote(option)}" for option in options), *self.resources.setup]
         if cpus:
             lines.append(f"export OMP_NUM_THREADS=${{OMP_NUM_THREADS:-{cpus}}}")
+        if self.nodes > 1:  # where the processes of the nodes meet; a site's own setup may have said so already
+            lines += [
+                'export MASTER_ADDR=${MASTER_ADDR:-$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)}',
+                "export MASTER_PORT=${MASTER_PORT:-$((20000 + SLURM_JOB_ID % 20000))}",
+            ]
         if array:
             lines.append(f"number=$(printf %04d $((SLURM_ARRAY_TASK_ID + {self.first})))")
         lines += [

@@ -8,9 +8,12 @@ from kd_lightning.running.executors.dividing import AT_MOST, divided
 from kd_lightning.runs.spec import ALONE, RunSpec
 
 
-def spec(name: str, teacher: str = "big", baseline: RunSpec | None = None, layer: str | None = None) -> RunSpec:
+def spec(
+    name: str, teacher: str = "big", baseline: RunSpec | None = None, layer: str | None = None, nodes: int = 1
+) -> RunSpec:
     taps = {"teacher": {"hint": layer}} if layer else {}
     config = {"teacher": {"name": teacher}, "data": {}, "task": {}, "method": {"taps": taps, "terms": {}}, "seed": 0}
+    config["trainer"] = {"num_nodes": nodes}
     role = ALONE if name.startswith("alone") else "distilled"
     return RunSpec(name, Path("/sweep") / name, config, name, role=role, baseline=baseline)
 
@@ -40,3 +43,8 @@ def test_what_shares_a_teacher_is_prepared_once_and_for_every_demand_on_it():
     lots = divided([plain, hints, [spec("f", teacher="small")]], 1)
     assert [names(lot.jobs) for lot in lots] == [[["a"], ["b"], ["c"], ["d"], ["e"]], [["f"]]]
     assert [run.name for run in lots[0].shared] == ["a", "c", "d"]
+
+
+def test_runs_that_take_other_numbers_of_nodes_are_no_jobs_of_one_array():
+    lots = divided([[spec("a")], [spec("b", nodes=2)]], None)
+    assert [lot.processes for lot in lots] == [(1, 1), (2, 1)]

@@ -115,6 +115,24 @@ def test_twelve_runs_in_an_array_are_those_of_one_process(folder, slurm, capsys)
     assert slurm.tasks() == before, "what is finished was submitted again"
 
 
+def test_a_run_on_two_nodes_is_the_run_of_two_processes(folder, slurm):
+    argv = ["-m", *SMALL, "seed=0,1", "baseline=false", "trainer.accelerator=cpu"]
+    meet = "launcher.setup=['export MASTER_ADDR=127.0.0.1 GLOO_SOCKET_IFNAME=lo', 'echo tasks $SLURM_JOB_NODELIST']"
+    assert main([*argv, "trainer.num_nodes=2", "launcher=slurm", meet, "sweep_dir=there"]) == 0
+    slurm.wait_until_empty()
+    assert main([*argv, "trainer.devices=2", "sweep_dir=here", "paths.teacher_dir=own", "paths.cache_dir=own"]) == 0
+    here, there = results(folder / "here"), results(folder / "there")
+    assert len(here) == len(there) == 2
+    for name, result in here.items():
+        assert there[name]["status"] == "finished"
+        assert there[name]["metrics"] == result["metrics"]
+        assert weights(folder / "there" / name) == weights(folder / "here" / name)
+    text = logs(folder / "there")["train_0"]
+    assert "tasks n[0-1]" in text
+    assert "node 1 waits for 127.0.0.1:" in text
+    assert len(list(folder.glob("outputs/teachers/*/result.json"))) == 1
+
+
 def test_time_limits_requeues_kills_nodes_and_mistakes_change_no_weight_and_lose_no_step(folder, slurm, capsys):
     (folder / "slurm_net.py").write_text(slow_net.TEXT)
     (folder / "mine/student").mkdir(parents=True)

@@ -125,3 +125,23 @@ def test_a_sweeper_that_looks_at_results_has_to_wait(folder, capsys):
     pytest.importorskip("optuna", reason='pip install "kd-lightning[optuna]"')
     assert main(["-m", *SMALL, "sweep=optuna", "launcher=slurm", "launcher.wait=false", "sweep_dir=sweep"]) == 2
     assert "launcher.wait=false: this sweeper chooses its next runs by the results" in capsys.readouterr().err
+
+
+def test_a_run_on_several_nodes_has_a_task_on_each_that_know_where_they_meet(folder, capsys):
+    wide = ["trainer.num_nodes=2", "trainer.devices=4", "trainer.accelerator=gpu"]
+    assert main([*SWEEP, *wide, "launcher.dry_run=true"]) == 0
+    train = scripts(capsys.readouterr().out)["train"]
+    for line in ("--nodes=2", "--ntasks-per-node=1", "--gres=gpu:4"):
+        assert f"#SBATCH {line}\n" in train, line
+    assert "\nsrun --ntasks=2 --kill-on-bad-exit=1 " in train
+    assert train.index("export MASTER_ADDR=${MASTER_ADDR:-$(scontrol show hostnames") < train.index("srun")
+    assert "export MASTER_PORT=" in train
+
+
+def test_what_is_made_before_takes_one_node(folder, capsys):
+    assert main([*SWEEP, "trainer.num_nodes=2", "launcher.runs_per_job=3", "launcher.dry_run=true"]) == 0
+    found = scripts(capsys.readouterr().out)
+    assert "--nodes=2" in found["train"]
+    for kind in ("prepare", "finish"):
+        assert "--nodes" not in found[kind]
+        assert "srun --ntasks=1 " in found[kind]
