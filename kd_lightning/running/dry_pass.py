@@ -30,6 +30,7 @@ from kd_lightning.member import Member
 from kd_lightning.outputs import ModelOutput, as_model_output, looks_like_probabilities, unused_heads
 from kd_lightning.rng import RngStream
 from kd_lightning.running.continuation import refuse_length_in_method, watched
+from kd_lightning.running.shared import require_storable
 from kd_lightning.running.trial_batch import described, moved, repeated
 from kd_lightning.runs.spec import TEACHER, RunSpec
 from kd_lightning.schedules.learning_rate import RunLength
@@ -61,6 +62,8 @@ def try_students(specs: Sequence[RunSpec], datamodule: Any, teacher: Teacher | N
         many = repeated(example, min(SAMPLES, int(specs[0].config["data"].get("batch_size") or SAMPLES)))
         try:
             answers = _teacher_answers(teacher, example, many)
+            if teacher is not None and answers.many is not None:
+                require_storable(specs, teacher, answers.many)
         except UserError as error:
             return dict.fromkeys((spec.run_dir for spec in specs), error)
         tried: dict[str, UserError | None] = {}

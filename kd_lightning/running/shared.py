@@ -7,8 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from kd_lightning.joints import Teacher
+from kd_lightning.outputs import ModelOutput
 from kd_lightning.runs.spec import ALONE, RunSpec
+from kd_lightning.teachers.cache.approximate import may_be_stored
 from kd_lightning.teachers.cache.opening import open_or_write_cache
+from kd_lightning.teachers.cache.rows import RowCodec
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +36,14 @@ def with_stored_answers(
         needs_features=bool(teacher_layers(specs)),
         announce=announce,
     )
+
+
+def require_storable(specs: Sequence[RunSpec], teacher: Teacher, answer: ModelOutput) -> None:
+    """Raise a UserError where answers of this shape cannot be stored as the keys of the cache say."""
+    node = specs[0].config["teacher"]
+    alone = all(spec.role == ALONE for spec in specs)
+    if may_be_stored(node) and teacher.labels_new_inputs and not alone and not teacher_layers(specs):
+        RowCodec(answer, node.get("cache_precision", "fp16"), node.get("cache_top_k"))
 
 
 def teacher_layers(specs: Sequence[RunSpec]) -> set[str]:

@@ -217,6 +217,10 @@ def test_six_bits_are_refused_for_what_is_no_softmax_before_anything_is_trained(
     assert "teacher.cache_top_k: 6bit keeps what it needs" in refused(
         capfd, "teacher=net", "teacher.cache_precision=6bit", "teacher.cache_top_k=3", "method.temperature=1"
     )
+    assert "teacher.cache_precision=scores is for 134 classes or more" in refused(
+        capfd, "teacher=net", "teacher.cache_precision=scores"
+    )
+    assert not Path("outputs/teachers").exists()
     words = ("task=regression", "method=mse", "teacher.cache_precision=6bit")
     assert "teacher.cache_precision: 6bit is for logits of classes, this teacher's answers are values" in refused(
         capfd, "teacher=net", *words

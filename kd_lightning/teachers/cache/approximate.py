@@ -24,7 +24,7 @@ def storing_problem(
         provided: what its answers are.
         highest: by term, the highest temperature at which it softens the logits; empty where nothing will be stored.
     """
-    if str(teacher.get("cache", "auto")).lower() in ("off", "false", "none"):
+    if not may_be_stored(teacher):
         return None
     top_k, precision = teacher.get("cache_top_k"), teacher.get("cache_precision")
     if precision in APPROXIMATE:
@@ -40,6 +40,11 @@ def storing_problem(
             highest, WARMEST_SCORES, "teacher.cache_precision", "scores do", ["use 6bit or fp16"], _BLURRED
         )
     return None if top_k is None else top_k_problem("teacher.cache_top_k", str(top_k), highest)
+
+
+def may_be_stored(teacher: Mapping[str, Any]) -> bool:
+    """Whether a teacher's node leaves its cache on."""
+    return str(teacher.get("cache", "auto")).lower() not in ("off", "false", "none")
 
 
 def top_k_problem(key: str, value: str, highest: Mapping[str, float]) -> Problem | None:

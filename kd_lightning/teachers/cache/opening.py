@@ -75,7 +75,8 @@ def open_or_write_cache(
 
     def off(reason: str) -> Teacher:
         if explicit:
-            raise UserError(f"teacher.cache={mode}: {reason}; set teacher.cache=off")
+            link = ", or" if ": set " in reason else "; set"
+            raise UserError(f"teacher.cache={mode}: {reason}{link} teacher.cache=off")
         announce(f"teacher cache: not used, {reason}")
         return teacher
 

@@ -197,4 +197,6 @@ def test_where_six_bits_would_fit_the_line_says_so_and_nothing_is_stored_otherwi
         "237 kB in fp16, are above teacher.cache_limit_gb=0.00015: set teacher.cache_precision=6bit (106 kB) or "
         "teacher.cache_limit_gb=0.1"
     )
+    with pytest.raises(UserError, match=r"or teacher\.cache_limit_gb=0\.1, or teacher\.cache=off"):
+        opened(tmp_path, teacher, Many(), **{**settings, "mode": str(tmp_path)})
     assert isinstance(opened(tmp_path, teacher, Many(), precision="6bit", **settings), CachedTeacher)
