@@ -8,29 +8,54 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from hydra.utils import get_object
-from method_builds import ALL, OF_VALUES, built, text_of
+import torch
+from method_builds import ALL, METHODS, built, networks, one_step, text_of
 from omegaconf import OmegaConf
+from torch import nn
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "method_library.md"
+from kd_lightning.terms import needs_teacher
+
+TESTS = Path(__file__).resolve().parent
+DOCS = TESTS.parent / "docs"
+PAGE = DOCS / "method_library.md"
 HEAD = """# The method library
 
 Every method that ships: `method=NAME`. Written by `python tests/methods_page.py` from `conf/method/` and the docstrings
-of `kd_lightning/losses/`, where reductions, deviations from the authors' code and references stand in full. Values and
-gradients are compared with published code, case by case: [golden.md](golden.md). Weights are those of the YAML; the
-first lines of each YAML say where they come from.
+of `kd_lightning/losses/`, where reductions, deviations from the authors' code and references stand in full.
 
-"Needs": *taps* names of hidden layers in both models (`method.taps.…`), *labels* class numbers, *views* further views of
-each sample (`data.extra_views`), *index* the sample's position, *heads* the models' last linear layers, *memory* what it
-keeps from earlier batches (in the run's checkpoint), *adapter* what it learns itself (left behind on export).
+## What each computes
+
+Weights are those of the YAML. "Needs": *logits*, *values* the teacher's answers (*values* of a regression; *unnormalised
+logits* where probabilities are not enough), *taps* names of hidden layers (`method.taps.…`), *labels* class numbers, *two
+views* further views of each sample (`data.extra_views`), *index* the sample's position, *heads* the models themselves or
+their last linear layers, *bank* what it keeps from earlier batches (in the run's checkpoint), *adapter* what it learns
+itself (left behind on export), *no teacher* that it runs without one.
 
 | method | term and weight | loss | needs |
 |---|---|---|---|
 """
+SETTINGS = """
+## Settings, what pins them, what they cost
+
+- *Labels*: `weights.task`. *T*: `temperature`. *Others' settings*: what the YAML says of them.
+- *Pinned by*: published code's values and gradients of the term's class, by file of [reference cases](golden.md) and how
+  many; else the test of our own. Every method's YAML is held by `tests/test_method_configs.py` and
+  `tests/test_method_contracts.py` too.
+- *Published*: test accuracy in % of a ResNet 8x4 taught by a ResNet 32x4 on CIFAR-100, where
+  `conf/experiment/cifar100_resnet32x4_resnet8x4.yaml` states it with its source; soft targets there 73.33.
+- *Cost*: a training step's time by that of `kd` on the same two small networks, 64 pictures of 8x8
+  (`python benchmarks/methods.py`; {machine}). Networks of real size hide most of it.
+
+| method | labels | T | others' settings | pinned by | published | cost |
+|---|---|---|---|---|---|---|
+"""
+NAMES = {"FitNet": "fitnet", "attention": "attention", "PKT": "pkt", "RKD": "rkd", "DKD": "dkd", "soft targets": "kd"}
+"""What the experiment calls a method whose published figure it states -> what it is called here."""
 
 
 def first_formula(kind: type) -> str:
@@ -40,40 +65,114 @@ def first_formula(kind: type) -> str:
     return f"`{match[1].removeprefix('loss = ')}`" if match else text.split(". ")[0].rstrip(".")
 
 
-def needs(kind: type, source: str, asked: tuple[str, ...], taps: bool) -> list[str]:
-    """What a term needs beside logits."""
-    found = ["taps"] if taps else []
+def learning(path: Path) -> set[str]:
+    """The terms that have parameters of their own once they have seen a student and a teacher of unlike widths."""
+    method = built(path)
+    if path in METHODS:
+        torch.manual_seed(0)
+        one_step(method, *networks(path), torch.randn(8, 1, 8, 8))
+    return {name for name, term in method.terms.items() if any(p.requires_grad for p in term.parameters())}
+
+
+def needs(term: nn.Module, asked: tuple[str, ...], taps: bool, learns: bool) -> list[str]:
+    """What a term needs, as its members say it."""
+    kind = type(term)
+    source = inspect.getsource(kind)
+    tap_or_logits = taps and "tap" in inspect.signature(kind).parameters and getattr(term, "tap", None) is not None
+    read = set(getattr(term, "requires", set() if tap_or_logits and ".logits" not in source else {"logits"}))
+    found = sorted(read - {"features"}) if needs_teacher(term) else ["no teacher"]
+    found += ["taps"] if taps else []
     if re.search(r"mean_over_labelled|true_class\(|class_numbers", source):
         found.append("labels")
-    found += [what for what in ("views", "index") if what in asked]
-    found += [
-        word for word, member in (("heads", "bind"), ("adapter", "prepare")) if callable(getattr(kind, member, None))
-    ]
+    found += [word for what, word in (("views", "two views"), ("index", "index")) if what in asked]
+    found += [word for word, has in (("heads", hasattr(kind, "bind")), ("adapter", learns)) if has]
     if "EmbeddingQueue(" in source or "memory_student" in source or '"centre"' in source:
-        found.append("memory")
+        found.append("bank")
     return found
+
+
+@cache
+def pins() -> dict[str, dict[str, int]]:
+    """By class of a loss: how many reference cases of which file are computed with it."""
+    found: dict[str, dict[str, int]] = {}
+    for part in (DOCS / "golden.md").read_text(encoding="utf-8").split("\n## ")[1:]:
+        file = part.split(".npz")[0]
+        for line in part.splitlines():
+            for name in set(re.findall(r"`\w+\.(\w+)\(", line)):
+                found.setdefault(name, {}).setdefault(file, 0)
+                found[name][file] += 1
+    return found
+
+
+def pinned_by(term: nn.Module) -> str:
+    """The file of reference cases with most of the term's class, or the tests of ours that name it."""
+    files = pins().get(type(term).__name__)
+    if files:
+        file = max(files, key=lambda name: (files[name], name))
+        others = sum(files.values()) - files[file]
+        return f"[{file}](golden.md#{file}npz) {files[file]}" + (f" and {others} more" if others else "")
+    name = rf"\b{type(term).__name__}\b"
+    own = {path: len(re.findall(name, text_of(path))) for path in sorted(TESTS.rglob("test_*.py"))}
+    path = max(own, key=lambda path: own[path])
+    return f"`{path.relative_to(TESTS.parent)}`" if own[path] else ""
+
+
+@cache
+def costs() -> tuple[str, dict[str, float]]:
+    """Where the costs were measured, and the ratio by method."""
+    first, *lines = (TESTS.parent / "benchmarks" / "methods.txt").read_text(encoding="utf-8").splitlines()
+    return first.removeprefix("# "), {line.split()[0]: float(line.split()[1]) for line in lines}
+
+
+def published() -> dict[str, str]:
+    """By method: the published accuracy that the experiment states."""
+    text = text_of(TESTS.parent / "conf" / "experiment" / "cifar100_resnet32x4_resnet8x4.yaml")
+    found = re.findall(r"(soft targets|\w+) (\d\d\.\d\d)", text)
+    return {NAMES[name]: figure for name, figure in found if name in NAMES}
+
+
+def stated(path: Path) -> str:
+    """What the head of a YAML says of others' weights."""
+    lines = [line.removeprefix("# ") for line in text_of(path).splitlines() if line.startswith("# ")]
+    said = [part.strip(" .") for line in lines for part in re.split(r"[.;] ", line)]
+    return "; ".join(part for part in said if re.search(r"authors|usual |preset=|paper's", part))
+
+
+def settings(path: Path) -> str:
+    """A method's row in the second table."""
+    node, method = OmegaConf.load(path), built(path)
+    found = list(dict.fromkeys(pinned_by(term) for term in method.terms.values()))
+    cost = costs()[1].get(path.stem)
+    cells = [
+        f"`{path.stem}`",
+        f"{node.weights.task:g}",
+        "-" if node.temperature is None else f"{node.temperature:g}",
+        stated(path) or "-",
+        ", ".join(text for text in found if text),
+        published().get(path.stem, "-"),
+        "-" if cost is None else f"{cost:.1f}",
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
 def page() -> str:
     """The page's text."""
     lines = []
-    for path in ALL:
-        if path.stem == "none":
-            continue
-        node, method = OmegaConf.load(path), built(path)
+    shown = [path for path in ALL if path.stem != "none"]
+    for path in shown:
+        node, method, learns = OmegaConf.load(path), built(path), learning(path)
         paper = text_of(path).splitlines()[0].removeprefix("# ")
         paper = re.sub(r"arXiv:(\d{4}\.\d{4,5})", r"[\1](https://arxiv.org/abs/\1)", paper.split("; ")[0])
-        for number, (name, term) in enumerate(node.terms.items()):
-            kind = get_object(term._target_)
-            source = inspect.getsource(kind)
-            taps = any(str(tap) in str(OmegaConf.to_container(term, resolve=False)) for tap in node.taps.student)
-            wanted = needs(kind, source, method.asks.get(name, ()), taps)
+        paper += ")" * (paper.count("(") - paper.count(")"))
+        for number, (name, term) in enumerate(method.terms.items()):
+            tapped = OmegaConf.to_container(node.terms[name], resolve=False)
+            taps = any(str(tap) in str(tapped) for tap in node.taps.student)
+            wanted = needs(term, method.asks.get(name, ()), taps, name in learns)
             first = f"`{path.stem}`: {paper}" if number == 0 else ""
-            loss = first_formula(kind).replace("|", "\\|")
-            lines.append(
-                f"| {first} | `{name}` {node.weights[name]:g} | {loss} | {', '.join(wanted) or ('values' if path.stem in OF_VALUES else 'logits')} |"
-            )
-    return HEAD + "\n".join(lines) + "\n"
+            loss = first_formula(type(term)).replace("|", "\\|")
+            lines.append(f"| {first} | `{name}` {node.weights[name]:g} | {loss} | {', '.join(wanted)} |")
+    rows = [settings(path) for path in shown]
+    return HEAD + "\n".join(lines) + "\n" + SETTINGS.replace("{machine}", costs()[0]) + "\n".join(rows) + "\n"
 
 
 if __name__ == "__main__":

@@ -77,3 +77,12 @@ def test_a_term_switched_off_on_the_command_line_is_not_computed():
 
 def test_the_page_of_methods_is_the_one_that_the_files_give():
     assert methods_page.PAGE.read_text(encoding="utf-8") == methods_page.page(), "python tests/methods_page.py"
+
+
+def test_every_term_is_pinned_and_every_method_on_classes_has_its_cost():
+    unpinned = {path.stem for path in ALL for term in built(path).terms.values() if not methods_page.pinned_by(term)}
+    assert not unpinned
+    assert methods_page.costs()[1].keys() == {path.stem for path in METHODS}, (
+        "benchmarks/methods.py > benchmarks/methods.txt"
+    )
+    assert methods_page.published().keys() >= {"kd", "fitnet", "attention", "pkt", "rkd", "dkd"}

@@ -42,6 +42,8 @@ class SemanticLinkLoss(nn.Module):
 
     takes_mixed = True
 
+    requires = frozenset({"features"})
+
     def __init__(
         self,
         taps: Sequence[str],

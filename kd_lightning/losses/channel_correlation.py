@@ -33,6 +33,8 @@ class ChannelCorrelationLoss(nn.Module):
 
     takes_mixed = True
 
+    requires = frozenset({"features"})
+
     def __init__(self, tap: str = "hint") -> None:
         super().__init__()
         self.tap = tap

@@ -28,6 +28,8 @@ class ViewSimilarityLoss(nn.Module):
         ratio: share of the unrecognised views that is kept, in [0, 1].
     """
 
+    requires = frozenset({"features"})
+
     def __init__(self, tap: str = "embedding", temperature: float = 0.5, ratio: float = 0.75) -> None:
         super().__init__()
         if not 0 <= ratio <= 1:
@@ -42,7 +44,7 @@ class ViewSimilarityLoss(nn.Module):
         theirs = self._similarities(teacher, [pair[1] for pair in views]).detach()
         own = torch.arange(len(student.logits), device=ours.device).repeat(len(views))
         losses = softened_divergence(ours, theirs, self.temperature)
-        return losses[chosen(theirs, own, self.ratio)].mean()
+        return _mean_of(losses, chosen(theirs, own, self.ratio))
 
     def _similarities(self, plain: ModelOutput, views: Sequence[ModelOutput]) -> Tensor:
         """Cosines of each view's samples with the plain ones: (views * N, N)."""
@@ -78,7 +80,7 @@ class ViewLogitLoss(nn.Module):
         ours = full_precision(torch.cat([pair[0].logits for pair in views]))
         theirs = full_precision(torch.cat([pair[1].logits for pair in views])).detach()
         losses = softened_divergence(ours, theirs, self.temperature)
-        return losses[chosen(theirs, target.clamp(min=0).repeat(len(views)), self.ratio)].mean()
+        return _mean_of(losses, chosen(theirs, target.clamp(min=0).repeat(len(views)), self.ratio))
 
 
 def chosen(scores: Tensor, right: Tensor, ratio: float) -> Tensor:
@@ -88,3 +90,8 @@ def chosen(scores: Tensor, right: Tensor, ratio: float) -> Tensor:
     order = torch.argsort(rank, stable=True)
     kept = int(correct.sum()) + int(ratio * int((~correct).sum()))
     return order[:kept]
+
+
+def _mean_of(losses: Tensor, positions: Tensor) -> Tensor:
+    """The mean of the losses at these positions, 0 where there are none (of one sample, three quarters are none)."""
+    return losses[positions].mean() if len(positions) else losses.sum() * 0.0

@@ -33,6 +33,8 @@ class SingularVectorLoss(nn.Module):
 
     takes_mixed = True
 
+    requires = frozenset({"features"})
+
     def __init__(self, taps: Sequence[str], vectors: int = 1, form: str = "channels") -> None:
         super().__init__()
         if form not in ("channels", "rows"):
