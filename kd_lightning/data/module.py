@@ -20,6 +20,7 @@ from torch import Tensor
 from kd_lightning.batch import UNLABELLED, Batch
 from kd_lightning.data.array_data import ArrayData
 from kd_lightning.data.augment import CropFlip
+from kd_lightning.data.augment_settings import crop_flip_of, mixing_of, policy_of, require_suitable
 from kd_lightning.data.loader.threaded_loader import ThreadedLoader
 from kd_lightning.data.loader.wrappers import gathers
 from kd_lightning.data.mixing import Mixing
@@ -31,11 +32,6 @@ from kd_lightning.data.summary import described, summary_line
 from kd_lightning.errors import UserError
 
 log = logging.getLogger(__name__)
-
-_CROPS, _POLICIES, _MIXES = (
-    ("crop_padding", "flip", "padding_mode"), ("trivial", "randaugment", "erasing"), ("mixup", "cutmix")
-)  # fmt: skip
-"""Keys of ``data.augment``."""
 
 
 class DistillationDataModule(LightningDataModule):
@@ -122,7 +118,8 @@ class DistillationDataModule(LightningDataModule):
         self.seed, self.split_seed = seed, split_seed
         self.val_size, self.train_size, self.labelled = val_size, train_size, labelled
         self.augment = self.make_augment(augment)
-        self.policy, self.mixing = self.make_policy(augment), self.make_mixing(augment)
+        settings = self.default_augment if augment is True else augment
+        self.policy, self.mixing = policy_of(settings), mixing_of(settings)
         varied = any(part is not None for part in (self.augment, self.policy, self.mixing))
         self.views = (0 if views is None else views) if varied else 1
         self.extra_views = extra_views
@@ -149,25 +146,7 @@ class DistillationDataModule(LightningDataModule):
         """The augmentation from its setting, None where a sample has one view."""
         if not augment:
             return None
-        settings = dict(self.default_augment if augment is True else augment)
-        known = (*_CROPS, *_POLICIES, *_MIXES)
-        unknown = sorted(set(settings) - set(known))
-        if unknown:
-            raise UserError(f"data.augment has no key {unknown[0]!r}: it takes {', '.join(known)}")
-        made = CropFlip(**{key: value for key, value in settings.items() if key in _CROPS})
-        return made if made.active else None
-
-    def make_policy(self, augment: bool | Mapping[str, Any]) -> Policy | None:
-        """What else happens to each training picture, by the setting of their augmentation; None: nothing."""
-        settings = augment if isinstance(augment, Mapping) else {}
-        made = Policy(**{key: settings[key] for key in _POLICIES if key in settings})
-        return made if made.active else None
-
-    def make_mixing(self, augment: bool | Mapping[str, Any]) -> Mixing | None:
-        """How training samples are mixed, by the setting of their augmentation; None: each view shows one of them."""
-        settings = augment if isinstance(augment, Mapping) else {}
-        made = Mixing(**{key: settings[key] for key in _MIXES if key in settings})
-        return made if made.active else None
+        return crop_flip_of(self.default_augment if augment is True else augment)
 
     def build_splits(self) -> tuple[Samples, Samples, str]:
         """The training and validation data sets, and the hex digest of their content and choice."""
@@ -240,7 +219,7 @@ class DistillationDataModule(LightningDataModule):
         """Read and split the training data, once."""
         if self._train is None:
             self._train, self._val, self._content = self.build_splits()
-            self._require_in_memory(self._train)
+            require_suitable(self, self._train)
             if self.drop_last and len(self._train) < self.batch_size:
                 raise UserError(
                     f"data.batch_size={self.batch_size} is more than the {len(self._train)} training samples, and "
@@ -277,28 +256,6 @@ class DistillationDataModule(LightningDataModule):
                 return dataset
             self._resident[id(dataset)] = dataset.on(device)
         return self._resident[id(dataset)]
-
-    def _require_in_memory(self, dataset: Any) -> None:
-        if self.policy is not None and getattr(dataset, "policy", None) is not self.policy:
-            raise UserError(
-                f"{self.policy.keys}: only pictures that lie in memory are changed so, not those of {type(self).__name__}"
-            )
-        if self.mixing is None:
-            return
-        if getattr(dataset, "mixing", None) is not self.mixing:
-            raise UserError(
-                f"{self.mixing.keys}: only pictures that lie in memory are mixed, not those of {type(self).__name__}"
-            )
-        if self.extra_views:
-            raise UserError(
-                f"{self.mixing.keys}: data.extra_views={self.extra_views} asks for further views of the same samples, and "
-                "each view would be mixed with another partner: leave one of them out"
-            )
-        if self.views == 1:
-            raise UserError(
-                f"{self.mixing.keys}: data.views=1 would show each sample with one partner for ever: set data.views=0 (a "
-                "fresh one each epoch) or to the number of views to cycle through"
-            )
 
     def several_views(self, dataset: Samples) -> SeveralViews:
         """The training data set with the further views of each sample."""
@@ -406,9 +363,8 @@ class DistillationDataModule(LightningDataModule):
 
     def view_settings(self) -> dict[str, Any]:
         """Everything but the samples that a model's training input depends on."""
-        varied: dict[str, Any] = (
-            {} if self.views == 1 and self.augment is None else {"seed": self.seed, "views": self.views}
-        )
+        alone = self.views == 1 and self.augment is None and self.policy is None
+        varied: dict[str, Any] = {} if alone else {"seed": self.seed, "views": self.views}
         if self.policy is not None:
             varied["policy"] = self.policy.settings()
         if self.mixing is not None:  # partners are drawn among the training samples: these are data_fingerprint's

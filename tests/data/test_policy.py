@@ -106,6 +106,22 @@ def test_a_policy_is_part_of_what_a_cache_is_keyed_by_and_nothing_is_as_it_was()
     assert module(trivial=True).views == 0
 
 
+def test_augment_true_is_all_of_the_modules_own():
+    class Own(Pictures):
+        default_augment = {"crop_padding": 1, "trivial": True, "mixup": 0.2}
+
+    made = Own(augment=True)
+    assert made.policy is not None
+    assert made.mixing is not None
+
+
+def test_the_one_view_of_a_picture_that_is_fixed_depends_on_the_seed_and_so_does_its_key():
+    fixed = [Pictures(augment={"trivial": True}, views=1, seed=seed, batch_size=8) for seed in (0, 1)]
+    inputs = [next(iter(made.train_dataset().read(torch.arange(9), 0))) for made in fixed]
+    assert not torch.equal(*inputs)
+    assert fixed[0].view_fingerprint() != fixed[1].view_fingerprint()
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [

@@ -94,6 +94,7 @@ class ThreadedLoader(DataLoader):
         ``per_thread() -> data set``: a copy for one thread, if the data set cannot be read by several threads at once.
         ``gather(indices, view) -> (inputs, target)``: any number of samples at once, vectorised (data in memory). Each
         sample depends on its own index and on the view, not on the others: batches are gathered several at a time.
+        Where samples are mixed, a :class:`~kd_lightning.batch.Partner` follows.
         ``allocate(n) -> buffers``, ``fill(buffers, start, indices, view, stop)``, ``finish(buffers, indices, view)
         -> (inputs, target)``: samples written from position ``start`` on into memory of the batch. ``fill`` calls
         ``stop()`` once before each sample and returns at once if that is True; in a data set that says
