@@ -51,7 +51,7 @@ def top_k_problem(key: str, value: str, highest: Mapping[str, float]) -> Problem
     """The largest logits alone do not do for a method that softens them, or looks at the others.
 
     What is known of the other classes is their mass at temperature 1; spread evenly over hundreds of classes, a higher
-    temperature makes it most of the answer: worse than no teacher.
+    temperature makes it most of the answer (docs/teacher_cache.md has what that costs).
     """
     mend = ["set teacher.cache_top_k=null, and teacher.cache_precision=6bit where bytes are short"]
     mend = mend if key == "teacher.cache_top_k" else []

@@ -130,6 +130,15 @@ def test_axes_that_are_damaged_or_of_another_cache_stop_the_run(tmp_path, harm):
     assert "fitted" in str(damage(entry))
 
 
+def test_a_writer_that_was_killed_in_its_first_view_leaves_nothing_to_mend(tmp_path):
+    cached = opened(tmp_path, make_teacher(), Many(), precision="scores")
+    for path in cached.store.directory.glob("view*"):
+        path.unlink()
+    (cached.store.directory / "fitted.json").unlink()
+    again = opened(tmp_path, make_teacher(), Many(), precision="scores")
+    assert again.store.views() == [0, 1, 2, 3]
+
+
 # -- what it is not for -----------------------------------------------------------------------------------------------
 def test_few_classes_and_answers_in_every_pixel_are_refused():
     with pytest.raises(UserError, match="is for 134 classes or more, there are 100: use 6bit"):
