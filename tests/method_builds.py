@@ -52,7 +52,7 @@ def one_step(
 ) -> dict[str, torch.Tensor]:
     """Loss and gradients of one batch, as the Distiller computes them; ``other``: its second view."""
     if target is None:
-        target = torch.tensor([0, 1, 2, 3, 4, 5 if not method.needs_teacher else -1, 6, 7])
+        target = torch.tensor([0, 1, 2, 3, 4, -1, 6, 7])
     taps = Taps(student, method.taps["student"])
     teacher_taps = Taps(teacher.eval(), method.taps["teacher"], role="teacher")
     if other is None:

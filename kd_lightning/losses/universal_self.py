@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
-from kd_lightning.losses.classes import class_numbers, other_classes, true_class
+from kd_lightning.losses.classes import class_numbers, mean_over_labelled, other_classes, true_class
 from kd_lightning.losses.inputs import full_precision
 from kd_lightning.outputs import ModelOutput
 
@@ -32,7 +32,7 @@ class UniversalSelfLoss(nn.Module):
 
     Ranks are those of the sum of the student's and the weak classifier's probabilities, each over the share that is
     not the true class's; ``form="authors_code"`` takes the student's log-probabilities there, which their repository
-    computes. Needs labels: an unlabelled sample is an error.
+    computes. Means are over the samples that have a label.
 
     Args:
         tap: of the student's earlier layer; maps are averaged to vectors.
@@ -62,16 +62,16 @@ class UniversalSelfLoss(nn.Module):
         """The student's logits (N, C) and its feature under the tap's name, target of shape (N,); returns a scalar."""
         if self.weak is None:
             raise RuntimeError("UniversalSelfLoss has no weak classifier yet: call prepare(student, None) first")
-        logits, numbers = full_precision(student.logits), class_numbers(target)
+        logits, numbers = full_precision(student.logits), class_numbers(target).clamp(min=0)
         weak_logits = full_precision(self.weak(self._features(student)))
         log = F.log_softmax(logits, dim=1)
-        certainty = true_class(log.exp(), numbers).detach()
-        true = -((certainty.square() + 1 - certainty.square().mean()) * true_class(log, numbers)).mean()
+        certainty = true_class(log.exp(), numbers).detach().square()
+        true = -(certainty + 1 - mean_over_labelled(certainty, target)) * true_class(log, numbers)
         labels = torch.full_like(log, SMOOTHING / log.shape[1]).scatter(1, numbers[:, None], 1 - SMOOTHING)
         labels = labels + (labels > 0.5) * (SMOOTHING / log.shape[1])
-        weak = -(labels * F.log_softmax(weak_logits, dim=1)).sum(dim=1).mean()
+        weak = -(labels * F.log_softmax(weak_logits, dim=1)).sum(dim=1)
         others = -(self._zipf(logits, weak_logits, numbers) * F.log_softmax(other_classes(logits, numbers), dim=1))
-        return self.alpha * true + self.beta * others.sum(dim=1).mean() + self.mu * weak
+        return mean_over_labelled(self.alpha * true + self.beta * others.sum(dim=1) + self.mu * weak, target)
 
     @torch.no_grad()
     def _zipf(self, logits: Tensor, weak_logits: Tensor, numbers: Tensor) -> Tensor:

@@ -52,6 +52,7 @@ def words(line: str) -> list[str]:
     return line.split()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", LINES)
 def test_a_command_line_of_the_page_composes(line, composed):
     composed(*words(line))
