@@ -107,7 +107,7 @@ def test_every_experiment_combines_with_other_methods(experiment, folder, capfd)
     assert len(jobs) == 3
     dkd = next(job for job in jobs if "true_class" in job.method.weights)
     warms_up = not isinstance(dkd.method.weights.other_classes, float)
-    assert warms_up == experiment.startswith("cifar100")
+    assert warms_up == experiment.startswith(("cifar100", "imagenet"))
 
 
 def test_the_top_level_files_compose_as_they_are(folder):
