@@ -53,6 +53,8 @@ class Recorder:
 class LightningRecorder(Recorder):
     """For a Distiller in a user's own script: metrics go to the Trainer's loggers and to its callbacks' monitors.
 
+    Metrics of an evaluation are of all processes' samples already; ``sync_dist`` tells Lightning, which else asks for it.
+
     Args:
         module: the LightningModule that this recorder's member belongs to.
         prefix: stands before every name, so that several members' metrics stay apart ("a/" gives "a/val/acc").
@@ -68,10 +70,10 @@ class LightningRecorder(Recorder):
             logger.log_metrics(named, step)
 
     def validated(self, member: Member, step: int, epoch: int, metrics: dict[str, float]) -> None:
-        self._module[0].log_dict(self._named(metrics, "val/"), sync_dist=False)
+        self._module[0].log_dict(self._named(metrics, "val/"), sync_dist=True)
 
     def tested(self, metrics: dict[str, float]) -> None:
-        self._module[0].log_dict(self._named(metrics, "test/"), sync_dist=False)
+        self._module[0].log_dict(self._named(metrics, "test/"), sync_dist=True)
 
     def _named(self, metrics: dict[str, float], split: str = "") -> dict[str, float]:
         return {f"{self._prefix}{split}{name}": value for name, value in metrics.items()}
