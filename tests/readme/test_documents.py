@@ -22,6 +22,7 @@ import yaml
 DOCUMENTS = [
     "README.md",
     *(f"docs/{name}.md" for name in ("tutorial", "teachers", "looking", "runs", "loading")),
+    "docs/augmentation.md",
     "docs/own_code.md",
     "docs/configuration.md",
     "docs/methods.md",
