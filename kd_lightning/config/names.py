@@ -46,6 +46,9 @@ _NUMBERS: dict[str, tuple[str, int, int]] = {  # last component of the key -> la
     "lr": ("lr", 1, 4),
     "weight_decay": ("wd", 1, 5),
     "momentum": ("momentum", 1, 2),
+    "mixup": ("mixup", 1, 2),
+    "cutmix": ("cutmix", 1, 2),
+    "erasing": ("erasing", 1, 2),
 }
 _WEIGHTS = "method.weights."
 _WEIGHT = (1, 2)  # method.weights.<term>

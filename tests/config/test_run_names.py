@@ -22,6 +22,7 @@ from kd_lightning.config.names import run_name, swept_keys
         ("method=kd student=wrn_16_2", "kd_wrn-16-2"),
         ("optimizer.lr=0.05", "lr0.0500"),
         ("optimizer.lr=1e-5", "lr0.00001"),
+        ("data.augment.mixup=0.2 data.augment.cutmix=1", "cutmix1.00_mixup0.20"),
         ("teacher.train.optimizer.lr=0.1 optimizer.lr=0.05", "optimizer-lr0.0500_teacher-train-optimizer-lr0.1000"),
         ("teacher.train.seed=1 seed=2", "teacher-train-seed1_s2"),
         ("data.batch_size=64", "b0064"),
