@@ -60,6 +60,7 @@ def touched() -> dict[str, set[str]]:
 
 def test_everything_private_that_is_used_is_listed_with_its_file():
     text = inspect.getdoc(listed) or ""
+    assert touched()
     for name, files in touched().items():
         assert re.search(rf"\b{name}\b", text), (
             f"{name} (in {', '.join(files)}) is private to others: list it, or do without"

@@ -361,7 +361,10 @@ def test_a_data_set_with_a_generator_of_its_own_is_told_and_keeps_its_fingerprin
 
 def test_further_views_of_a_data_set_that_draws_differ_and_can_be_read_again():
     data = module(Drawing(), extra_views=2)
-    for batch in data.train_dataloader():
+    batches = list(data.train_dataloader())
+    assert batches
+    for batch in batches:
+        assert len(batch.also) == 2
         for other in batch.also:
             assert not torch.equal(other.inputs, batch.inputs)
             assert torch.equal(other.inputs, data.train_views_dataset.read(other.index, other.view)[0])

@@ -81,6 +81,8 @@ def test_the_report_chooses_and_colours_the_lower_rmse(swept):
 
 
 def test_the_best_checkpoint_is_the_one_with_the_lowest_validation_rmse(swept):
-    for run in swept[0].glob("lr*_s*"):
+    runs = list(swept[0].glob("lr*_s*"))
+    assert runs
+    for run in runs:
         values = [line["val/rmse"] for line in processes.lines(run) if "val/rmse" in line]
         assert json.loads((run / "result.json").read_text())["metrics"]["best/val_rmse"] == min(values)

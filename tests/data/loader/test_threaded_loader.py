@@ -192,17 +192,26 @@ def test_every_sample_is_delivered_once(length, batch_size, threads, prefetch, d
 
 
 def test_in_completion_order_a_slow_batch_does_not_hold_up_the_others():
-    class OneSlow(Filled):
-        def fill(self, buffers, start, indices, view, stop):
-            time.sleep(0.3 if 1 in indices else 0)
-            super().fill(buffers, start, indices, view, stop)
+    filled, taken = threading.Event(), threading.Event()
 
-    def first(order: str) -> int:
-        loader = ThreadedLoader(OneSlow(), 2, num_threads=2, order=order, prefetch=4)
+    class OneSlow(Filled):
+        def __init__(self, until: threading.Event) -> None:
+            super().__init__()
+            self.until = until
+
+        def fill(self, buffers, start, indices, view, stop):
+            if 1 in indices:
+                assert self.until.wait(60)
+            super().fill(buffers, start, indices, view, stop)
+            filled.set()
+
+    def first(order: str, until: threading.Event) -> int:
+        loader = ThreadedLoader(OneSlow(until), 2, num_threads=2, order=order, prefetch=4)
         return int(next(iter(loader))[0][0, 0])
 
-    assert first("input") == 0
-    assert first("completion") != 0
+    assert first("input", until=filled) == 0  # although another batch was ready before it
+    assert first("completion", until=taken) != 0  # it is not ready until somebody has been served
+    taken.set()
 
 
 def test_a_vectorised_data_set_may_give_structures_of_tensors():
@@ -212,7 +221,9 @@ def test_a_vectorised_data_set_may_give_structures_of_tensors():
         def gather(self, indices, view):
             return {"image": indices[:, None], "pair": Pair(indices, -indices), "list": [indices]}, indices
 
-    for number, (inputs, target) in enumerate(ThreadedLoader(Structured(61), 2, num_threads=2)):
+    batches = list(ThreadedLoader(Structured(61), 2, num_threads=2))
+    assert len(batches) == 31
+    for number, (inputs, target) in enumerate(batches):
         assert target.tolist() == list(range(61))[2 * number : 2 * number + 2]
         assert inputs["image"].flatten().tolist() == target.tolist()
         assert isinstance(inputs["pair"], Pair)

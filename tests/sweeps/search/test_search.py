@@ -47,7 +47,9 @@ def test_the_same_command_goes_on_to_the_number_of_trials(searched):
 def test_a_trial_is_told_each_epochs_validation_and_the_best_of_its_run(searched):
     folder, _ = searched
     found = results(folder / "sweep")
-    for trial in study(folder / "sweep").get_trials(states=[optuna.trial.TrialState.COMPLETE]):
+    complete = study(folder / "sweep").get_trials(states=[optuna.trial.TrialState.COMPLETE])
+    assert complete
+    for trial in complete:
         (name,) = trial.user_attrs["run"]
         assert trial.value == found[name]["metrics"]["best/val_acc"]
         assert trial.value == max(trial.intermediate_values.values())
