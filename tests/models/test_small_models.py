@@ -11,6 +11,7 @@ from torch import nn
 from kd_lightning.errors import UserError
 from kd_lightning.models.mlp import MLP
 from kd_lightning.models.small_cnn import SmallCNN
+from kd_lightning.models.small_vit import SmallViT
 from kd_lightning.outputs import as_model_output
 
 STUDENTS = Path(__file__).resolve().parents[2] / "conf" / "student"
@@ -54,6 +55,34 @@ def test_small_cnn_takes_any_picture_size(size, hidden):
 
 def test_small_cnn_normalises_its_maps():
     assert sum(isinstance(module, nn.BatchNorm2d) for module in SmallCNN([4, 6]).modules()) == 2
+
+
+@pytest.mark.parametrize(("size", "patch"), [(8, 4), (28, 7), (32, 8)])
+def test_small_vit_answers_for_each_picture_by_itself(size, patch):
+    torch.manual_seed(0)
+    model = SmallViT(patch=patch, width=8, heads=2, in_channels=2, num_classes=5, image_size=size).eval()
+    pictures = torch.randn(3, 2, size, size)
+    answers = model(pictures)
+    assert answers.shape == (3, 5)
+    torch.testing.assert_close(model(pictures[1:2]), answers[1:2])
+    tokens = model.patches(pictures).flatten(2).transpose(1, 2) + model.position
+    assert model.blocks(tokens).shape == (3, (size // patch) ** 2, 8)
+
+
+def test_small_vit_sees_where_a_patch_lies():
+    torch.manual_seed(0)
+    model = SmallViT(patch=4, width=8, heads=2, num_classes=5, image_size=8).eval()
+    picture = torch.randn(1, 1, 8, 8)
+    assert not torch.allclose(model(picture), model(picture.roll(4, dims=3)), atol=1e-6)
+    with torch.no_grad():
+        model.position.zero_()
+    torch.testing.assert_close(model(picture), model(picture.roll(4, dims=3)))
+
+
+@pytest.mark.parametrize(("settings", "key"), [({"patch": 5}, "student.patch"), ({"heads": 3}, "student.width")])
+def test_small_vit_names_what_does_not_divide(settings, key):
+    with pytest.raises(UserError, match=key):
+        SmallViT(**settings)
 
 
 def test_too_many_blocks_for_the_picture_are_named():

@@ -20,7 +20,7 @@ def comparison_cards(study: Study) -> list[dict[str, Any]]:
     return [
         {
             "title": f"{key.label.capitalize()}s compared" if not key.label.endswith("s") else "Compared",
-            "text": _text(study, metric, compared),
+            "text": comparison_text(compared),
             "table": table(study, metric, compared),
             "figure": comparison_spec(study, metric, compared),
         }
@@ -37,7 +37,7 @@ def table(study: Study, metric: str, compared: Comparison) -> list[list[str]]:
     tried = any(entry.tried > 1 for entry in compared.entries)
     measured_in = f" [{show.unit(read).strip()}]" if show.unit(read) else ""
     head = ["rank", "", f"{study.title_of(metric)}{measured_in}", "n"]
-    head += ["over the student alone"] if alone is not None else []
+    head += ["better than alone by"] if alone is not None else []
     head += ["cost of a step"] if unit else []
     rows = [head + (["settings tried"] if tried else [])]
     for place, entry in enumerate(compared.entries):
@@ -70,13 +70,16 @@ def _over(study: Study, metric: str, compared: Comparison, place: int, alone: in
     return " ".join([*words, *(["\u25cf"] if gain.sure else [])])
 
 
-def _text(study: Study, metric: str, compared: Comparison) -> str:
+def comparison_text(compared: Comparison, explain: bool = True) -> str:
+    """How to read the table (``explain``), what it leaves out, and how sure the first place is."""
     first, second = compared.entries[:2]
     pairs = len(compared.gains)
-    said = [
-        f"Equal ranks, and bars beside the picture, are ties: none of their differences is sure at 5 % among all {pairs} "
-        "comparisons (paired by seed, Holm's correction). \u25cf: it is. Intervals are 95 %, each one's own."
-    ]
+    among = f"among all {pairs} comparisons" if pairs > 1 else "in the one comparison"
+    how_to_read = (
+        f"Equal ranks (and bars beside a picture) are ties: none of their differences is sure at 5 % {among} "
+        "(paired by seed, Holm's correction). \u25cf: it is. Intervals are 95 %, each one's own."
+    )
+    said = [how_to_read] if explain else []
     if compared.settings > 1:
         said.append(
             f"Each figure is the mean over {compared.settings} settings of the other keys: these, not new ones."

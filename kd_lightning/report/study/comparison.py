@@ -15,8 +15,10 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
+from typing import Any
 
 from kd_lightning.report.study.factors import Factor, format_value
+from kd_lightning.report.study.reading import Run
 from kd_lightning.report.study.statistics import (
     Gain,
     Spread,
@@ -76,15 +78,15 @@ class Comparison:
     seeds_needed: int | None
 
 
-def compare(study: Study, metric: str) -> Comparison | None:
+def compare(study: Study, metric: str, where: Mapping[str, Any] | None = None) -> Comparison | None:
     """Compare the methods of a study (or else the first key that holds names) by ``metric``, a figure's full name.
 
-    None where no key of names is swept, fewer than two entries share two seeds, or no direction is better.
+    ``where`` holds other swept keys at one value each. None where no key of names is swept, fewer than two entries share two seeds, or no direction is better.
     """
     key = compared_key(study)
     if key is None or study.reads(metric).higher_is_better is None:
         return None
-    found, settings, left_out = _entries(study, key, metric)
+    found, settings, left_out = _entries(study, key, metric, where or {})
     if len(found) < 2:
         return None
     sign = study.reads(metric).sign
@@ -140,14 +142,16 @@ def seeds_to_separate(gain: Gain) -> int | None:
     return high
 
 
-def _entries(study: Study, key: Factor, metric: str) -> tuple[list[Entry], int, list[str]]:
+def _entries(study: Study, key: Factor, metric: str, where: Mapping[str, Any]) -> tuple[list[Entry], int, list[str]]:
     place = study.factors.index(key)
+    held = {i: where[factor.key] for i, factor in enumerate(study.factors) if factor.key in where}
     own = [i for i, factor in enumerate(study.factors) if i != place and factor.key.startswith(f"{key.key}.")]
-    others = [i for i in range(len(study.factors)) if i != place and i not in own]
+    others = [i for i in range(len(study.factors)) if i != place and i not in own and i not in held]
     cells: dict[str, dict[Hashable, list[Cell]]] = {}
     for cell in study.cells:
-        name = format_value(cell.params[place])
-        cells.setdefault(name, {}).setdefault(tuple(cell.params[i] for i in others), []).append(cell)
+        if all(cell.params[i] == value for i, value in held.items()):
+            name = format_value(cell.params[place])
+            cells.setdefault(name, {}).setdefault(tuple(cell.params[i] for i in others), []).append(cell)
     best = {
         name: {setting: _by_validation(study, tried) for setting, tried in settings.items()}
         for name, settings in cells.items()
@@ -160,12 +164,12 @@ def _entries(study: Study, key: Factor, metric: str) -> tuple[list[Entry], int, 
             continue
         tried = max(len(found) for found in cells[name].values())
         chosen = list(settings.values())
-        entry = _entry(name, [cell.values(metric) for cell in chosen], chosen, tried)
+        entry = _entry(name, [cell.values(metric) for cell in chosen], [list(c.runs.values()) for c in chosen], tried)
         entries += [entry] if entry else []
-    alone = [_alone(next(iter(best.values()))[setting], metric) for setting in wanted] if best else []
+    full = next((settings for settings in best.values() if set(settings) == wanted), {})
+    alone = [_alone(cell, metric) for cell in full.values()]
     if alone and all(alone):
-        steps = [cell for cell in study.alone if cell.runs]
-        entry = _entry(ALONE, alone, steps, 1)
+        entry = _entry(ALONE, alone, [list(cell.references.values()) for cell in full.values()], 1)
         entries += [entry] if entry else []
     return entries, len(wanted), left_out
 
@@ -184,15 +188,18 @@ def _alone(cell: Cell, metric: str) -> dict[tuple, float]:
     return {k: v for k, v in values.items() if v is not None} if cell.references and own else {}
 
 
-def _entry(name: str, by_setting: Sequence[Mapping[tuple, float]], cells: Sequence[Cell], tried: int) -> Entry | None:
-    """The mean over settings for each seed that all of them have."""
+def _entry(
+    name: str, by_setting: Sequence[Mapping[tuple, float]], runs: Sequence[Sequence[Run]], tried: int
+) -> Entry | None:
+    """The mean over settings for each seed that all of them have; ``runs`` of each setting."""
     seeds = [seed for seed in by_setting[0] if all(seed in values for values in by_setting)]
     values = {seed: math.fsum(found[seed] for found in by_setting) / len(by_setting) for seed in seeds}
     summary = spread(list(values.values()))
     if summary is None:
         return None
-    times = [v for cell in cells for run in cell.runs.values() for v in run.curves.get(STEP_TIME, ((), ()))[1]]
-    return Entry(name, values, summary, tried, median(times) if times else None)
+    times = [[ms for run in found for ms in run.curves.get(STEP_TIME, ((), ()))[1]] for found in runs]
+    step_ms = math.fsum(median(found) for found in times) / len(times) if all(times) else None
+    return Entry(name, values, summary, tried, step_ms)
 
 
 def _ties(count: int, gains: Mapping[tuple[int, int], Gain]) -> list[tuple[int, int]]:

@@ -68,7 +68,7 @@ def test_what_cannot_be_told_apart_is_a_tie_and_shares_its_rank(compared):
 def test_the_card_says_ranks_gains_and_who_is_ahead(compared):
     (card,) = comparison_cards(compared)
     head, *rows = card["table"]
-    assert head[:5] == ["rank", "", "test accuracy [%]", "n", "over the student alone"]
+    assert head[:5] == ["rank", "", "test accuracy [%]", "n", "better than alone by"]
     assert [row[1] for row in rows] == ["dist", "dkd", "kd", ALONE, "hint"]
     assert rows[0][4].startswith("+5.0 [")
     assert rows[0][4].endswith("\u25cf")
@@ -76,6 +76,14 @@ def test_the_card_says_ranks_gains_and_who_is_ahead(compared):
     assert "dist is ahead of dkd" in card["text"]
     assert len(card["figure"]["layout"]["shapes"]) == 1
     assert card["figure"]["data"][0]["x"][0] == pytest.approx(93.1)
+
+
+def test_less_is_better_of_an_error(tmp_path):
+    grid = {"method": ["kd", "dkd"]}
+    study = figures.load(make_sweep(tmp_path / "s", grid, seeds=4, metric="rmse", mode="min", task="regression"))
+    (card,) = comparison_cards(study)
+    assert [row[1] for row in card["table"][1:]] == ["dkd", "kd", ALONE]
+    assert card["table"][1][4].startswith("+0.1")
 
 
 def test_a_figure_is_the_mean_over_students_and_of_its_own_keys_the_one_chosen_by_validation(tmp_path):
