@@ -28,12 +28,24 @@ BESIDE = {
 }
 
 
+OF_MANY_CLASSES = ["data=table", "data.file=many.csv", "data.target=class", "data.batch_size=16"]
+
+
+def write_many_classes(path: Path) -> None:
+    rows = [f"{number % 7},{number % 150},kind{number % 150}" for number in range(1500)]
+    path.write_text("\n".join(["a,b,class", *rows]))
+
+
 @pytest.mark.parametrize(("key", "choice"), CHOICES)
 def test_every_choice_trains(key, choice, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     plus = "+" if key == "teacher.train.scheduler.interval" else ""
-    assert main([*TINY, *BESIDE.get(key, []), f"{plus}{key}={choice}"]) == 0, capfd.readouterr().err
+    beside = BESIDE.get(key, [])
+    if choice == "scores":  # a form for many classes
+        write_many_classes(tmp_path / "many.csv")
+        beside = [*beside, *OF_MANY_CLASSES]
+    assert main([*TINY, *beside, f"{plus}{key}={choice}"]) == 0, capfd.readouterr().err
     result = read_result(Path("run"))
     assert result is not None
     assert result["status"] == "finished"
