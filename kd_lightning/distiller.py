@@ -86,6 +86,8 @@ class Distiller(pl.LightningModule):
         self._blocks = [LossBlock() for _ in self.members]
         self._own_seconds = [0.0] * len(self.members)  # of each member's own steps since its last block
         self._evaluation = Evaluation({})
+        self.validated: dict[int, dict[str, float]] = {}
+        """By member: the figures of the newest validation, by their short names."""
         self._monitored: dict[int, float] = {}  # by member, of the newest validation that no scheduler has seen
         self._steps_per_epoch = self._total_steps = 1
         self._channels_last = any(member.channels_last for member in self.members)
@@ -269,8 +271,8 @@ class Distiller(pl.LightningModule):
         self._evaluate(batch, batch_idx)
 
     def on_validation_epoch_end(self) -> None:
-        metrics = self._evaluation.metrics(self._reduce())
-        for i, found in metrics.items() if not self.trainer.sanity_checking else ():
+        self.validated = self._evaluation.metrics(self._reduce())
+        for i, found in self.validated.items() if not self.trainer.sanity_checking else ():
             member = self.members[i]
             if member.optimization.follows_metric:
                 self._monitored[i] = member.followed(found)

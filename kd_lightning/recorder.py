@@ -46,6 +46,10 @@ class Recorder:
         """A loss is no longer finite since ``step``; ``terms`` were the first that weren't."""
         raise FloatingPointError(f"loss is not finite since step {step}, first in {', '.join(terms)}")
 
+    def warned(self, kind: str, text: str) -> bool:
+        """Something spoils the training, and what to do; False if this kind is known already and need not be said again."""
+        return True
+
     def failed(self, error: Exception) -> None:
         """The member raised and leaves its group."""
 

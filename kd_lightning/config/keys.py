@@ -212,6 +212,7 @@ KEYS: dict[str, Key] = {
         own=True,
         of_start=True,
     ),
+    "doctor": Key(_FLAG, "look at the training and warn of what spoils it", SHOWN),
     "log_every_n_steps": Key(_COUNT, "losses are logged as means over so many steps", SHOWN),
     "teacher.name": Key(_TEXT, "what the teacher is called", SHOWN, beside=True),
     # groups that are no keys of a configuration

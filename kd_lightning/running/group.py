@@ -9,6 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from kd_lightning.callbacks.doctor import Doctor
 from kd_lightning.callbacks.fast_forward import FastForward
 from kd_lightning.callbacks.own_signals import OwnSignals
 from kd_lightning.callbacks.states import CallbackStates
@@ -176,7 +177,14 @@ class Group:
             recorders[0].callback_states = states.collect
         trainer = build_trainer(
             self.config,
-            callbacks=[FastForward(standing), OwnSignals(), states, *([self.shown] if self.shown else []), *callbacks],
+            callbacks=[
+                FastForward(standing),
+                OwnSignals(),
+                states,
+                *([self.shown] if self.shown else []),
+                *self._doctor(),
+                *callbacks,
+            ],
             logger=recorders[0].loggers if callbacks and len(indices) == 1 else False,
             default_root_dir=str(self.specs[indices[0]].run_dir),
             enable_checkpointing=any(isinstance(c, pl.callbacks.Checkpoint) for c in callbacks),
@@ -195,6 +203,10 @@ class Group:
         self._test(trainer, members, recorders)
         if distiller.interrupted:  # during the last epoch: these runs are finished, others are not
             raise RunInterrupted("stopped after the last epoch of these runs")
+
+    def _doctor(self) -> list[Doctor]:
+        wanted = self.config.get("doctor", True) and not self.config["trainer"].get("fast_dev_run")
+        return [Doctor()] if wanted else []  # a batch or two show nothing
 
     def _fit(
         self, trainer: pl.Trainer, distiller: Distiller, recorders: Sequence[RunRecorder], standing: Progress

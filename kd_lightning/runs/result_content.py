@@ -75,6 +75,7 @@ def result_content(
         },
         "config": spec.config,
         "error": recorder.error,
+        "warnings": list(recorder.warnings.values()),
         "versions": versions(),
         "commit": commits(),
         "host": host(),

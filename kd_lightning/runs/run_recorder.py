@@ -38,6 +38,7 @@ KEPT = (
     "epoch",
     "step",
     "seconds",
+    "warnings",
 )
 """Attributes of a recorder that a run continues with."""
 
@@ -74,6 +75,7 @@ class RunRecorder(Recorder):
         self.monitor = task.monitor
         self.loggers = list(loggers)
         self.status = "running"
+        self.warnings: dict[str, str] = {}  # by kind: what spoils the training
         self.error: str | None = None
         self.mistake: UserError | None = None
         self.best: float | None = None  # the monitored metric of the best checkpoint, chosen by ``best_choice``
@@ -216,6 +218,11 @@ class RunRecorder(Recorder):
         self._end("diverged", f"not finite since step {step}: {', '.join(terms)}{kept}")
         log.error("%s diverged: %s", self.spec.name, self.error)
         self.step = step
+
+    def warned(self, kind: str, text: str) -> bool:
+        new = kind not in self.warnings
+        self.warnings.setdefault(kind, text)
+        return new
 
     def explain(self, cause: str | None) -> None:
         """Complete what is said of a run that diverged: the cause, or what helps where it is not known."""

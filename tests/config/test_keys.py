@@ -174,6 +174,7 @@ NOT_DECIDING = frozenset(
         "pictures.samples",
         "report.cards",
         "note",
+        "doctor",
         "log_every_n_steps",
     ]
 )

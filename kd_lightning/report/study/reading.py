@@ -56,6 +56,7 @@ class Run:
     setting: str = ""  # equal for runs that differ in seeds only; empty where the configuration is not known
     replicate: tuple[tuple[str, str], ...] = ()  # the seeds, which tell such runs apart
     error: str | None = None
+    warnings: list[str] = field(default_factory=list)  # of its training, said by the doctor
     finished: str = ""
     declared: Declared = field(default_factory=lambda: Declared((), ""))
     curves: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)  # tag -> (steps, values)
@@ -247,6 +248,8 @@ def _read(path: Path) -> Run:
     if problem:
         run.status = "unreadable"
     run.error = problem or result.get("error")
+    warnings = result.get("warnings")
+    run.warnings = [str(text) for text in warnings] if isinstance(warnings, list) else []
     run.role = result.get("role") or ("alone" if path.name.startswith("student_alone") else "distilled")
     overrides = result.get("overrides")
     if not isinstance(overrides, list):

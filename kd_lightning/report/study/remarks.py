@@ -96,6 +96,7 @@ def warnings(study: Study) -> list[str]:
         words = behind(study.declared.monitored, value, alone) if isinstance(value, (int, float)) else None
         if words and not teacher.get("useless"):
             said.append(f"The teacher {teacher.get('name', '')} is {words}.")
+    said += _of_training(study)
     gain = study.gain(study.chosen, study.test_metric) if study.chosen else None
     read = study.reads(study.test_metric)
     if gain is not None and gain.mean < 0:
@@ -117,6 +118,18 @@ def warnings(study: Study) -> list[str]:
         if any(factor.key == "method.weights.kd" for factor in study.factors):
             said[-1] += " sweep=temperature_balance keeps the sum."
     return said
+
+
+def _of_training(study: Study) -> list[str]:
+    """What the doctor said of runs; warnings that differ in their numbers only are told once, by the first."""
+    alike: dict[str, list[tuple[str, str]]] = {}
+    for run in study.runs:
+        for text in run.warnings:
+            alike.setdefault(re.sub(r"[\d.]+(e[-+]\d+)?", "#", text), []).append((run.name, text))
+    return [
+        f"{found[0][0]}{f' and {len(found) - 1} more' if len(found) > 1 else ''}: {found[0][1]}."
+        for found in alike.values()
+    ]
 
 
 def _weight_totals(study: Study) -> list[float]:

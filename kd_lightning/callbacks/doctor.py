@@ -1,0 +1,107 @@
+"""Looks at a distillation while it runs and says, once a run, what spoils it and what to do."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+from torch.utils.hooks import RemovableHandle
+
+from kd_lightning.callbacks.checks.agreement import Agreement
+from kd_lightning.callbacks.checks.check import Check, Seen, Warned
+from kd_lightning.callbacks.checks.features import ConstantFeatures
+from kd_lightning.callbacks.checks.soft_targets import SoftTargets
+from kd_lightning.distiller import Distiller
+from kd_lightning.member import Member
+
+log = logging.getLogger(__name__)
+
+CHECKS: tuple[Callable[[], Check], ...] = (SoftTargets, ConstantFeatures, Agreement)
+
+
+class Doctor(pl.Callback):
+    """Warns in the log and through the members' recorders; changes no result to the last bit.
+
+    It sees each member's method being called (a forward hook) and each validation's figures, computes without gradients,
+    and draws no random number.
+
+    Args:
+        checks: what makes each check, for every member anew.
+
+    A warning is said once a run, for all members that have it alike in one line; a recorder that knows it from before an
+    interruption keeps it silent.
+    """
+
+    def __init__(self, checks: Sequence[Callable[[], Check]] = CHECKS) -> None:
+        self._make = list(checks)
+        self._checks: dict[int, list[Check]] = {}
+        self._hooks: list[RemovableHandle] = []
+        self._said: set[tuple[int, str]] = set()
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        for i, member in enumerate(_distiller(pl_module).members):
+            self._checks[i] = [make() for make in self._make]
+            self._hooks.append(member.method.register_forward_hook(_watch(member, self._checks[i]), with_kwargs=True))
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        for checks in self._checks.values():
+            for check in checks:
+                check.begin_epoch()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._ask(trainer, pl_module, lambda i, member, check: check.end_epoch(member))
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        figures = _distiller(pl_module).validated
+        if trainer.sanity_checking:
+            return
+        self._ask(
+            trainer, pl_module, lambda i, member, check: check.validated(member, figures[i]) if i in figures else ()
+        )
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks, self._checks = [], {}
+
+    def _ask(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        ask: Callable[[int, Member, Check], Iterable[Warned]],
+    ) -> None:
+        """Put a question to every check of every member that still trains, and say what is new."""
+        distiller = _distiller(pl_module)
+        told: dict[str, list[str]] = {}
+        for i, checks in self._checks.items():
+            if i not in distiller.active:
+                continue
+            for check in checks:
+                for kind, text in ask(i, distiller.members[i], check):
+                    if (i, kind) in self._said:
+                        continue
+                    self._said.add((i, kind))
+                    if distiller.recorders[i].warned(kind, text):
+                        told.setdefault(text, []).append(distiller.members[i].name)
+        for text, names in told.items() if trainer.is_global_zero else ():
+            log.warning("WARNING: %s: %s", ", ".join(names), text)
+
+
+def _watch(member: Member, checks: Sequence[Check]) -> Callable[..., None]:
+    """A forward hook for the member's method. A closure: a copy of the module (weight averaging) copies nothing of it."""
+
+    def hook(method: Any, given: tuple[Any, ...], named: dict[str, Any], made: Any) -> None:
+        student, teacher, target, _ = given
+        seen = Seen(member, student, teacher, target)
+        for check in checks:
+            check.step(seen)
+
+    return hook
+
+
+def _distiller(module: pl.LightningModule) -> Distiller:
+    if not isinstance(module, Distiller):
+        raise TypeError(f"the doctor looks at a Distiller, this is a {type(module).__name__}")
+    return module
