@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from kd_lightning.config.targets import TargetProblem, import_target
 from kd_lightning.data.images.image_data import normalise
 from kd_lightning.data.tables.encoding import TableEncoder
 from kd_lightning.data.tables.reading import given_table
+from kd_lightning.data.tables.unfamiliar import unfamiliar
 from kd_lightning.errors import UserError
 from kd_lightning.joints import Task
 from kd_lightning.running.predict import answers
@@ -30,6 +32,8 @@ from kd_lightning.runs.result_file import read_result
 from kd_lightning.runs.spec import RunSpec
 from kd_lightning.runs.zoo import PREFIX, WEIGHTS, zoo_directory
 from kd_lightning.tasks.classification import ClassificationTask
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,10 @@ class OpenRun:
             UserError: of another shape than the run's, or raw pixels where the data did not say how they normalise.
         """
         if self.table is not None and (isinstance(inputs, Mapping) or hasattr(inputs, "columns")):
-            inputs = self.table.encode(given_table(inputs))
+            table = given_table(inputs)
+            inputs = self.table.encode(table)
+            for said in unfamiliar(self.table.codes, table):
+                log.warning("%s", said)
         return answers(self.student, inputs, self._example, self.preprocessing, batch_size, self.problem)
 
 

@@ -14,6 +14,7 @@ from kd_lightning.config.build import instantiate
 from kd_lightning.data.images.decode import shown
 from kd_lightning.data.tables.encoding import TableEncoder
 from kd_lightning.data.tables.reading import read_table
+from kd_lightning.data.tables.unfamiliar import unfamiliar
 from kd_lightning.data.texts.hashing import HashingTokenizer
 from kd_lightning.data.texts.reading import read_columns
 from kd_lightning.data.texts.rows import PaddedBatch, TextRows, padding_of
@@ -45,10 +46,14 @@ class TableColumns:
 
     def __init__(self, encoder: TableEncoder) -> None:
         self._encoder = encoder
+        self.notes: list[str] = []
 
     def __call__(self, path: str) -> Iterator[Sample]:
         """A sample a row, named by its number from 1."""
-        for number, row in enumerate(self._encoder.encode(read_table(path)), 1):
+        table = read_table(path)
+        rows = self._encoder.encode(table)
+        self.notes += [f"{shown(path)}: {said}" for said in unfamiliar(self._encoder.codes, table)]
+        for number, row in enumerate(rows, 1):
             yield Sample(f"{shown(path)}:{number}", partial(_itself, row))
 
     def together(self, inputs: Sequence[Tensor]) -> Tensor:
@@ -69,6 +74,7 @@ class TextColumn:
     def __init__(self, column: str, id: str | None, tokenizer: Any, max_length: int) -> None:
         self._column, self._id, self._tokenizer, self._max_length = column, id, tokenizer, max_length
         self._pad = PaddedBatch(padding_of(tokenizer))
+        self.notes: list[str] = []
 
     def __call__(self, path: str) -> Iterator[Sample]:
         """A sample a text, named by its identifier, or its number from 1."""
@@ -76,6 +82,10 @@ class TextColumn:
         if self._column not in columns:
             raise UserError(f"{shown(path)}: has no column {self._column!r} with texts; it has {', '.join(columns)}")
         texts = columns[self._column]
+        empty = [number for number, text in enumerate(texts, 1) if not text.strip()]
+        if empty:
+            rows_of = f"row {empty[0]} has" if len(empty) == 1 else f"{len(empty)} rows (the first: {empty[0]}) have"
+            self.notes.append(f"{shown(path)}: {rows_of} no text, and an answer that says nothing")
         names = columns.get(self._id or "") or [f"{shown(path)}:{number}" for number in range(1, len(texts) + 1)]
         rows = TextRows(texts, None, self._tokenizer, self._max_length)
         for row, name in enumerate(names):

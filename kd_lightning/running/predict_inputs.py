@@ -19,9 +19,11 @@ from kd_lightning.data.images.decode import ImageError, shown
 from kd_lightning.data.images.image_files import EXTENSIONS
 from kd_lightning.data.images.picture_files import PictureFiles
 from kd_lightning.errors import UserError
-from kd_lightning.running.open_run import OpenRun
+from kd_lightning.running.open_run import OpenRun, Preprocessing
 from kd_lightning.running.predict_columns import TABLES, Sample, reader_of_columns
 
+LOOKED_AT = 256
+"""Samples of an array that are looked at before it is read: enough to see in what range its numbers are."""
 _PYTHON = "make inputs as your data set does, and use kd.open_run(run_dir).predict(inputs) in Python"
 
 
@@ -44,6 +46,7 @@ class GivenInputs:
         self.run = run
         found = [(path, kind) for given in paths for path, kind in _found(given)]
         self._found = found
+        self._of_arrays: list[str] = []
         self._named = reader_of_columns(run)
         pictures = [path for path, kind in found if kind == "picture"]
         self.total = len(found) if len(pictures) == len(found) else None
@@ -54,13 +57,14 @@ class GivenInputs:
 
     @property
     def notes(self) -> list[str]:
-        if self._pictures is None or not self._pictures.resized:
-            return []
-        size = self.run.example_shape[-1]
-        return [
-            f"pictures of another size were resized to {size} x {size}, their middle cut out: the run's data were all of "
-            "that size"
-        ]
+        said = [*self._of_arrays, *(self._named.notes if self._named is not None else [])]
+        if self._pictures is not None and self._pictures.resized:
+            size = self.run.example_shape[-1]
+            said.append(
+                f"pictures of another size were resized to {size} x {size}, their middle cut out: the run's data were all "
+                "of that size"
+            )
+        return said
 
     def __iter__(self) -> Iterator[Sample]:
         picture = itertools.count()
@@ -72,7 +76,26 @@ class GivenInputs:
             elif kind == "table":
                 yield from _rows(path, self.run.example_shape[0])
             else:
-                yield from _array(path, self.run.example_shape)
+                yield from self._array(path)
+
+    def _array(self, path: str) -> Iterator[Sample]:
+        """An array's samples, named by their number from 0."""
+        shape = self.run.example_shape
+        try:
+            values = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            yield _problem(path, f"is no array that can be read: {' '.join(str(error).split())}")
+            return
+        if values.shape == shape:
+            values = values[None]
+        if values.shape[1:] != shape or values.dtype.kind not in "biuf":
+            told = " x ".join(map(str, values.shape))
+            wanted = " x ".join(map(str, ("N", *shape)))
+            yield _problem(path, f"holds {told} {values.dtype}, the run's inputs are {wanted} numbers")
+            return
+        self._of_arrays += _not_normalised(path, values[:LOOKED_AT], self.run.preprocessing)
+        for row in range(len(values)):
+            yield Sample(f"{shown(path)}:{row}", partial(_array_row, values, row))
 
     def together(self, inputs: Sequence[Tensor]) -> Any:
         """Samples' inputs as one batch for :meth:`OpenRun.predict`: texts padded, others stacked."""
@@ -163,22 +186,19 @@ def _number(cell: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _array(path: str, shape: tuple[int, ...]) -> Iterator[Sample]:
-    """An array's samples, named by their number from 0."""
-    try:
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        yield _problem(path, f"is no array that can be read: {' '.join(str(error).split())}")
-        return
-    if values.shape == shape:
-        values = values[None]
-    if values.shape[1:] != shape or values.dtype.kind not in "biuf":
-        told = " x ".join(map(str, values.shape))
-        wanted = " x ".join(map(str, ("N", *shape)))
-        yield _problem(path, f"holds {told} {values.dtype}, the run's inputs are {wanted} numbers")
-        return
-    for row in range(len(values)):
-        yield Sample(f"{shown(path)}:{row}", partial(_array_row, values, row))
+def _not_normalised(path: str, values: np.ndarray, preprocessing: Preprocessing) -> list[str]:
+    """A line where numbers that are taken as normalised pixels look like raw ones: never below 0, and up to 1 or far above white."""
+    mean, std = preprocessing.mean, preprocessing.std
+    if values.dtype == np.uint8 or not values.size or mean is None or std is None or min(mean) <= 0.05:
+        return []
+    low, high = float(values.min()), float(values.max())
+    black, white = ((end - mean[0]) / std[0] for end in (0, 1))
+    if low < 0 or high <= 0 or 1 < high < 1.5 * white:
+        return []
+    return [
+        f"{shown(path)}: numbers from {low:g} to {high:g} were taken as normalised inputs, which go from about {black:.2g} to {white:.2g}; "
+        "raw pixels are given as bytes (uint8), which are normalised here"
+    ]
 
 
 def _array_row(values: np.ndarray, row: int) -> Tensor:

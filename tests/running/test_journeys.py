@@ -128,7 +128,7 @@ def test_values_from_elsewhere_teach_a_regression_in_the_targets_units(folder):
     assert result_of("run")["teacher"]["test/mae"] == pytest.approx(5, abs=0.01)
 
 
-def test_predictions_of_texts_are_made_with_the_runs_tokenizer(folder):
+def test_predictions_of_texts_are_made_with_the_runs_tokenizer(folder, capfd):
     texts = [f"{'good' if k % 2 else 'bad'} thing number {k % 9}" for k in range(200)]
     save(
         {"id": [f"t{k}" for k in range(200)], "text": texts, "label": ["+" if k % 2 else "-" for k in range(200)]},
@@ -140,6 +140,10 @@ def test_predictions_of_texts_are_made_with_the_runs_tokenizer(folder):
     save({"id": ["x", "y"], "text": ["a good day", "bad, bad news of more words than the other"]}, "new.csv")
     assert predict(["run", "new.csv", "output=said.csv", "top=1"]) == 0
     assert [(row["input"], row["class"]) for row in rows_of("said.csv")] == [("x", "+"), ("y", "-")]
+    assert "note:" not in capfd.readouterr().err
+    save({"id": ["x", "y"], "text": ["a good day", " "]}, "new.csv")
+    assert predict(["run", "new.csv", "output=said.csv", "top=1"]) == 0
+    assert "note: new.csv: row 2 has no text" in capfd.readouterr().err
 
 
 def test_a_table_without_the_runs_columns_is_one_line(folder, capfd):

@@ -95,6 +95,21 @@ def test_a_colour_picture_is_grey_for_a_run_of_one_channel_and_of_its_size(place
     assert "resized to 8 x 8" in given.notes[0]
 
 
+def test_an_array_of_raw_pixels_that_are_no_bytes_is_told(place, tmp_path):
+    opened = kd.open_run(place / "digits")
+    raw = np.random.default_rng(0).integers(0, 17, (5, 1, 8, 8)).astype(np.uint8)
+    inputs = opened.preprocessing(torch.from_numpy(raw)).numpy()
+    told = {}
+    for name, values in {"bytes": raw, "normalised": inputs, "shares": raw / 16, "wide": raw.astype(np.int64)}.items():
+        np.save(tmp_path / f"{name}.npy", values)
+        given = GivenInputs(opened, [str(tmp_path / f"{name}.npy")])
+        assert len(list(given)) == 5
+        told[name] = given.notes
+    assert told["bytes"] == told["normalised"] == []
+    assert "numbers from 0 to 1 were taken as normalised inputs, which go from about -0.81 to 1.8" in told["shares"][0]
+    assert "numbers from 0 to 16 were taken as normalised inputs" in told["wide"][0]
+
+
 def test_predict_neither_trains_nor_follows_gradients(place):
     opened = kd.open_run(place / "digits")
     opened.student.train()

@@ -87,7 +87,7 @@ def test_figures_are_in_the_datas_units_and_the_right_direction_is_better(valued
     assert result["metrics"]["best/val_rmse"] == min(validated)
 
 
-def test_predictions_are_in_the_datas_units_from_a_file_like_the_one_learned_from(valued, capfd):
+def test_predictions_are_in_the_datas_units_from_a_file_like_the_one_learned_from(valued, capfd, caplog):
     Path("new.csv").write_text("kind,size,year\nhouse,150,1990\nhut,30,\ncastle,100,1950\n")
     assert kd_predict(["values", "new.csv", "output=predicted.csv"]) == 0
     rows = list(csv.DictReader(Path("predicted.csv").read_text().splitlines()))
@@ -96,6 +96,16 @@ def test_predictions_are_in_the_datas_units_from_a_file_like_the_one_learned_fro
     columns = {"kind": ["house", "hut", "castle"], "size": [150, 30, 100], "year": [1990, None, 1950]}
     predicted = open_run(valued).predict(columns)
     assert predicted.flatten().tolist() == pytest.approx([float(row["price"]) for row in rows], rel=1e-6)
+    notes = [line for line in capfd.readouterr().err.splitlines() if line.startswith("note:")]
+    assert len(notes) == 1
+    assert "row 3 has a value of 'kind' that is in no training row" in notes[0]
+    assert "'castle'" in caplog.text
+    Path("strange.csv").write_text("kind,size,year\ntent,150,1990\nhouse,99999,1990\n,,\n")
+    assert kd_predict(["values", "strange.csv", "output=predicted.csv"]) == 0
+    notes = capfd.readouterr().err
+    assert "note: strange.csv: row 3 has nothing in any column of inputs" in notes
+    assert "row 1 has a value of 'kind' that is in no training row" in notes
+    assert "row 2 has a value of 'size' far off the training rows'" in notes
     Path("short.csv").write_text("kind,size\nhouse,150\n")
     assert kd_predict(["values", "short.csv"]) == 2
     assert "has no column 'year'" in capfd.readouterr().err

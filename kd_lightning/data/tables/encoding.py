@@ -38,6 +38,7 @@ class ColumnCode:
         name: of the column.
         kind: "number" or "category".
         mean, std, median: of a number's training rows.
+        low, high: the smallest and the largest of these; None where a run of old did not keep them.
         categories: of a category, in their order.
     """
 
@@ -47,6 +48,8 @@ class ColumnCode:
     std: float = 1.0
     median: float = 0.0
     categories: tuple[str, ...] = ()
+    low: float | None = None
+    high: float | None = None
 
     @property
     def features(self) -> list[str]:
@@ -102,10 +105,10 @@ class TableEncoder:
                 unlike.append(f"{name} ({len(code.categories):,} different texts)")
             else:
                 codes.append(code)
-                missing = int(_missing(column).sum())
-                if missing:
+                gaps = int(missing(column).sum())
+                if gaps:
                     imputed.append(
-                        f"{name} ({missing:,}, {'none of its categories' if code.categories else 'the median'})"
+                        f"{name} ({gaps:,}, {'none of its categories' if code.categories else 'the median'})"
                     )
         if not codes:
             raise UserError(
@@ -149,7 +152,7 @@ class TableEncoder:
         return [
             {"name": c.name, "categories": list(c.categories)}
             if c.kind == CATEGORY
-            else {"name": c.name, "mean": c.mean, "std": c.std, "median": c.median}
+            else {"name": c.name, "mean": c.mean, "std": c.std, "median": c.median, "low": c.low, "high": c.high}
             for c in self.codes
         ]
 
@@ -160,7 +163,15 @@ class TableEncoder:
             [
                 ColumnCode(str(entry["name"]), CATEGORY, categories=tuple(entry["categories"]))
                 if "categories" in entry
-                else ColumnCode(str(entry["name"]), NUMBER, entry["mean"], entry["std"], entry["median"])
+                else ColumnCode(
+                    str(entry["name"]),
+                    NUMBER,
+                    entry["mean"],
+                    entry["std"],
+                    entry["median"],
+                    low=entry.get("low"),
+                    high=entry.get("high"),
+                )
                 for entry in plain
             ]
         )
@@ -185,7 +196,7 @@ def in_order(categories: set[str]) -> list[str]:
 
 def _category(name: str, column: np.ndarray) -> ColumnCode | None:
     present = in_order({text for text in as_categories(column).tolist() if text is not None})
-    constant = len(present) < 2 and not (present and _missing(column).any())
+    constant = len(present) < 2 and not (present and missing(column).any())
     return None if constant else ColumnCode(name, CATEGORY, categories=tuple(present))
 
 
@@ -220,10 +231,11 @@ def _number(name: str, column: np.ndarray) -> ColumnCode | None:
     median, mean, std = float(np.median(known)), float(known.mean()), float(known.std())
     if std <= 1e-12 * max(1.0, abs(mean)):
         return None
-    return ColumnCode(name, NUMBER, mean, std, median)
+    return ColumnCode(name, NUMBER, mean, std, median, low=float(known.min()), high=float(known.max()))
 
 
-def _missing(column: np.ndarray) -> np.ndarray:
+def missing(column: np.ndarray) -> np.ndarray:
+    """Which cells of a column are empty."""
     if column.dtype == object:
         return np.array([value is None for value in column.tolist()])
     return np.isnan(column)
