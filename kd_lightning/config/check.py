@@ -142,7 +142,10 @@ class _Checker:
             if own_check is not None:
                 own_check(node, self.config)
         except TargetProblem as problem:
-            self.fail(f"{name}.{problem.key}", problem.text)
+            key, text = f"{name}.{problem.key}", problem.text
+            if problem.untaken and self.origin.override_of(key) is None:  # what a file says of another choice
+                text += f"; '~{key}' leaves out what the file says"
+            self.fail(key, text)
         self.values(name, {key: value for key, value in node.items() if key not in beside})
 
     def values(self, name: str, value: Any) -> None:

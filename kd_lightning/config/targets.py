@@ -21,11 +21,17 @@ _EXTRAS = {"timm": "timm", "wandb": "wandb", "mlflow": "mlflow", "transformers":
 
 
 class TargetProblem(Exception):
-    """What is wrong with a target. ``key``: which of its keys, relative to the node; ``text``: what and what to do."""
+    """What is wrong with a target.
 
-    def __init__(self, key: str, text: str) -> None:
+    Args:
+        key: which of its keys, relative to the node.
+        text: what and what to do.
+        untaken: the target takes no such key at all.
+    """
+
+    def __init__(self, key: str, text: str, untaken: bool = False) -> None:
         super().__init__(f"{key}: {text}")
-        self.key, self.text = key, text
+        self.key, self.text, self.untaken = key, text, untaken
 
 
 def check_target(node: Mapping[str, Any], extra: frozenset[str] = frozenset(), from_data: bool = False) -> None:
@@ -51,7 +57,7 @@ def check_target(node: Mapping[str, Any], extra: frozenset[str] = frozenset(), f
     for key, value in given.items():
         if key not in parameters:
             if not is_open:
-                raise TargetProblem(key, f"{name} has no such argument{did_you_mean(key, parameters)}")
+                raise TargetProblem(key, f"{name} has no such argument{did_you_mean(key, parameters)}", untaken=True)
             continue
         if value == "auto" and from_data:
             if key not in FROM_DATA:

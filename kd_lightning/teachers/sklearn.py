@@ -13,7 +13,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from kd_lightning.config.build import instantiate
 from kd_lightning.config.targets import TargetProblem
@@ -69,6 +69,9 @@ class SklearnTeacher:
         self.estimator, self.file, self.trusted, self.unpickle = estimator, file, trusted, unpickle
         self.folds, self.calibrate, self.seed, self.inputs = folds, calibrate, seed, inputs
         self.data = dict(data or {})
+
+    instead: ClassVar[Mapping[str, str]] = {VALUES: "teacher.estimator._target_=sklearn.ensemble.ExtraTreesRegressor"}
+    """What makes it provide something else, for messages."""
 
     @staticmethod
     def check(node: Mapping[str, Any], config: Mapping[str, Any]) -> None:

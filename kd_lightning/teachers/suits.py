@@ -35,12 +35,13 @@ def mismatch(
         name = teacher.get("name") or teacher.get("_target_")
         given = provided - {LOGITS} if PROBABILITIES in provided else provided
         has = ", ".join(sorted(given)) or "nothing that this task reads"
+        other = next((f", as {how}" for what, how in getattr(kind, "instead", {}).items() if what in lacking), "")
         as_in = next(
             (f", as method={_SUITS[kind]}" for kind in _SUITS if kind in provided and FEATURES not in lacking), ""
         )
         return (
             "teacher",
-            f"{name} provides {has}, the method reads its {' and '.join(lacking)}: choose another teacher or another "
+            f"{name} provides {has}, the method reads its {' and '.join(lacking)}: choose another teacher{other} or another "
             f"method{as_in} (docs/tasks.md says which suit which task)",
         )
     highest = getattr(made_of(method), "highest_temperatures", {})

@@ -62,7 +62,7 @@ class TrainedTeacher(NetworkTeacher):
         require_file(node, "checkpoint")
         require_file(node, "init")
         check_own_data(node, config)
-        if node.get("train") is not None:
+        if node.get("train") is not None and node.get("model") is not None:
             check_recipe(node["train"])
 
     def fill(self, module: nn.Module, context: TeacherContext) -> dict[str, Any]:

@@ -169,6 +169,29 @@ def test_a_mistake_in_a_file_names_the_file(group, text, names, helps, folder, c
     assert helps in line
 
 
+def test_a_key_that_an_experiment_says_of_another_teacher_is_told_with_how_to_leave_it_out(folder, capsys):
+    assert command(["experiment=bikeshare", "teacher=sklearn"]) == 2
+    line = the_line(capsys)
+    assert "teacher.members: " in line
+    assert line.endswith("'~teacher.members' leaves out what the file says")
+    assert command(["experiment=bikeshare", "teacher=sklearn", "~teacher.members"]) == 2
+    assert "as teacher.estimator._target_=sklearn.ensemble.ExtraTreesRegressor" in the_line(capsys)
+    regressor = "teacher.estimator._target_=sklearn.ensemble.ExtraTreesRegressor"
+    jobs: list = []
+    mended = ["experiment=bikeshare", "teacher=sklearn", "~teacher.members", regressor]
+    assert run_hydra(jobs.append, "train", mended, check=check_job) == 0
+    assert len(jobs) == 1
+
+
+def test_no_teacher_has_no_recipe_whatever_an_experiment_says_of_one(folder):
+    jobs: list = []
+    assert (
+        run_hydra(jobs.append, "train", ["experiment=fashion_scenes", "teacher=none", "method=none"], check=check_job)
+        == 0
+    )
+    assert len(jobs) == 1
+
+
 def test_a_file_that_is_no_yaml_is_named_with_the_line(folder, capsys):
     (folder / "mine/method").mkdir(parents=True)
     (folder / "mine/method/own.yaml").write_text("weights: {task: 1}\nterms: [\nb: :c\n")
