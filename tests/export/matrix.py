@@ -20,6 +20,8 @@ from kd_lightning.outputs import as_model_output
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "export_matrix.md"
 FORMATS = ["safetensors", "torch_export", "torchscript", "onnx"]
+OF_TASKS = "## Which task"
+"""Where the page goes on with what ``tasks_matrix.py`` writes."""
 PRECISIONS = ["fp32", "fp16", "int8", "int8_dynamic"]
 SIZES = {"num_classes": 10, "in_channels": 3, "in_features": 3072, "image_size": 32}
 FAMILIES = {
@@ -33,6 +35,7 @@ FAMILIES = {
     "mlp": "mlp",
     "torchvision:resnet18": "",
     "torchvision:mobilenet_v3_small": "",
+    "timm:mobilenetv3_small_050": "",
 }
 """One model of each family -> the shipped students that are built of the same parts."""
 
@@ -51,15 +54,15 @@ class Logits(nn.Module):
 def made(name: str) -> tuple[nn.Module, Tensor]:
     """A family's model with random weights, and inputs."""
     package, _, model = name.rpartition(":")
-    size = 224 if model.startswith("vit") else 32
     if package == "torchvision":
         node = {"_target_": f"torchvision.models.{model}", "num_classes": 10, "weights": None}
     elif package == "timm":
-        node = {"_target_": "kd_lightning.config.named_models.timm_model", "name": model, "num_classes": 10}
+        node = {"_target_": "timm.create_model", "model_name": model, "pretrained": False, "num_classes": 10}
     else:
         node = yaml.safe_load((ROOT / "conf" / "student" / f"{name}.yaml").read_text())
     torch.manual_seed(0)
-    return build_sized_model(node, {**SIZES, "image_size": size}, "student").eval(), torch.randn(4, 3, size, size)
+    size = SIZES["image_size"]
+    return build_sized_model(node, SIZES, "student").eval(), torch.randn(4, 3, size, size)
 
 
 def works(form: Form, model: nn.Module, inputs: Tensor, scratch: Path) -> str:
@@ -120,7 +123,8 @@ def main() -> None:
         print(row, file=sys.stderr, flush=True)
         also = f" ({FAMILIES[row['family']]})" if FAMILIES[row["family"]] not in ("", row["family"]) else ""
         lines.append(f"| `{row['family']}`{also} | " + " | ".join(row[column] for column in columns) + " |")
-    PAGE.write_text("\n".join(lines) + "\n")
+    further = PAGE.read_text(encoding="utf-8").partition(OF_TASKS)
+    PAGE.write_text("\n".join(lines) + "\n\n" + "".join(further[1:]), encoding="utf-8")
 
 
 if __name__ == "__main__":
