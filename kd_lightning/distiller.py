@@ -227,6 +227,10 @@ class Distiller(pl.LightningModule):
         if self.interrupted and not at_end(self.trainer):
             raise RunInterrupted(f"stopped after epoch {self.current_epoch}")
 
+    def log_of(self, i: int, metrics: dict[str, float]) -> None:
+        """Log further figures of a member at this step, by their full names."""
+        self._guarded(i, self.recorders[i].log, self.global_step, self.current_epoch, metrics)
+
     def _save_all(self, batch: int) -> None:
         """Let every recorder keep the state between two steps; ``batch`` 0 is the end of an epoch."""
         self._flush()

@@ -7,14 +7,18 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
+from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from kd_lightning.callbacks.checks.agreement import Agreement
 from kd_lightning.callbacks.checks.check import Check, Seen, Warned
 from kd_lightning.callbacks.checks.features import ConstantFeatures
+from kd_lightning.callbacks.checks.gradients import Gradients
 from kd_lightning.callbacks.checks.soft_targets import SoftTargets
 from kd_lightning.distiller import Distiller
 from kd_lightning.member import Member
+from kd_lightning.method import Method
+from kd_lightning.method_arguments import TASK
 
 log = logging.getLogger(__name__)
 
@@ -24,26 +28,39 @@ CHECKS: tuple[Callable[[], Check], ...] = (SoftTargets, ConstantFeatures, Agreem
 class Doctor(pl.Callback):
     """Warns in the log and through the members' recorders; changes no result to the last bit.
 
-    It sees each member's method being called (a forward hook) and each validation's figures, computes without gradients,
-    and draws no random number.
+    It sees each member's method and terms being called (forward hooks) and each validation's figures, and draws no random
+    number. A warning is said once a run, for all members that have it alike in one line; a recorder that knows it from
+    before an interruption keeps it silent.
 
     Args:
-        checks: what makes each check, for every member anew.
-
-    A warning is said once a run, for all members that have it alike in one line; a recorder that knows it from before an
-    interruption keeps it silent.
+        gradients_every: measure the gradient of each part of the loss every so many steps
+            (:class:`kd_lightning.callbacks.checks.gradients.Gradients`), in one process; 0: never.
+        checks: what makes each further check, for every member anew.
     """
 
-    def __init__(self, checks: Sequence[Callable[[], Check]] = CHECKS) -> None:
+    def __init__(self, gradients_every: int = 0, checks: Sequence[Callable[[], Check]] = CHECKS) -> None:
+        self._gradients_every = gradients_every
         self._make = list(checks)
         self._checks: dict[int, list[Check]] = {}
         self._hooks: list[RemovableHandle] = []
         self._said: set[tuple[int, str]] = set()
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        for i, member in enumerate(_distiller(pl_module).members):
+        distiller = _distiller(pl_module)
+        for i, member in enumerate(distiller.members):
             self._checks[i] = [make() for make in self._make]
-            self._hooks.append(member.method.register_forward_hook(_watch(member, self._checks[i]), with_kwargs=True))
+            if self._gradients_every and trainer.world_size == 1:
+                self._checks[i].append(Gradients(self._gradients_every))
+            self._hooks += _watch(member, self._checks[i], lambda: distiller.global_step)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        distiller = _distiller(pl_module)
+        for i, checks in self._checks.items():
+            for check in checks:
+                if figures := check.take_figures():
+                    distiller.log_of(i, dict(figures))
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         for checks in self._checks.values():
@@ -89,16 +106,25 @@ class Doctor(pl.Callback):
             log.warning("WARNING: %s: %s", ", ".join(names), text)
 
 
-def _watch(member: Member, checks: Sequence[Check]) -> Callable[..., None]:
-    """A forward hook for the member's method. A closure: a copy of the module (weight averaging) copies nothing of it."""
+def _watch(member: Member, checks: Sequence[Check], step: Callable[[], int]) -> list[RemovableHandle]:
+    """Hooks on the member's method and its terms. Closures: a copy of the module (weight averaging) copies nothing of them."""
+    values: dict[str, Tensor] = {}
 
-    def hook(method: Any, given: tuple[Any, ...], named: dict[str, Any], made: Any) -> None:
-        student, teacher, target, _ = given
-        seen = Seen(member, student, teacher, target)
+    def keep(name: str) -> Callable[..., None]:
+        return lambda term, given, value: values.__setitem__(name, value)
+
+    def hook(method: Method, given: tuple[Any, ...], named: dict[str, Any], made: Any) -> None:
+        student, teacher, target, task_loss = given
+        weights = method.weights
+        weighted = {TASK: weights[TASK] * task_loss} if weights[TASK] > 0 else {}
+        weighted |= {name: weights[name] * value.reshape(()) for name, value in values.items()}
+        values.clear()
+        seen = Seen(member, student, teacher, target, weighted, step())
         for check in checks:
             check.step(seen)
 
-    return hook
+    hooks = [term.register_forward_hook(keep(name)) for name, term in member.method.terms.items()]
+    return [*hooks, member.method.register_forward_hook(hook, with_kwargs=True)]
 
 
 def _distiller(module: pl.LightningModule) -> Distiller:

@@ -213,6 +213,11 @@ KEYS: dict[str, Key] = {
         of_start=True,
     ),
     "doctor": Key(_FLAG, "look at the training and warn of what spoils it", SHOWN),
+    "grad_norms_every_n_steps": Key(
+        Rule("integer", low=0),
+        "the doctor measures each term's gradient, `train/grad_…`, every so many steps; 0: never",
+        SHOWN,
+    ),
     "log_every_n_steps": Key(_COUNT, "losses are logged as means over so many steps", SHOWN),
     "teacher.name": Key(_TEXT, "what the teacher is called", SHOWN, beside=True),
     # groups that are no keys of a configuration

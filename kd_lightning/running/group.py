@@ -206,7 +206,9 @@ class Group:
 
     def _doctor(self) -> list[Doctor]:
         wanted = self.config.get("doctor", True) and not self.config["trainer"].get("fast_dev_run")
-        return [Doctor()] if wanted else []  # a batch or two show nothing
+        return (
+            [Doctor(int(self.config.get("grad_norms_every_n_steps", 0)))] if wanted else []
+        )  # a batch or two show nothing
 
     def _fit(
         self, trainer: pl.Trainer, distiller: Distiller, recorders: Sequence[RunRecorder], standing: Progress

@@ -9,6 +9,7 @@ import logging
 import pytest
 import pytorch_lightning as pl
 import torch
+import torch.utils.checkpoint
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -32,6 +33,10 @@ class Notes(Recorder):
 
     def __init__(self) -> None:
         self.warnings: list[tuple[str, str]] = []
+        self.lines: list[tuple[int, dict[str, float]]] = []
+
+    def log(self, step, epoch, metrics):
+        self.lines.append((step, metrics))
 
     def warned(self, kind, text):
         self.warnings.append((kind, text))
@@ -79,11 +84,11 @@ def batches(labels=None, count=5, size=32) -> list[Batch]:
     return [Batch(x, torch.randint(0, 5, (size,), generator=g) if labels is None else labels(x)) for x in inputs]
 
 
-def fit(teacher, *members, data=None, epochs=2, doctor=True) -> list[Notes]:
+def fit(teacher, *members, data=None, epochs=2, doctor=True, gradients=0) -> list[Notes]:
     notes, loader = [Notes() for _ in members], DataLoader(data or batches(), batch_size=None)
     trainer = pl.Trainer(
         max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, callbacks=[Doctor()] if doctor else [],
+        enable_model_summary=False, callbacks=[Doctor(gradients)] if doctor else [],
     )  # fmt: skip
     trainer.fit(Distiller(FrozenTeacher(teacher, taps={"hidden": "hidden"}), list(members), notes), loader, loader)
     return notes
@@ -135,6 +140,39 @@ def test_a_student_that_learns_against_its_teacher_is_told_of(labels, told):
     assert all("4 validations in a row" in text for _, text in notes.warnings)
 
 
+@pytest.mark.parametrize(("weight", "words"), [(1e5, "lower it"), (1e-5, "raise it"), (1.0, "")])
+def test_a_term_whose_gradient_drowns_the_tasks_or_is_drowned_is_told_of(weight, words):
+    method = Method({"kd": SoftTargetLoss(2.0)}, {"task": 1.0, "kd": weight}, 2.0)
+    (notes,) = fit(seeded(lambda: Net(5.0), 0), member(method=method, lr=1e-6), gradients=2)
+    assert [kind for kind, _ in notes.warnings] == ["gradient of kd"] * bool(words)
+    assert all(words in text and "method.weights.kd" in text for _, text in notes.warnings)
+
+
+def test_logged_norms_are_those_of_the_weighted_parts_gradients():
+    """Of a linear student the task's gradient is known: (softmax - one-hot) x inputs, averaged; here half of it counts."""
+    student = nn.Sequential(nn.Linear(8, 5))
+    method = Method({"kd": SoftTargetLoss(2.0)}, {"task": 0.5, "kd": 3.0}, 2.0)
+    batch = batches(count=1)[0]
+    logits = student(batch.inputs).detach()
+    error = (logits.softmax(1) - nn.functional.one_hot(batch.target, 5)) / len(logits)
+    expected = 0.5 * torch.cat([error.T @ batch.inputs, error.sum(0)[:, None]], 1).norm().item()
+    (notes,) = fit(seeded(Net, 0), member(student, method=method), data=[batch], epochs=3, gradients=2)
+    found = [(step, figures) for step, figures in notes.lines if "train/grad_task" in figures]
+    assert [step for step, _ in found] == [1, 3]
+    assert found[0][1]["train/grad_task"] == pytest.approx(expected, rel=1e-5)
+    assert found[0][1]["train/grad_kd"] > 0
+
+
+def test_a_student_whose_graph_can_be_walked_once_only_trains_undisturbed():
+    class Once(Net):
+        def forward(self, x):
+            return torch.utils.checkpoint.checkpoint(super().forward, x.requires_grad_(), use_reentrant=True)
+
+    (notes,) = fit(seeded(Net, 0), member(seeded(Once, 1)), gradients=1)
+    assert notes.warnings == []
+    assert not any("train/grad_task" in figures for _, figures in notes.lines)
+
+
 def test_of_several_members_only_those_concerned_are_named_in_one_line(caplog):
     names = {"a": 500.0, "b": 4.0, "c": 500.0}
     with caplog.at_level(logging.WARNING, "kd_lightning"):
@@ -148,7 +186,7 @@ def test_with_and_without_the_doctor_all_weights_are_equal_bit_for_bit():
     weights = []
     for doctor in (True, False):
         members = [member(seeded(Net, i), temperature=t) for i, t in enumerate((1.0, 500.0))]
-        fit(seeded(Net, 5), *members, doctor=doctor)
+        fit(seeded(Net, 5), *members, doctor=doctor, gradients=1)
         weights.append([m.weights() for m in members])
     for one, other in zip(*weights, strict=True):
         assert all(torch.equal(one[name], other[name]) for name in one)

@@ -175,6 +175,7 @@ NOT_DECIDING = frozenset(
         "report.cards",
         "note",
         "doctor",
+        "grad_norms_every_n_steps",
         "log_every_n_steps",
     ]
 )

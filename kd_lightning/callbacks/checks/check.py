@@ -19,12 +19,16 @@ class Seen(NamedTuple):
         student: the student's output.
         teacher: the teacher's under this method's names; None where it uses none.
         target: ground truth as terms get it, (N, ...).
+        weighted: each part of the loss that counts now, times its weight, by name: scalars.
+        step: optimizer steps taken before this one.
     """
 
     member: Member
     student: ModelOutput
     teacher: ModelOutput | None
     target: Tensor
+    weighted: Mapping[str, Tensor]
+    step: int
 
 
 class Warned(NamedTuple):
@@ -42,6 +46,10 @@ class Check:
 
     def step(self, seen: Seen) -> None:
         """A training step's forward pass; computes nothing that the step would notice."""
+
+    def take_figures(self) -> Mapping[str, float]:
+        """What is to be logged since it was last asked, by full names."""
+        return {}
 
     def end_epoch(self, member: Member) -> Iterable[Warned]:
         """What the epoch showed."""
