@@ -16,6 +16,7 @@ from kd_lightning.callbacks.checks.features import ConstantFeatures
 from kd_lightning.callbacks.checks.gradients import Gradients
 from kd_lightning.callbacks.checks.soft_targets import SoftTargets
 from kd_lightning.distiller import Distiller
+from kd_lightning.joints import Teacher
 from kd_lightning.member import Member
 from kd_lightning.method import Method
 from kd_lightning.method_arguments import TASK
@@ -35,10 +36,14 @@ class Doctor(pl.Callback):
     Args:
         gradients_every: measure the gradient of each part of the loss every so many steps
             (:class:`kd_lightning.callbacks.checks.gradients.Gradients`), in one process; 0: never.
+        verifies: ask the teacher at the end whether it is still what it was (``verify``); a run of ``kd-train`` does so itself.
         checks: what makes each further check, for every member anew.
     """
 
-    def __init__(self, gradients_every: int = 0, checks: Sequence[Callable[[], Check]] = CHECKS) -> None:
+    def __init__(
+        self, gradients_every: int = 0, *, verifies: bool = True, checks: Sequence[Callable[[], Check]] = CHECKS
+    ) -> None:
+        self._verifies = verifies
         self._gradients_every = gradients_every
         self._make = list(checks)
         self._checks: dict[int, list[Check]] = {}
@@ -77,6 +82,17 @@ class Doctor(pl.Callback):
         self._ask(
             trainer, pl_module, lambda i, member, check: check.validated(member, figures[i]) if i in figures else ()
         )
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        teacher = _distiller(pl_module).teacher
+        if not self._verifies or not isinstance(teacher, Teacher):
+            return
+        try:
+            teacher.verify()
+        except RuntimeError as error:
+            moved = Warned("teacher moved", " ".join(str(error).split()))
+            first = {i: checks[0] for i, checks in self._checks.items() if checks}
+            self._ask(trainer, pl_module, lambda i, member, check: [moved] if check is first[i] else ())
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         for hook in self._hooks:

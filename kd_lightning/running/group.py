@@ -207,7 +207,7 @@ class Group:
     def _doctor(self) -> list[Doctor]:
         wanted = self.config.get("doctor", True) and not self.config["trainer"].get("fast_dev_run")
         return (
-            [Doctor(int(self.config.get("grad_norms_every_n_steps", 0)))] if wanted else []
+            [Doctor(int(self.config.get("grad_norms_every_n_steps", 0)), verifies=False)] if wanted else []
         )  # a batch or two show nothing
 
     def _fit(

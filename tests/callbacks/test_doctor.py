@@ -173,6 +173,22 @@ def test_a_student_whose_graph_can_be_walked_once_only_trains_undisturbed():
     assert not any("train/grad_task" in figures for _, figures in notes.lines)
 
 
+def test_a_teacher_that_moved_is_told_of_by_the_name_of_what_moved():
+    class Writes(nn.Module):
+        needs_teacher = True
+
+        def forward(self, student, teacher, target):
+            with torch.no_grad():
+                moving.last.bias += 1
+            return student.logits.square().mean()
+
+    moving = seeded(Net, 0)
+    method = Method({"writes": Writes()}, {"task": 1.0, "writes": 1.0})
+    (notes,) = fit(moving, member(method=method))
+    assert [kind for kind, _ in notes.warnings] == ["teacher moved"]
+    assert "last.bias" in notes.warnings[0][1]
+
+
 def test_of_several_members_only_those_concerned_are_named_in_one_line(caplog):
     names = {"a": 500.0, "b": 4.0, "c": 500.0}
     with caplog.at_level(logging.WARNING, "kd_lightning"):
