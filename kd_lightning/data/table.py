@@ -26,6 +26,8 @@ from kd_lightning.data.tables.splitting import split_rows
 from kd_lightning.data.tables.target_columns import as_yes_or_no, refuse_dressed_numbers, refuse_texts
 from kd_lightning.errors import UserError
 
+NO_TARGET = "none"
+"""In place of a column: no row has a target."""
 FEW_VALUES = 20
 """Whole numbers with at most so many different ones are class numbers, unless ``target_type`` says otherwise."""
 
@@ -121,7 +123,8 @@ class TableData(DistillationDataModule):
             self.table.rows(rows.numpy()), self.columns, self._categorical, self._most_categories
         )
         self.reading = {"table": self.encoder.as_plain(), "target": list(self.target_columns)}
-        self.notes = [f"target {', '.join(self.target_columns)}: {self.labels.kind}", self.encoder.described(), *notes]
+        target = f"target {', '.join(self.target_columns)}: {self.labels.kind}" if self.target_columns else "no target"
+        self.notes = [target, self.encoder.described(), *notes]
         train = keep_first(self._in_order(rows), self.train_size)
         targets = hide_labels(self.targets[train], self.labelled)
         inputs = [self._encoder.encode(self.table.rows(part.numpy())) for part in (train, val)]
@@ -162,9 +165,13 @@ class TableData(DistillationDataModule):
     def _split(self) -> tuple[Tensor, Tensor, Tensor]:
         if self._rows is None:
             values = self.targets
-            known = (
-                ~values.reshape(len(values), -1).isnan().any(1) if values.is_floating_point() else values != UNLABELLED
-            )
+            known = torch.ones(len(values), dtype=torch.bool)  # rows without a target are validation and test nowhere,
+            if self.labels.kind != "none":  # but where there is none at all
+                known = (
+                    ~values.reshape(len(values), -1).isnan().any(1)
+                    if values.is_floating_point()
+                    else values != UNLABELLED
+                )
             by = None if self._by is None else _numbers(self.table.columns[self._by], self._by)
             classes = values if self.labels.kind == "classes" else torch.zeros(len(values))
             self._rows = split_rows(
@@ -183,6 +190,8 @@ class TableData(DistillationDataModule):
         return torch.cat([order[known], order[~known]])
 
     def _read_targets(self, target_type: str | None) -> tuple[Labels, Tensor]:
+        if not self.target_columns:
+            return Labels("none", key="data.target"), torch.full((len(self.table),), UNLABELLED)
         key, columns = "data.target", [self.table.columns[name] for name in self.target_columns]
         if len(columns) > 1:
             columns = [as_yes_or_no(column) for column in columns]
@@ -213,7 +222,11 @@ class TableData(DistillationDataModule):
 
 def _target_columns(target: str | Sequence[str] | None, table: Table) -> list[str]:
     if target is None and not table.target:
-        raise UserError(f"data.target: name the column to be predicted, one of {', '.join(list(table.columns)[:40])}")
+        raise UserError(
+            f"data.target: name the column to be predicted, one of {', '.join(list(table.columns)[:40])}; none: there is none"
+        )
+    if target == NO_TARGET and NO_TARGET not in table.columns:
+        return []
     return [target] if isinstance(target, str) else list(target or table.target)
 
 

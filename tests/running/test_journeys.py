@@ -154,3 +154,20 @@ def test_a_table_without_the_runs_columns_is_one_line(folder, capfd):
     assert predict(["run", "new.csv", "output=said.csv"]) == 2
     assert "has no column 'age'" in capfd.readouterr().err
     assert not Path("said.csv").exists()
+
+
+def test_a_table_without_a_target_is_clustered_and_new_rows_are_assigned(folder, capfd):
+    random = np.random.default_rng(0)
+    corner = np.arange(200) % 4
+    x, y = 4 * (corner % 2) + random.normal(0, 0.3, 200), 4 * (corner // 2) + random.normal(0, 0.3, 200)
+    save({"x": x.tolist(), "y": y.tolist(), "town": np.array(["Ulm", "Bonn"])[corner % 2].tolist()}, "points.csv")
+    table = ("data=table", "data.file=points.csv", "data.target=none", "task=clustering", "method=assignments")
+    teacher = ("teacher=kmeans", "teacher.clusters=4", "student.num_classes=4", "baseline=false")
+    assert main([*SHORT, *STUDENT, *table, *teacher, "run_dir=run", "trainer.max_epochs=40", "optimizer.lr=0.1"]) == 0
+    assert "no target; columns: 2 numbers, categories town (2)" in capfd.readouterr().out
+    assert result_of("run")["metrics"]["test/agreement"] > 0.95
+    assert predict(["run", "points.csv", "output=said.csv"]) == 0
+    said = [max(range(4), key=lambda k: float(row[f"output_{k}"])) for row in rows_of("said.csv")]
+    assert len(set(zip(said, corner.tolist(), strict=True))) == 4  # a cluster is a corner
+    assert main([*SHORT, *STUDENT, *table[:3], "teacher=none", "method=none", "run_dir=other"]) == 2
+    assert "no training sample has a label" in capfd.readouterr().err
