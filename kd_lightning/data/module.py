@@ -158,14 +158,13 @@ class DistillationDataModule(LightningDataModule):
             digest.update(part.numpy().tobytes())
         digest.update(repr(self.labelled).encode())
         name = type(self).__name__
+        asked = {"policy": self.policy, "mixing": self.mixing}
+        more = {
+            key: value for key, value in asked.items() if value is not None
+        }  # what a user's own array() may not take
         return (
             self.array(
-                values[train],
-                hide_labels(targets[train], self.labelled),
-                f"{name} train",
-                self.augment,
-                self.policy,
-                self.mixing,
+                values[train], hide_labels(targets[train], self.labelled), f"{name} train", self.augment, **more
             ),
             self.array(values[val], targets[val], f"{name} validation"),
             digest.hexdigest(),

@@ -19,6 +19,7 @@ from kd_lightning.errors import NothingRun, UserError
 from kd_lightning.runs.atomic import write_atomically
 from kd_lightning.runs.directory import held
 from kd_lightning.runs.invoked import invocation
+from kd_lightning.runs.result_file import remove_unfinished_writes
 from kd_lightning.runs.spec import RunSpec
 
 SWEEP_FILES = ("sweep.json", "multirun.yaml")
@@ -45,6 +46,7 @@ def write_sweep_file(
     }
     if objectives:
         content["objectives"] = list(objectives)
+    remove_unfinished_writes(sweep_dir / "sweep.json")  # of a start that was killed at this very line
     write_atomically(sweep_dir / "sweep.json", json.dumps(content, indent=1))
 
 

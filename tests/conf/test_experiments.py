@@ -24,6 +24,15 @@ EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 SMALLER = {
     "fashion_clusters": ["data.train_size=300"],
     "fashion_embedding": ["data.train_size=300", "teacher.encoder.data.train_size=300"],
+    "imagenet_resnet34_resnet18": [
+        "data.batch_size=8",
+        "data.eval_batch_size=8",
+        "data.val_size=0.2",
+        "data.image_size=32",
+        "data.resize=36",
+        "teacher.model.weights=null",
+        "+teacher.model.num_classes=2",
+    ],
     "cifar100_resnet32x4_resnet8x4": ["data.eval_batch_size=20", "data.batch_size=8"],
 }
 
@@ -38,6 +47,7 @@ def data_dir(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     made_up_data.write_fashion_mnist(folder)
     made_up_data.write_cifar100(folder)
+    made_up_data.write_imagenet(folder)
     return folder
 
 
