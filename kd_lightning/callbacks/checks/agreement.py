@@ -36,7 +36,7 @@ class Agreement(Check):
         if len(self._row) <= IN_A_ROW or not large:
             return
         yield Warned(
-            "agreement",
+            "against the teacher",
             f"{fidelity.heading} worsens ({_span(fidelity, start[0], now[0])}) while {monitored.heading} improves "
             f"({_span(monitored, start[1], now[1])}), {len(self._row) - 1} validations in a row: the student learns against "
             "its teacher; see whether the teacher is good on these data and has their classes in the same order "
