@@ -136,7 +136,7 @@ def test_a_student_that_learns_against_its_teacher_is_told_of(labels, told):
     )  # fmt: skip
     loader = DataLoader(trainer_data, batch_size=None)
     trainer.fit(Distiller(FrozenTeacher(teacher), member(linear(), method=method), [notes]), loader, loader)
-    assert [kind for kind, _ in notes.warnings] == ["agreement"] * told
+    assert [kind for kind, _ in notes.warnings] == ["against the teacher"] * told
     assert all("4 validations in a row" in text for _, text in notes.warnings)
 
 
