@@ -94,6 +94,7 @@ def test_an_experiment_of_values_combines_with_other_methods_for_values(experime
     assert len(jobs) == 3
 
 
+@pytest.mark.slow  # all of them together
 @pytest.mark.parametrize(
     "experiment",
     sorted(path.stem for path in CONF.glob("experiment/*.yaml") if path.stem not in OF_VALUES),
