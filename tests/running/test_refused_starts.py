@@ -12,6 +12,8 @@ from kd_lightning.cli.train import main
 from kd_lightning.running.evaluate import evaluate_run
 from kd_lightning.runs.directory import held
 
+pytestmark = pytest.mark.slow  # all of them together
+
 TINY = (
     "data.num_threads=1", "data.train_size=64", "data.labelled=null", "data.batch_size=32", "trainer.accelerator=cpu",
     "trainer.max_epochs=1", "teacher=mlp", "teacher.model.hidden=[8]", "teacher.train.max_epochs=1",

@@ -21,6 +21,8 @@ from kd_lightning.runs.directory import held
 from kd_lightning.runs.interrupt import AGAIN, FRUITLESS, STOPPED
 from kd_lightning.runs.work_file import PREPARE, TRAIN, Work, read_work, write_work
 
+pytestmark = pytest.mark.slow  # all of them together
+
 FILES = {
     "my_desk.py": """
         from pathlib import Path

@@ -20,6 +20,8 @@ from kd_lightning.outputs import ModelOutput
 from kd_lightning.recorder import Recorder
 from kd_lightning.tasks.classification import ClassificationTask
 
+pytestmark = pytest.mark.slow  # all of them together
+
 MODELS = '''
 import os
 import torch

@@ -11,6 +11,8 @@ from processes import SMALL
 
 from kd_lightning.cli.train import main
 
+pytestmark = pytest.mark.slow  # all of them together
+
 SWEEP = ("-m", *SMALL, "method.temperature=1,4", "seed=0,1,2", "launcher=slurm")
 
 
