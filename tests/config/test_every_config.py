@@ -60,7 +60,10 @@ def test_the_groups_of_the_design_are_there():
     assert {"callbacks", "sweep", "launcher", "debug", "paths", "hydra"} <= groups
 
 
-@pytest.mark.parametrize("option", OPTIONS)
+MANY_JOBS = "sweep=benchmark"
+
+
+@pytest.mark.parametrize("option", [pytest.param(o, marks=pytest.mark.slow if o == MANY_JOBS else ()) for o in OPTIONS])
 def test_every_option_of_every_group_can_be_run(option, folder, capfd):
     group, _, name = option.partition("=")
     if "timm" in name and importlib.util.find_spec("timm") is None:
