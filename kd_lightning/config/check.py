@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue
@@ -27,6 +27,9 @@ from kd_lightning.errors import UserError
 from kd_lightning.runs.directory import checkpoint_in
 from kd_lightning.teachers.node import DEFAULT_KIND
 
+if TYPE_CHECKING:
+    from kd_lightning.method import Method
+
 _NEEDED = ("data", "task", "teacher", "student", "method", "optimizer", "trainer")
 
 
@@ -41,7 +44,8 @@ def check(cfg: DictConfig, overrides: Sequence[str] = ()) -> None:
         UserError: for the first problem, in one line.
     """
     origin = Origin(overrides)
-    _Checker(_resolved(cfg, origin), origin).run()
+    terms = OmegaConf.to_yaml(OmegaConf.select(cfg, "method.terms") or {})
+    _Checker(_resolved(cfg, origin), origin, terms).run()
 
 
 def _resolved(cfg: DictConfig, origin: Origin) -> dict[str, Any]:
@@ -66,8 +70,9 @@ def _resolves(cfg: DictConfig, key: str) -> bool:
 
 
 class _Checker:
-    def __init__(self, config: dict[str, Any], origin: Origin) -> None:
+    def __init__(self, config: dict[str, Any], origin: Origin, terms: str) -> None:
         self.config, self.origin = config, origin
+        self.terms = terms  # as they are written, interpolations and all
 
     def run(self) -> None:
         for key in (*_NEEDED, *sorted(children(""))):
@@ -143,10 +148,12 @@ class _Checker:
                 own_check(node, self.config)
         except TargetProblem as problem:
             key, text = f"{name}.{problem.key}", problem.text
-            if problem.untaken and self.origin.override_of(key) is None:  # what a file says of another choice
-                text += f"; '~{key}' leaves out what the file says"
-            self.fail(key, text)
+            self.fail(key, text + (self.left_over(key) if problem.untaken else ""))
         self.values(name, {key: value for key, value in node.items() if key not in beside})
+
+    def left_over(self, key: str) -> str:
+        """How to leave out a key that a file says of another choice than was made."""
+        return "" if self.origin.override_of(key) is not None else f"; '~{key}' leaves out what the file says"
 
     def values(self, name: str, value: Any) -> None:
         """Ranges of arguments, and targets within arguments."""
@@ -222,7 +229,7 @@ class _Checker:
         for key, weight in weights.items():
             name = f"method.weights.{key}"
             if key not in names:
-                self.fail(name, f"the method has no such term{did_you_mean(str(key), names)}")
+                self.fail(name, f"the method has no such term{did_you_mean(str(key), names)}{self.left_over(name)}")
             if isinstance(weight, Mapping):
                 self.made(name, weight)
             else:
@@ -238,9 +245,29 @@ class _Checker:
             self.made("method.temperature", node["temperature"])
 
         method = self.made("method", without_auto(node))
+        if isinstance(method, Method):
+            self.takes_mixed(method)
+            if (
+                self.origin.override_of("method.temperature")
+                and method.temperature
+                and "temperature}" not in self.terms
+            ):
+                self.fail("method.temperature", "no term of this method reads it: leave it out")
         if isinstance(method, Method) and method.wants_views and not self.config["data"].get("extra_views"):
             asking = " and ".join(name for name, asked in method.asks.items() if "views" in asked)
             self.fail("method", f"{asking} compares views of a sample, the data give one: set data.extra_views=1")
+
+    def takes_mixed(self, method: Method) -> None:
+        """A method that looks at one label cannot learn from samples that the data mix."""
+        from kd_lightning.data.augment_settings import mixing_of
+
+        mixing = mixing_of(self.config["data"].get("augment") or False)
+        if mixing is None:
+            return
+        try:
+            method.refuse_mixed(mixing.keys)
+        except UserError as error:
+            raise UserError(f"{self.origin.of(mixing.keys.partition(' and ')[0])}: {error}") from error
 
     def made(self, name: str, node: Mapping[str, Any]) -> Any:
         """What a small node makes: methods and schedules check their own values."""

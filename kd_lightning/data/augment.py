@@ -100,13 +100,13 @@ class CropFlip:
         p = self.crop_padding
         if p == 0:
             return images.contiguous()
+        if p >= min(images.shape[2:]):
+            raise UserError(
+                f"data.augment.crop_padding={p} moves pictures of {images.shape[2]}x{images.shape[3]} pixels out of sight: use "
+                "a smaller padding"
+            )
         if self.padding_mode == "zeros":
             return F.pad(images, (p, p, p, p), value=outside)
-        if self.padding_mode == "reflect" and p >= min(images.shape[2:]):
-            raise UserError(
-                f"data.augment.crop_padding={p} cannot be reflected on images of {images.shape[2]}x{images.shape[3]} "
-                "pixels: use a smaller padding or data.augment.padding_mode=edge"
-            )
         # torch pads uint8 by constants only; parts keep the float copy small
         parts = [
             F.pad(part.float(), (p, p, p, p), mode=PADDING_MODES[self.padding_mode]) for part in images.split(4096)

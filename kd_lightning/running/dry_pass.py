@@ -13,6 +13,7 @@ import json
 import logging
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -148,16 +149,10 @@ def _train_step(
     optimizer = member.configure(RunLength(total_steps=100, steps_per_epoch=10), device=device)
     batch = batch._replace(also=batch.also or (batch,))
     views = [answer for _ in batch.also] if member.method.wants_views else None
-    values: dict[str, Tensor] = {}
-    hooks = [
-        term.register_forward_hook(lambda _, __, value, name=name: values.__setitem__(name, value))
-        for name, term in member.method.terms.items()
-    ]
     outputs: list[Any] = []
-    hooks.append(member.student.register_forward_hook(lambda _, __, output: outputs.append(output)))
-    total, _ = member.loss(batch, answer, clock, views)
-    for hook in hooks:
-        hook.remove()
+    hook = member.student.register_forward_hook(lambda _, __, output: outputs.append(output))
+    total, values = _loss(member, batch, answer, clock, views)
+    hook.remove()
     if not total.requires_grad:
         raise UserError(f"{student}: the loss has no gradient: no trained parameter has a part in it")
     heads = [name for output in outputs for name in unused_heads(output)]
@@ -173,12 +168,33 @@ def _train_step(
             "WARNING: %s: its outputs look like probabilities (each sample's are >= 0 and sum to 1), and losses take them for "
             "logits: leave out the softmax at its end", student,
         )  # fmt: skip
-    for name in without_gradient(values, member.trained_parameters()):
+    parameters = member.trained_parameters()
+    dead = without_gradient(values, parameters)
+    if dead and answer is not None:  # is it the term, or these two samples and what the teacher says of them?
+        other = replace(answer, logits=answer.logits + torch.randn_like(answer.logits))
+        values = _loss(member, batch, other, clock, [other for _ in batch.also] if views is not None else None)[1]
+        dead = [name for name in without_gradient(values, parameters) if name in dead]
+    for name in dead:
         log.warning("WARNING: method.terms.%s gives the student no gradient%s", name, _why(answer))
     total.backward()
     optimizer.zero_grad()
     with torch.no_grad():
         member.method.after_step(member.student, CLOCK)
+
+
+def _loss(
+    member: Member, batch: Batch, answer: ModelOutput | None, clock: Clock, views: list[ModelOutput | None] | None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The whole loss, and the value of each term."""
+    values: dict[str, Tensor] = {}
+    hooks = [
+        term.register_forward_hook(lambda _, __, value, name=name: values.__setitem__(name, value))
+        for name, term in member.method.terms.items()
+    ]
+    total, _ = member.loss(batch, answer, clock, views)
+    for hook in hooks:
+        hook.remove()
+    return total, values
 
 
 def without_gradient(values: Mapping[str, Tensor], parameters: Sequence[Tensor]) -> list[str]:

@@ -9,6 +9,8 @@ import contextlib
 import json
 import logging
 import os
+import threading
+import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +21,7 @@ import torch.distributed
 from kd_lightning.config.build import build_datamodule
 from kd_lightning.errors import RunInterrupted, UserError
 from kd_lightning.running.group import Group
-from kd_lightning.running.ranks import DONE, ERROR
+from kd_lightning.running.ranks import DONE, ERROR, MET
 from kd_lightning.running.shared import teacher_layers, with_stored_answers
 from kd_lightning.runs.directory import LOG_FILE, LogFiles
 from kd_lightning.runs.spec import RunSpec
@@ -38,6 +40,7 @@ def train_rank(specs: Sequence[RunSpec], folder: Path) -> int:
         folder: where process 0 notes which runs have ended, and each one why it failed.
     """
     rank = int(os.environ["NODE_RANK"]) * len_local() + int(os.environ["LOCAL_RANK"])
+    threading.Thread(target=_note_when_met, args=(folder / MET,), daemon=True).start()
     _say(rank)  # of what is only opened again, nothing is said twice
     try:
         for spec in specs:
@@ -98,6 +101,14 @@ def _train(group: Sequence[RunSpec], spec: RunSpec, rank: int, folder: Path) -> 
         with (folder / DONE).open("a", encoding="utf-8") as file:
             file.write(json.dumps(str(spec.run_dir)) + "\n")
     return str(result["status"])
+
+
+def _note_when_met(path: Path) -> None:
+    """Leave a file once all processes have met: from then on there is something to save, and a signal is heard."""
+    while not torch.distributed.is_initialized():
+        time.sleep(0.05)
+    with contextlib.suppress(OSError):  # the command has ended
+        path.touch()
 
 
 def _note(folder: Path, error: str, trace: str) -> None:

@@ -39,12 +39,12 @@ from kd_lightning.runs.work_file import RANK, Work, write_work
 
 log = logging.getLogger(__name__)
 
-DONE, ERROR = "done.jsonl", "rank-{}.error"
-"""In the folder of the work file: a line for each run that ended, and why a process failed."""
+DONE, ERROR, MET = "done.jsonl", "rank-{}.error", "met"
+"""In the folder of the work file: a line for each run that ended, why a process failed, and that all have met."""
 GRACE = 5.0
 """Seconds in which the others may end by themselves after one has failed: often all of them meet the same fault."""
 STOP_WITHIN = 120.0
-"""Seconds for the step that is under way, and for saving, after a signal."""
+"""Seconds for the step that is under way, and for saving, after a signal; before all processes have met there is neither."""
 
 
 def trained_by_ranks(specs: Sequence[RunSpec], datamodule: Any, progress: bool) -> Iterator[Result]:
@@ -83,6 +83,21 @@ def join_ranks(specs: Sequence[RunSpec]) -> Iterator[Result]:
     yield from team.results()
     if team.interrupted:
         raise RunInterrupted("stopped: the first node has kept the state")
+
+
+def require_meeting_place(spec: RunSpec) -> None:
+    """Stop before anything is made where the nodes of a run would wait for each other for ever.
+
+    Raises:
+        UserError: the run takes several nodes, and the environment does not say where they meet.
+    """
+    known = os.environ.get("MASTER_ADDR") and os.environ.get("MASTER_PORT")
+    numbered = os.environ.get("NODE_RANK") or os.environ.get("SLURM_NODEID")
+    if nodes_of(spec.config["trainer"]) > 1 and not (known and numbered):
+        raise UserError(
+            f"trainer.num_nodes={nodes_of(spec.config['trainer'])}: set MASTER_ADDR (the first node's address), MASTER_PORT and "
+            "NODE_RANK (0, 1, …) on each node and start the same command there, or use launcher=slurm"
+        )
 
 
 def joins(spec: RunSpec) -> bool:
@@ -159,6 +174,9 @@ class Team:
         work = self._folder / "work.json"
         write_work(work, Work(RANK, tuple(self._specs), Path.cwd()))
         nodes = self._world // self._here
+        if nodes > 1 and node_rank() == 0:
+            place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+            log.info("node 0 of %d waits for the others at %s", nodes, place)
         environment = {**os.environ, "WORLD_SIZE": str(self._world), "NODE_RANK": str(node_rank() if nodes > 1 else 0)}
         if nodes == 1:
             environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "GLOO_SOCKET_IFNAME": "lo"}
@@ -203,7 +221,7 @@ class Team:
             if None not in codes:
                 return
             if self.interrupted and until is None:
-                until = time.monotonic() + STOP_WITHIN
+                until = time.monotonic() + (STOP_WITHIN if (self._folder / MET).exists() else GRACE)
             if until is not None and time.monotonic() > until:
                 return
             time.sleep(0.02)
@@ -229,10 +247,6 @@ def _free_port() -> int:
 
 
 def _answers(host: str, port: int) -> bool:
-    if not host or not port:
-        raise UserError(
-            "trainer.num_nodes: set MASTER_ADDR (the first node's address), MASTER_PORT and NODE_RANK on each node"
-        )
     try:
         with socket.create_connection((host, port), timeout=2):
             return True

@@ -29,7 +29,7 @@ from kd_lightning.running.labels_needed import without_labels
 from kd_lightning.running.memory import members_that_fit
 from kd_lightning.running.missing_result import failed_result, without_result
 from kd_lightning.running.present_state import ended_result, refuse_other_run
-from kd_lightning.running.ranks import join_ranks, joins, trained_by_ranks
+from kd_lightning.running.ranks import join_ranks, joins, require_meeting_place, trained_by_ranks
 from kd_lightning.running.shared import teacher_layers, with_stored_answers
 from kd_lightning.running.teacher_warning import warn_about_teacher
 from kd_lightning.runs.directory import LOG_FILE, NOTES, LogFiles, held
@@ -60,6 +60,7 @@ def run_group(specs: Sequence[RunSpec], display: Display | None = None) -> Itera
         UserError: the data or the teacher cannot be had, or what the user gave lets no run go to its end.
         RunInterrupted: a signal asked to stop; every run's state is kept.
     """
+    require_meeting_place(specs[0])
     if joins(specs[0]):
         yield from join_ranks(specs)
         return

@@ -17,6 +17,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 ENDS_WITH_PARENT = "KD_ENDS_WITH_PARENT"
 """In the environment of a worker that a command here has started: its standard input ends when that command does."""
 
+LEFT_ALONE = 150.0
+"""Seconds for a process to save and end when the command that started it is gone."""
 FREE_WITHIN = 300.0
 """Seconds in which a run's directory is expected to be free: that of a node that died is, once its lease is over."""
 
@@ -54,6 +57,8 @@ def end_with_parent() -> None:
         while os.read(sys.stdin.fileno(), 1):  # without a lock that the end of the interpreter would wait for
             pass
         os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(LEFT_ALONE)  # a process that waits for others in C hears of no signal
+        os._exit(STOPPED)
 
     threading.Thread(target=wait, daemon=True).start()
 

@@ -183,6 +183,30 @@ def test_a_key_that_an_experiment_says_of_another_teacher_is_told_with_how_to_le
     assert len(jobs) == 1
 
 
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (["method=logits_mse", "method.temperature=4"], "method.temperature: no term of this method reads it"),
+        (
+            ["method=dkd", "data.augment.mixup=0.2"],
+            "method.terms.true_class: TrueClassLoss looks at the sample's label",
+        ),
+        (["recipe=patient", "method=dkd"], "method.weights.kd: the method has no such term"),
+        (["recipe=patient", "method=dkd"], "'~method.weights.kd' leaves out what the file says"),
+    ],
+)
+def test_a_value_that_its_method_cannot_use_is_told_before_anything_is_made(argv, told, folder, capsys):
+    assert command(argv) == 2
+    assert told in the_line(capsys)
+
+
+def test_a_temperature_that_some_term_reads_is_no_mistake(folder):
+    jobs: list = []
+    argv = ["-m", "method=kd,dkd,[kd,rkd]", "method.temperature=2", "hydra/launcher=basic", "sweep_dir=sweep"]
+    assert run_hydra(jobs.append, "train", argv, check=check_job) == 0
+    assert [job.method.temperature for job in jobs] == [2, 2, 2]
+
+
 def test_no_teacher_has_no_recipe_whatever_an_experiment_says_of_one(folder):
     jobs: list = []
     assert (

@@ -131,6 +131,9 @@ def test_wrong_settings_are_told(settings, told):
         CropFlip(**settings)
 
 
-def test_reflecting_more_than_the_image_is_told():
-    with pytest.raises(UserError, match="padding_mode=edge"):
-        CropFlip(9, padding_mode="reflect").pad(images())
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "edge"])
+def test_moving_a_picture_out_of_sight_is_told(mode):
+    side = min(images().shape[2:])
+    assert CropFlip(side - 1, padding_mode=mode).pad(images()).shape[2] >= 3 * side - 2
+    with pytest.raises(UserError, match=f"crop_padding={side} moves pictures of .* out of sight"):
+        CropFlip(side, padding_mode=mode).pad(images())

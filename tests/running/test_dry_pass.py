@@ -14,6 +14,7 @@ from torch import nn
 
 from kd_lightning.batch import Batch
 from kd_lightning.cli.train import main
+from kd_lightning.losses.attentive_imitation import AttentiveImitationLoss
 from kd_lightning.losses.logits_mse import LogitsMSELoss
 from kd_lightning.losses.soft_target import SoftTargetLoss
 from kd_lightning.member import Member
@@ -210,6 +211,23 @@ def test_a_term_that_cannot_teach_is_told(caplog):
     _train_step(member, batch, ModelOutput(torch.randn(8, 1)), torch.device("cpu"), "student", CLOCK)
     assert len(caplog.messages) == 1
     assert caplog.messages[0].startswith("WARNING: method.terms.kd gives the student no gradient: the softmax of one")
+
+
+def test_a_term_that_these_two_samples_alone_leave_without_a_gradient_is_not_told(caplog):
+    class Squared:
+        name, monitor, metrics = "regression", "mse", (Metric("mse", False),)
+
+        def loss(self, output, target):
+            return (output.logits - target).square().mean()
+
+    method = Method({"ail": AttentiveImitationLoss()}, {"task": 0.5, "ail": 0.5})
+    member = Member(nn.Linear(4, 1), method, Squared(), optimizer=lambda p: torch.optim.SGD(p, lr=0.1))
+    target = torch.tensor([[0.0], [1.0]]).repeat(4, 1)
+    answer = ModelOutput(
+        target + torch.tensor([[3.0], [4.0]]).repeat(4, 1)
+    )  # so far off that it trusts the teacher nowhere
+    _train_step(member, Batch(torch.randn(8, 4), target), answer, torch.device("cpu"), "student", CLOCK)
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize(("ends", "told"), [(nn.Softmax(1), True), (nn.LogSoftmax(1), False), (nn.ReLU(), False)])

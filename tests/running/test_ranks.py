@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
+import time
 from pathlib import Path
 
 import pytest
 import torch
 from processes import SMALL, Command, Ended, lines, results, run, start, weights
+
+from kd_lightning.running.ranks import STOP_WITHIN
 
 EPOCHS = 6
 SLOW = '''
@@ -119,3 +123,25 @@ def test_a_process_that_is_killed_ends_its_run_clearly_and_a_signal_all_of_them(
 def test_what_was_disturbed_ends_with_the_weights_of_the_undisturbed(disturbed, sweeps, method):
     assert weights(sweeps / "disturbed" / method) == weights(sweeps / "two" / method)
     assert weights(sweeps / "disturbed" / method, "last") == weights(sweeps / "two" / method, "last")
+
+
+def test_several_nodes_that_know_no_meeting_place_are_told_before_anything_is_made(tmp_path):
+    ended = run(tmp_path, *SMALL, "trainer.num_nodes=2", "run_dir=run")
+    assert ended.code == 2
+    assert "trainer.num_nodes=2: set MASTER_ADDR" in ended.text
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.slow
+def test_a_node_that_waits_for_others_says_so_and_ends_soon_when_it_is_told_to(tmp_path):
+    with socket.socket() as made:
+        made.bind(("127.0.0.1", 0))
+        port = str(made.getsockname()[1])
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": "0", "GLOO_SOCKET_IFNAME": "lo"}
+    command = start(tmp_path, *SMALL, "trainer.num_nodes=2", "baseline=false", "run_dir=run", **place)
+    command.wait_for(lambda: f"node 0 of 2 waits for the others at 127.0.0.1:{port}" in command.text)
+    told = time.monotonic()
+    command.kill(signal.SIGTERM)
+    ended = command.wait()
+    assert ended.code == 130
+    assert time.monotonic() - told < STOP_WITHIN / 2  # nothing is under way that it would have to wait for

@@ -10,23 +10,25 @@ Everything below the head is made from the ``result.json`` files alone. The head
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
 import itertools
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kd_lightning.config.keys import find
+from kd_lightning.errors import UserError
 from kd_lightning.metrics import show
 from kd_lightning.report.pages.comparison_card import comparison_text, table
 from kd_lightning.report.study.collect import collect
 from kd_lightning.report.study.comparison import STEP_TIME, compare, compared_key
 from kd_lightning.report.study.factors import format_value, value_of
 from kd_lightning.report.study.reading import Run
-from kd_lightning.report.study.study import Study
+from kd_lightning.report.study.study import Cell, Study
 
 MARK = "<!-- figures -->"
 
@@ -61,14 +63,16 @@ def _study(study: Study) -> list[str]:
             ]
     for values in itertools.product(*(factor.values for factor in others)):
         where = {factor.key: value for factor, value in zip(others, values, strict=True)}
+        cells = _cells(study, where)
+        if not cells:
+            continue
+        named = [f"{factor.short} = {format_value(value)}" for factor, value in zip(others, values, strict=True)]
+        parts += [f"## {', '.join(named) or study.data}", _pair(study, cells, metric)]
         found = compare(study, metric, where)
         if found is None:
-            continue
-        name = ", ".join(
-            f"{factor.short} = {format_value(value)}" for factor, value in zip(others, values, strict=True)
-        )
-        parts += [f"## {name or study.data}", _pair(study, where, metric)]
-        parts += [_table(table(study, metric, found)), comparison_text(found, explain=not others)]
+            parts.append("Nothing is compared: no two methods have two seeds in common. The runs are in the TSV.")
+        else:
+            parts += [_table(table(study, metric, found)), comparison_text(found, explain=not others)]
     return parts
 
 
@@ -92,16 +96,25 @@ def _machine(run: Run) -> str:
     return f"{where}; torch {versions.get('torch', '?')}, Lightning {versions.get('lightning', '?')}"
 
 
-def _pair(study: Study, where: Mapping[str, Any], metric: str) -> str:
-    """Teacher and student of a setting, and a cell's command."""
+def _cells(study: Study, where: Mapping[str, Any]) -> list[Cell]:
     places = {i: where[factor.key] for i, factor in enumerate(study.factors) if factor.key in where}
-    cells = [cell for cell in study.cells if all(cell.params[i] == value for i, value in places.items())]
+    return [cell for cell in study.cells if all(cell.params[i] == value for i, value in places.items())]
+
+
+def _pair(study: Study, cells: Sequence[Cell], metric: str) -> str:
+    """Teacher and student of a setting, and a cell's command."""
     runs = [run for cell in cells for run in cell.runs.values()]
     teacher, student, read = runs[0].teacher, runs[0].student, study.reads(metric)
     figure = teacher.get(metric.replace("best/val_", "val/"))
-    said = f"Teacher {teacher.get('name', '')}: {show.with_unit(read, figure)}, {teacher.get('parameters', 0):,} parameters; "
-    said += f"student: {student.get('parameters', 0):,}. A cell of the table, for example:\n\n"
+    said = f"Teacher {teacher.get('name', '')}: {show.with_unit(read, figure)}, {_count(teacher)} parameters; "
+    said += f"student: {_count(student)}. A cell of the table, for example:\n\n"
     return f"{said}```\n{command(runs[0])}\n```"
+
+
+def _count(model: Mapping[str, Any]) -> str:
+    """Parameters; of an estimator nobody knows them."""
+    known = model.get("parameters")
+    return show.NONE if known is None else f"{known:,}"
 
 
 def command(run: Run) -> str:
@@ -134,5 +147,21 @@ def tsv(studies: list[Study]) -> str:
     return out.getvalue()
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m kd_lightning.report.pages.benchmark", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument("sweep", type=Path, help="the directory of a sweep")
+    parser.add_argument("page", type=Path, help="the Markdown file to write; its words above the mark stay")
+    options = parser.parse_args(argv)
+    try:
+        write_benchmark(options.sweep, options.page)
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
 if __name__ == "__main__":
-    write_benchmark(Path(sys.argv[1]), Path(sys.argv[2]))
+    sys.exit(main())

@@ -9,6 +9,9 @@ from kd_lightning.report.charts.comparison import comparison_spec
 from kd_lightning.report.study.comparison import ALONE, Comparison, Entry, compare, compared_key
 from kd_lightning.report.study.study import Study
 
+MANY_SEEDS = 3
+"""With fewer than so many, the spread itself is hardly known."""
+
 
 def comparison_cards(study: Study) -> list[dict[str, Any]]:
     """The card, by the monitored metric on test; none where there is nothing to compare."""
@@ -80,6 +83,8 @@ def comparison_text(compared: Comparison, explain: bool = True) -> str:
         "(paired by seed, Holm's correction). \u25cf: it is. Intervals are 95 %, each one's own."
     )
     said = [how_to_read] if explain else []
+    if min(entry.summary.n for entry in compared.entries) < MANY_SEEDS:
+        said.append("With so few seeds a difference is sure only by luck: take no ranking from them.")
     if compared.settings > 1:
         said.append(
             f"Each figure is the mean over {compared.settings} settings of the other keys: these, not new ones."

@@ -151,6 +151,8 @@ def _entries(study: Study, key: Factor, metric: str, where: Mapping[str, Any]) -
     for cell in study.cells:
         if all(cell.params[i] == value for i, value in held.items()):
             name = format_value(cell.params[place])
+            if key.key != "method":
+                name = f"{key.short}={name}"
             cells.setdefault(name, {}).setdefault(tuple(cell.params[i] for i in others), []).append(cell)
     best = {
         name: {setting: _by_validation(study, tried) for setting, tried in settings.items()}

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from kd_lightning.config.processes import devices_of, nodes_of
+from kd_lightning.errors import UserError
 from kd_lightning.running.shared import teacher_layers
 from kd_lightning.runs.spec import RunSpec
 from kd_lightning.teachers.suits import reads_logits
@@ -36,7 +37,12 @@ def divided(groups: Sequence[Sequence[RunSpec]], runs_per_job: int | None) -> li
     Args:
         groups: of runs that can train in lockstep.
         runs_per_job: most runs of a job; None: :data:`AT_MOST`. Jobs of a group are of equal size, as far as possible.
+
+    Raises:
+        UserError: ``runs_per_job`` is no number of runs.
     """
+    if runs_per_job is not None and runs_per_job < 1:
+        raise UserError(f"launcher.runs_per_job must be >= 1, or null, got {runs_per_job}")
     lots: dict[str, Lot] = {}
     for group in groups:
         config = group[0].config

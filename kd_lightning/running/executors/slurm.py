@@ -90,6 +90,10 @@ class SlurmExecutor:
         groups = [list(group) for group in groups]
         if not groups:
             return []
+        for spec in (spec for group in groups for spec in group):
+            devices = spec.config["trainer"].get("devices")
+            if isinstance(devices, (list, tuple)) or "," in str(devices):
+                raise UserError(f"trainer.devices={devices}: Slurm says which devices a job has: give their number")
         submission = new_submission(
             self.directory, "kd_lightning.running.executors.slurm.SlurmExecutor", self.arguments
         )

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
-from sweep_maker import make_sweep
+from sweep_maker import TEACHER, make_sweep
 
-from kd_lightning.report.pages.benchmark import MARK, write_benchmark
+from kd_lightning.metrics.show import NONE
+from kd_lightning.report.pages.benchmark import MARK, main, write_benchmark
 
 
 @pytest.fixture
@@ -74,3 +75,18 @@ def test_every_run_stands_in_the_tsv_with_a_command_that_composes(page):
 def rows(page: Path) -> list[dict[str, str]]:
     with open(page.with_suffix(".tsv")) as file:
         return list(csv.DictReader(file, delimiter="\t"))
+
+
+def test_of_one_seed_each_nothing_is_compared_and_the_page_says_so(tmp_path):
+    sweep = make_sweep(tmp_path / "bench", {"method": ["kd", "dkd"]}, seeds=1, teacher={**TEACHER, "parameters": None})
+    assert main([str(sweep), str(tmp_path / "page.md")]) == 0
+    text = (tmp_path / "page.md").read_text()
+    assert "no two methods have two seeds in common" in text
+    assert f"%, {NONE} parameters; student: 1,930" in text  # an estimator's, which nobody knows
+    assert len(rows(tmp_path / "page.md")) == 3
+
+
+def test_a_directory_that_is_none_is_one_line(tmp_path, capsys):
+    assert main([str(tmp_path / "nowhere"), str(tmp_path / "page.md")]) == 2
+    assert capsys.readouterr().err.startswith("error: no directory")
+    assert not (tmp_path / "page.md").exists()

@@ -158,3 +158,9 @@ def test_the_cost_of_a_step_is_told_in_steps_of_the_student_alone(compared, tmp_
     }
     (without,) = comparison_cards(compared)
     assert "cost of a step" not in without["table"][0]
+
+
+def test_values_of_a_key_that_is_no_method_are_called_by_the_key_and_two_seeds_are_cautioned(tmp_path):
+    (card,) = comparison_cards(figures.load(make_sweep(tmp_path / "s", {"student.width": ["wide", "thin"]}, seeds=2)))
+    assert {row[1] for row in card["table"][1:]} == {"width=wide", "width=thin", ALONE}
+    assert "take no ranking from them" in card["text"]

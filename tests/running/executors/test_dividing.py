@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from kd_lightning.errors import UserError
 from kd_lightning.running.executors.dividing import AT_MOST, divided
 from kd_lightning.runs.spec import ALONE, RunSpec
 
@@ -43,6 +46,12 @@ def test_what_shares_a_teacher_is_prepared_once_and_for_every_demand_on_it():
     lots = divided([plain, hints, [spec("f", teacher="small")]], 1)
     assert [names(lot.jobs) for lot in lots] == [[["a"], ["b"], ["c"], ["d"], ["e"]], [["f"]]]
     assert [run.name for run in lots[0].shared] == ["a", "c", "d"]
+
+
+@pytest.mark.parametrize("number", [0, -3])
+def test_a_job_of_no_run_is_refused(number):
+    with pytest.raises(UserError, match=r"launcher\.runs_per_job must be >= 1"):
+        divided([[spec("a")]], number)
 
 
 def test_runs_that_take_other_numbers_of_nodes_are_no_jobs_of_one_array():

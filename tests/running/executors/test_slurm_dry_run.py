@@ -147,3 +147,8 @@ def test_what_is_made_before_takes_one_node(folder, capsys):
     for kind in ("prepare", "finish"):
         assert "--nodes" not in found[kind]
         assert "srun --ntasks=1 " in found[kind]
+
+
+def test_devices_by_their_numbers_are_refused_where_slurm_chooses_them(folder, capsys):
+    assert main([*SWEEP, "trainer.devices=[0,2]", "launcher.dry_run=true"]) == 2
+    assert "trainer.devices=[0, 2]: Slurm says which devices a job has" in capsys.readouterr().err
