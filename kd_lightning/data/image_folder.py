@@ -104,6 +104,9 @@ class ImageFolderData(DistillationDataModule):
         super().__init__(**settings)
         self.root, self.train_dir, self.val_dir, self.test_dir = Path(root), train_dir, val_dir, test_dir
         self.labels = labels
+        for key, folder in (("test_dir", test_dir), ("val_dir", val_dir)):
+            if train_dir is not None and folder is not None and Path(folder) == Path(train_dir):
+                raise UserError(f"data.{key}={folder}: these are the training images: name another folder")
         if labels == "none":
             if train_dir is not None and not (self.root / train_dir).is_dir():
                 self.train_dir = None

@@ -6,7 +6,8 @@ from kd_lightning.errors import UserError
 
 IGNORED = (-100, 255)  # what torch's cross_entropy and segmentation masks write for "no label"
 LISTED = 12
-SUSPICIOUS = 20  # so many labels that are all different are positions or identifiers
+SUSPICIOUS = 20  # so many labels that are (almost) all different are positions, identifiers or the inputs themselves
+ALMOST_ALL = 0.9
 
 
 def ignored_numbers(frequency: dict[int, int], num_classes: int | None) -> tuple[int, ...]:

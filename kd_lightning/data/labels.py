@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from kd_lightning.batch import UNLABELLED
-from kd_lightning.data.label_checks import IGNORED, LISTED, SUSPICIOUS, check_count, ignored_numbers, refuse
+from kd_lightning.data.label_checks import ALMOST_ALL, IGNORED, LISTED, SUSPICIOUS, check_count, ignored_numbers, refuse
 from kd_lightning.errors import UserError
 
 TARGET_TYPES = ("classes", "values")
@@ -206,9 +206,11 @@ def _texts_as_classes(raw: list[Any], key: str, class_names: Sequence[str] | Non
         raise UserError(f"{key}: a sample has the label {absent[0]!r}, which data.class_names does not have")
     if len(present) == 1:
         raise UserError(f"{key}: all samples have the label {present[0]!r}: there is nothing to learn")
-    if len(present) == len(raw) >= SUSPICIOUS:
+    labelled = sum(label is not None and label != "" for label in raw)
+    if len(present) > ALMOST_ALL * labelled and labelled >= SUSPICIOUS:
         raise UserError(
-            f"{key}: {len(raw)} samples have {len(raw)} different texts as labels: choose another element with data.target"
+            f"{key}: {labelled} samples have {len(present)} different texts as labels: choose another column or element with "
+            "data.target"
         )
     note = f"labels are texts, numbered in {'sorted' if class_names is None else 'the given'} order"
     return Labels("classes", len(names), names, {name: k for k, name in enumerate(names)}, key=key, notes=[note])

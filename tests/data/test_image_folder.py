@@ -67,6 +67,12 @@ def test_validation_may_have_a_folder_and_train_a_size(root):
     assert len(module._val) == 12
 
 
+@pytest.mark.parametrize("key", ["test_dir", "val_dir"])
+def test_the_training_images_are_no_test(root, key):
+    with pytest.raises(UserError, match=f"data.{key}=train/?: these are the training images"):
+        folder(root, **{key: "train"})
+
+
 def test_without_split_folders_the_test_images_are_split_off_and_fixed(root):
     one = folder(root / "train", train_dir=None, test_size=0.25)
     two = folder(root / "train", train_dir=None, test_size=0.25, split_seed=3, seed=4, val_size=5)

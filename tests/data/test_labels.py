@@ -95,6 +95,7 @@ def test_targets_that_are_no_class_numbers_are_left_as_they_are(raw, settings, k
         (["a"] * N, {}, r"all samples have the label 'a'"),
         (torch.arange(N), {}, r"40 samples have 40 different labels, from 0 to 39: these are positions or values"),
         ([f"{k}.jpg" for k in range(N)], {}, r"40 different texts as labels"),
+        ([f"text {max(k, 3)}" for k in range(N)], {}, r"40 samples have 37 different texts as labels"),
         (Y + 0.5, {"target_type": "classes"}, r"a target is 0\.5: class numbers are whole"),
         ([{"y": 1}] * N, {}, r"a target is dict: expected a number, a text, or a tensor"),
         ([[1], [1, 2]] * 20, {}, r"a target is list"),

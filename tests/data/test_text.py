@@ -183,6 +183,7 @@ def test_stored_answers_are_found_by_the_texts_identifiers(folder, capfd):
     [
         (("data.file=gone.csv",), "data.file=gone.csv: no such file"),
         (("data.file=null",), "data.file: needs a table"),
+        (("data.text=label", "data.target=text"), "360 samples have 360 different texts as labels"),
         (("data.text=words",), "data.text=words: texts.csv has no such column, it has id, author, text, label"),
         (("data.group=author", "data.test_size=50"), "data.group: what is split off is said as fractions"),
         (("+data.inputs=[text]",), "has no such argument"),
@@ -191,6 +192,17 @@ def test_stored_answers_are_found_by_the_texts_identifiers(folder, capfd):
 )
 def test_what_cannot_be_meant_is_one_line(folder, capfd, words, said):
     assert said in refused(capfd, *BAG, "teacher=none", "method=none", *words)
+
+
+def test_a_test_file_of_texts_that_were_trained_on_is_told(folder):
+    lines = Path("texts.csv").read_text().splitlines()
+    Path("new.csv").write_text("\n".join([lines[0], *(line.replace("e", "y") for line in lines[1:200])]) + "\n")
+    Path("mostly.csv").write_text("\n".join(lines[:200]) + "\n")
+    told = {name: TextData(file="texts.csv", test_file=name, batch_size=16).notes for name in ("new.csv", "mostly.csv")}
+    assert not any("data.test_file" in note for note in told["new.csv"])
+    assert (
+        "100% of data.test_file's texts are in data.file too: its figures say what is remembered" in told["mostly.csv"]
+    )
 
 
 def test_a_text_with_a_comma_that_is_not_quoted_is_named_by_its_line(folder):
