@@ -21,8 +21,9 @@ PRIVATE = re.compile(r"_[a-z]\w*$")
 HARMLESS = {
     "_replace",
     "_fields",
-    "_asdict",
-}  # of named tuples, documented: the underscore keeps them from being fields
+    "_asdict",  # these three of named tuples, documented: the underscore keeps them from being fields
+    "_exit",  # of os, documented: the end of a process without its handlers
+}
 
 
 def own_names(trees: list[ast.Module]) -> set[str]:
