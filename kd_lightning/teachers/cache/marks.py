@@ -6,6 +6,7 @@ transform on the device, a data set that draws at random) they do not tell; the 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,12 +28,19 @@ def input_marks(inputs: Any) -> Tensor:
     marks = torch.zeros(batch_size(inputs))
     for number, tensor in enumerate(tensors_of(_unpadded(inputs))):
         values = tensor.detach().reshape(len(marks), -1).float()
-        positions = torch.arange(values.shape[1], device=values.device) + 7919 * number
-        weights = ((positions * 2654435761) >> 8 & 0xFFFF).float() / 0x8000 - 1
-        whole = not tensor.is_floating_point()
-        count = (values != 0).sum(1) if whole else torch.tensor(values.shape[1], device=values.device)
-        marks = marks + (values @ weights / count.clamp_min(1).sqrt()).cpu()
+        mark = values @ _weights(values.shape[1], number, values.device)
+        if tensor.is_floating_point():
+            marks = marks + (mark / max(values.shape[1], 1) ** 0.5).cpu()
+        else:
+            marks = marks + (mark / (values != 0).sum(1).clamp_min(1).sqrt()).cpu()
     return marks
+
+
+@functools.lru_cache(maxsize=16)
+def _weights(length: int, number: int, device: torch.device) -> Tensor:
+    """The same for every batch of one kind, so they are made once: float32 of shape (length,)."""
+    positions = torch.arange(length, device=device) + 7919 * number
+    return ((positions * 2654435761) >> 8 & 0xFFFF).float() / 0x8000 - 1
 
 
 def _unpadded(inputs: Any) -> Any:
