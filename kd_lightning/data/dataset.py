@@ -23,7 +23,7 @@ from kd_lightning.data.loader.foreign import ForeignCode
 from kd_lightning.data.module import DistillationDataModule
 from kd_lightning.data.places import Places
 from kd_lightning.data.sample_data import Items, SampleData, samples_of
-from kd_lightning.data.samples import Samples, SeveralViews
+from kd_lightning.data.samples import Seeded
 from kd_lightning.data.split import count_of, hidden_labels, keep_first, masked, stratified_order
 from kd_lightning.data.targets import read_targets
 from kd_lightning.errors import UserError
@@ -55,7 +55,7 @@ class DatasetData(DistillationDataModule):
         mean, std: per channel, by which your data set normalised its inputs (of pixels in [0, 1]), for a teacher that
             expects another normalisation; None: nobody knows.
         settings: those of :class:`~kd_lightning.data.module.DistillationDataModule`. ``augment`` crops and flips inputs
-            of shape (C, H, W), reproducibly, and targets (H, W) with them. Where the data set draws random numbers
+            of shape (C, H, W), reproducibly, and targets (H, W) with them, and mixes them. Where the data set draws random numbers
             itself, from the generators of torch, numpy or Python, these are seeded for each sample and view; ``views``
             None is then 0.
     """
@@ -146,12 +146,10 @@ class DatasetData(DistillationDataModule):
             return int((~self._hidden).sum())
         return super().labelled_in(split)
 
-    def several_views(self, dataset: Samples) -> SeveralViews:
-        """The training data set with the further views of each sample; one that draws gets numbers for each view."""
-        made = super().several_views(dataset)
-        if self.draws:
-            made = SeveralViews(dataset, self.extra_views, self._seeded)
-        return made
+    @property
+    def seeded(self) -> Seeded | None:
+        """As of the base class."""
+        return self._seeded if self.draws else None
 
     def _seeded(self, view: int, index: int, read: Callable[[], None]) -> None:
         with ForeignCode(self._sets["train"], self.seed, view).turn() as turn:

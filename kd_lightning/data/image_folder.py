@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from kd_lightning.data.augment_settings import MIXES
 from kd_lightning.data.images.crops import CentreCrop, RandomResizedCrop
 from kd_lightning.data.images.decode import MAX_PIXELS
 from kd_lightning.data.images.image_data import ImageData, ImagePixels
@@ -28,6 +29,7 @@ from kd_lightning.data.images.image_files import (
 )
 from kd_lightning.data.module import DistillationDataModule
 from kd_lightning.data.places import Places
+from kd_lightning.data.samples import Samples
 from kd_lightning.data.split import hide_labels, keep_first, stratified_order
 from kd_lightning.errors import UserError
 
@@ -59,7 +61,8 @@ class ImageFolderData(DistillationDataModule):
             :func:`~kd_lightning.data.images.decode.read_image`.
         cache_dir: where the list of unreadable images is kept.
         settings: those of :class:`~kd_lightning.data.module.DistillationDataModule`; ``augment`` is ``True``, or the
-            ``scale``, ``ratio`` and ``flip`` of :class:`~kd_lightning.data.images.crops.RandomResizedCrop`.
+            ``scale``, ``ratio`` and ``flip`` of :class:`~kd_lightning.data.images.crops.RandomResizedCrop` and the keys of
+            :class:`~kd_lightning.data.mixing.Mixing`.
     """
 
     in_channels = 3
@@ -102,6 +105,11 @@ class ImageFolderData(DistillationDataModule):
         self.image_size, self.resize, self.mean, self.std = image_size, resize, list(mean), list(std)
         self.eval_crop = CentreCrop(image_size, resize)
         super().__init__(**settings)
+        if normalize_on_device and self.mixing is not None:
+            raise UserError(
+                f"{self.mixing.keys}: mixes normalised pictures, and data.normalize_on_device=true normalises later, on "
+                "the device: leave one of them out"
+            )
         self.root, self.train_dir, self.val_dir, self.test_dir = Path(root), train_dir, val_dir, test_dir
         self.labels = labels
         for key, folder in (("test_dir", test_dir), ("val_dir", val_dir)):
@@ -148,12 +156,14 @@ class ImageFolderData(DistillationDataModule):
         if not augment and not isinstance(augment, Mapping):
             return None
         settings = {} if augment is True else dict(augment)
-        unknown = sorted(set(settings) - {"scale", "ratio", "flip"})
+        unknown = sorted(set(settings) - {"scale", "ratio", "flip", *MIXES})
         if unknown:
             raise UserError(
-                f"data.augment has no key {unknown[0]!r}: for images in files it takes scale, ratio and flip"
+                f"data.augment has no key {unknown[0]!r}: for images in files it takes scale, ratio, flip, "
+                f"{' and '.join(MIXES)}"
             )
-        return RandomResizedCrop(self.image_size, seed=self.seed, **settings)
+        crop = {key: value for key, value in settings.items() if key not in MIXES}
+        return RandomResizedCrop(self.image_size, seed=self.seed, **crop)
 
     def build_splits(self) -> tuple[ImageData, ImageData, str]:
         """Training and validation images, and the digest of their names, sizes, some content, and the choice."""
@@ -186,11 +196,12 @@ class ImageFolderData(DistillationDataModule):
         ids = [Path(file).relative_to(self.root).as_posix() for file in samples.files]
         return Places("train", torch.arange(len(ids)), None, ids)
 
-    def train_dataset(self) -> ImageData:
+    def train_dataset(self) -> Samples:
         """What the training loader reads: pixels with ``normalize_on_device``, otherwise the normalised images."""
-        data = self.train_views_dataset
         if not self.normalize_on_device:
-            return data
+            return super().train_dataset()
+        self.setup("fit")
+        data: Any = self._train
         crop, scaled = data.crop, data.scaled_decode
         return ImagePixels(
             data.files, data.targets, crop, self.mean, self.std, scaled, True, self.max_pixels, self.grey_white
@@ -207,6 +218,8 @@ class ImageFolderData(DistillationDataModule):
         settings = {"mean": self.mean, "std": self.std, "crop": type(crop).__name__, "decode": self.decode}
         if self.grey_white is not None:
             settings["grey_white"] = self.grey_white
+        if self.mixing is not None:
+            settings |= {"mixing": self.mixing.settings(), "seed": self.seed}
         return {**settings, **crop.settings(), "views": self.views}
 
     @property

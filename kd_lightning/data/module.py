@@ -23,10 +23,11 @@ from kd_lightning.data.augment import CropFlip
 from kd_lightning.data.augment_settings import crop_flip_of, mixing_of, policy_of, require_suitable
 from kd_lightning.data.loader.threaded_loader import ThreadedLoader
 from kd_lightning.data.loader.wrappers import gathers
+from kd_lightning.data.mixed_samples import MixedSamples, mixed_samples
 from kd_lightning.data.mixing import Mixing
 from kd_lightning.data.places import Places
 from kd_lightning.data.policy import Policy
-from kd_lightning.data.samples import Samples, SeveralGatheredViews, SeveralViews, labelled, view_number
+from kd_lightning.data.samples import Samples, Seeded, SeveralGatheredViews, SeveralViews, labelled, view_number
 from kd_lightning.data.split import count_of, hide_labels, keep_first, stratified_order
 from kd_lightning.data.summary import described, summary_line
 from kd_lightning.errors import UserError
@@ -47,8 +48,9 @@ class DistillationDataModule(LightningDataModule):
         labelled: training samples that keep their label, None for all; chosen by class. The others' target is
             ``UNLABELLED``: they count for the soft loss only.
         device: where data in memory lie: "cpu", or "auto": on the GPU where there is one, so that batches are made there.
-        augment: ``False``, ``True`` (:attr:`default_augment`), or the settings as a mapping: of the crop and flip, and, of
-            pictures in memory, of :class:`~kd_lightning.data.policy.Policy` and :class:`~kd_lightning.data.mixing.Mixing`.
+        augment: ``False``, ``True`` (:attr:`default_augment`), or the settings as a mapping: of the crop and flip, of
+            :class:`~kd_lightning.data.mixing.Mixing`, and, of pictures in memory, of
+            :class:`~kd_lightning.data.policy.Policy`.
         views: how often a sample's augmented view changes: 1 never, K > 1 cycles through K views by epoch, 0 a fresh
             view each epoch. None: 0 with augmentation, 1 without.
         extra_views: further views of the same samples in each training batch's ``also``, for methods that compare views:
@@ -125,6 +127,7 @@ class DistillationDataModule(LightningDataModule):
         self.extra_views = extra_views
         self._loading = {"num_threads": num_threads, "prefetch": prefetch, "timeout": timeout, "reread": reread}
         self._train: Samples | None = None
+        self._mixed: MixedSamples | None = None  # where these do not mix themselves
         self._val: Samples | None = None
         self._test: Samples | None = None
         self._content = ""
@@ -218,7 +221,9 @@ class DistillationDataModule(LightningDataModule):
         """Read and split the training data, once."""
         if self._train is None:
             self._train, self._val, self._content = self.build_splits()
-            require_suitable(self, self._train)
+            if self.mixing is not None and getattr(self._train, "mixing", None) is None:
+                self._mixed = mixed_samples(self._train, self.mixing, self.seed, self.seeded)
+            require_suitable(self, self.train_views_dataset)
             if self.drop_last and len(self._train) < self.batch_size:
                 raise UserError(
                     f"data.batch_size={self.batch_size} is more than the {len(self._train)} training samples, and "
@@ -258,7 +263,14 @@ class DistillationDataModule(LightningDataModule):
 
     def several_views(self, dataset: Samples) -> SeveralViews:
         """The training data set with the further views of each sample."""
-        return (SeveralGatheredViews if gathers(dataset) else SeveralViews)(dataset, self.extra_views)
+        if self.seeded is None and gathers(dataset):
+            return SeveralGatheredViews(dataset, self.extra_views)
+        return SeveralViews(dataset, self.extra_views, self.seeded)
+
+    @property
+    def seeded(self) -> Seeded | None:
+        """Gives a data set that draws for itself the random numbers of any sample in any view; None: it draws none."""
+        return None
 
     def val_dataloader(self) -> ThreadedLoader:
         """The validation samples in a fixed order, each once."""
@@ -319,7 +331,7 @@ class DistillationDataModule(LightningDataModule):
     def train_views_dataset(self) -> Samples:
         """The training data set, of which any ``(index, view)`` can be read."""
         self.setup("fit")
-        return self._train
+        return self._mixed or self._train
 
     @property
     def train_samples(self) -> int:
