@@ -258,6 +258,7 @@ ARGUMENTS: dict[str, Key] = {
     "max_steps": Key(Rule("integer", low=-1)),
     "accumulate_grad_batches": Key(_COUNT),
     "gradient_clip_val": Key(Rule("number", null=True, above=0)),
+    "max_grad_norm": Key(Rule("number", null=True, above=0)),
     "limit_train_batches": Key(Rule("amount", null=True, above=0)),
 }
 """Arguments that mean the same wherever they stand, by the last component of the key."""

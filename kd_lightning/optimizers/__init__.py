@@ -1,1 +1,1 @@
-"""Optimizers that treat the gradients of the task and of distillation apart."""
+"""Optimizers that torch does not have."""
