@@ -86,6 +86,10 @@ KEYS: dict[str, Key] = {
         RUNNING,
         own=True,
     ),
+    "task.bce": Key(
+        Rule("flag", null=True),
+        "of a classification: binary cross-entropy, a yes or no for each class; null: cross-entropy",
+    ),
     "optimizer.layers": Key(
         Rule("mapping"),
         "layers by name with settings of their own: `{stem: {frozen: true}, head: {lr: 0.01}}`",

@@ -20,6 +20,7 @@ from kd_lightning.tasks.classification_evaluator import (
     by_sample,
     log_probs_of,
 )
+from kd_lightning.tasks.yes_or_no import yes_or_no_losses
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -40,6 +41,8 @@ class ClassificationTask(TaskParts):
     soft labels: a probability for each class, of the logits' shape.
 
     The loss of a sample is ``sum_c q_c w_c (1 - p_c)^focal (-log p_c)``, q the (smoothed) label; averaged over samples.
+    With ``bce`` each class is asked for by itself, ``sum_c w_c [q_c l(z_c) + (1 - q_c) l(-z_c)] / C`` of logits z with
+    ``l(z) = (1 - sigmoid(z))^focal (-log sigmoid(z))``; probabilities that are shown are those of the softmax all the same.
 
     Args:
         label_smoothing: share of the target's probability that is spread over all classes, in [0, 1).
@@ -47,6 +50,7 @@ class ClassificationTask(TaskParts):
             every class counts alike. They are not divided out again (as torch's ``weight`` is): their mean over the
             training samples is what the learning rate meets, 1 for "balanced".
         focal: exponent >= 0 that makes what is right already count less (Lin et al. 2017, arXiv:1708.02002, eq. 4).
+        bce: binary cross-entropy in place of cross-entropy (Wightman et al. 2021, arXiv:2110.00476, section 4.1).
     """
 
     name = "classification"
@@ -68,12 +72,13 @@ class ClassificationTask(TaskParts):
         label_smoothing: float = 0.0,
         class_weights: Sequence[float] | Literal["balanced"] | None = None,
         focal: float = 0.0,
+        bce: bool | None = None,
     ) -> None:
         if not 0 <= label_smoothing < 1:
             raise UserError(f"task.label_smoothing must be in [0, 1), got {label_smoothing}")
         if not focal >= 0:
             raise UserError(f"task.focal must be >= 0, got {focal}")
-        self.label_smoothing, self.focal = label_smoothing, focal
+        self.label_smoothing, self.focal, self.bce = label_smoothing, focal, bool(bce)
         self._balanced = class_weights == "balanced"
         given = None if class_weights is None or isinstance(class_weights, str) else list(class_weights)
         if (isinstance(class_weights, str) and not self._balanced) or any(not weight > 0 for weight in given or ()):
@@ -105,13 +110,13 @@ class ClassificationTask(TaskParts):
         self.metrics = (*type(self).metrics, *(TOP5 if top5 else ()))
 
     def loss(self, output: ModelOutput, target: Tensor) -> Tensor:
-        """Mean cross-entropy over the labelled samples, in float32; exactly 0 where no sample is labelled.
+        """Mean loss of the labelled samples, in float32; exactly 0 where no sample is labelled.
 
         Logits of shape (N, C) or (N, C, ...), target of shape (N,) or (N, ...), or soft of the logits' shape; returns a
         scalar.
         """
         logits = at_least_float32(output.logits)
-        if self.class_weights is not None or self.focal:
+        if self.class_weights is not None or self.focal or self.bce:
             return self._own_loss(logits, target)
         if target.is_floating_point():
             return F.cross_entropy(logits, target.to(logits.dtype), label_smoothing=self.label_smoothing)
@@ -129,42 +134,48 @@ class ClassificationTask(TaskParts):
         soft = by_sample(target) if target.is_floating_point() else None
         numbers = target.flatten() if soft is None else soft.argmax(-1)
         known = numbers != UNLABELLED
-        losses = self.losses(log_probs_of(logits), numbers, soft)
+        losses = self.losses(self.rows(logits), numbers, soft)
         return torch.where(known, losses, 0.0).sum() / known.sum().clamp(min=1)
 
     def mixed_loss(self, output: ModelOutput, target: Tensor, partner_target: Tensor, weight: Tensor) -> Tensor:
-        """The mean loss of mixed samples, ``w loss(target) + (1 - w) loss(partner_target)``, in float32: the cross-entropy
+        """The mean loss of mixed samples, ``w loss(target) + (1 - w) loss(partner_target)``, in float32: the loss
         with that label of two classes, to which a half without a label adds nothing and counts for nothing.
 
         Logits (N, C), class numbers (N,) twice, weight w (N,) in [0, 1]; returns a scalar, 0 where no half is labelled.
         """
-        log_probs = log_probs_of(at_least_float32(output.logits))
-        total, labelled = log_probs.new_zeros(()), log_probs.new_zeros(())
+        rows = self.rows(output.logits)
+        total, labelled = rows.new_zeros(()), rows.new_zeros(())
         for numbers, share in ((target, weight), (partner_target, 1 - weight)):
-            share = torch.where(numbers != UNLABELLED, share.to(log_probs.dtype), 0.0)
-            total = total + torch.where(share > 0, share * self.losses(log_probs, numbers, None), 0.0).sum()
+            share = torch.where(numbers != UNLABELLED, share.to(rows.dtype), 0.0)
+            total = total + torch.where(share > 0, share * self.losses(rows, numbers, None), 0.0).sum()
             labelled = labelled + share.sum()
         return total / torch.where(labelled > 0, labelled, 1.0)
 
-    def losses(self, log_probs: Tensor, target: Tensor, soft: Tensor | None) -> Tensor:
-        """The loss of each sample, (N,), of log-probabilities (N, C) and class numbers (N,) or soft labels (N, C)."""
+    def rows(self, logits: Tensor) -> Tensor:
+        """What losses are computed from: log-probabilities (N, C), or the logits with ``bce``, of logits (N, C, ...)."""
+        return at_least_float32(by_sample(logits)) if self.bce else log_probs_of(logits)
+
+    def losses(self, rows: Tensor, target: Tensor, soft: Tensor | None) -> Tensor:
+        """The loss of each sample, (N,), of :meth:`rows` (N, C) and class numbers (N,) or soft labels (N, C)."""
         smoothing = self.label_smoothing
-        if self.class_weights is None and not self.focal:
+        if self.class_weights is None and not self.focal and not self.bce:
             if soft is None:
-                hard = -log_probs.gather(-1, target.clamp_min(0).unsqueeze(-1)).squeeze(-1)
+                hard = -rows.gather(-1, target.clamp_min(0).unsqueeze(-1)).squeeze(-1)
             else:
-                hard = -(soft * log_probs).sum(-1)
-            return hard if smoothing == 0 else (1 - smoothing) * hard - smoothing * log_probs.mean(-1)
-        classes = log_probs.shape[-1]
-        wanted = (
-            F.one_hot(target.clamp_min(0), classes).to(log_probs.dtype) if soft is None else soft.to(log_probs.dtype)
-        )
+                hard = -(soft * rows).sum(-1)
+            return hard if smoothing == 0 else (1 - smoothing) * hard - smoothing * rows.mean(-1)
+        classes = rows.shape[-1]
+        wanted = F.one_hot(target.clamp_min(0), classes).to(rows.dtype) if soft is None else soft.to(rows.dtype)
         counted = (1 - smoothing) * wanted + smoothing / classes
-        if self.class_weights is not None:
-            counted = counted * self.class_weights.to(log_probs)
+        weights = None if self.class_weights is None else self.class_weights.to(rows)
+        if self.bce:
+            each = yes_or_no_losses(rows, counted, self.focal)
+            return (each if weights is None else each * weights).mean(-1)
+        if weights is not None:
+            counted = counted * weights
         if self.focal:
-            counted = counted * (-torch.expm1(log_probs)).clamp_min(0).pow(self.focal)
-        return -(counted * log_probs).sum(-1)
+            counted = counted * (-torch.expm1(rows)).clamp_min(0).pow(self.focal)
+        return -(counted * rows).sum(-1)
 
     def evaluator(self) -> ClassificationEvaluator:
         """A fresh set of sums over an evaluation set."""

@@ -21,7 +21,11 @@ class Scored(Protocol):
 
     top5: bool
 
-    def losses(self, log_probs: Tensor, target: Tensor, soft: Tensor | None) -> Tensor:
+    def rows(self, logits: Tensor) -> Tensor:
+        """What losses are computed from, (samples, C)."""
+        ...
+
+    def losses(self, rows: Tensor, target: Tensor, soft: Tensor | None) -> Tensor:
         """The loss of each sample."""
         ...
 
@@ -60,7 +64,7 @@ class ClassificationEvaluator:
         labelled = target != UNLABELLED
         confidence, prediction = log_probs.max(-1)
         correct = prediction == target
-        loss = self._task.losses(log_probs, target, soft) * labelled
+        loss = self._task.losses(self._task.rows(student.logits), target, soft) * labelled
         columns = [torch.ones_like(confidence), labelled, correct, loss, self._top5(log_probs, target)]
         bins = [confidence_gaps(confidence.exp(), correct, labelled)]
         if teacher is not None:

@@ -21,6 +21,7 @@ from kd_lightning.metrics.metric import FIDELITY, TEACHER, Metric
 from kd_lightning.outputs import ModelOutput
 from kd_lightning.tasks.base import BaseTask
 from kd_lightning.tasks.classification_evaluator import at_least_float32
+from kd_lightning.tasks.yes_or_no import yes_or_no_losses
 
 if TYPE_CHECKING:
     from kd_lightning.joints import DataModule
@@ -151,13 +152,7 @@ class MultilabelTask(BaseTask):
 
     def losses(self, logits: Tensor, answers: Tensor) -> Tensor:
         """Of each class, (N, C)."""
-        yes, no = F.logsigmoid(logits), F.logsigmoid(-logits)
-        if self.focal:
-            p = logits.sigmoid()
-            yes, no = yes * (1 - p).pow(self.focal), no * p.pow(self.focal)
-        if self.positive_weight is not None:
-            yes = yes * self.positive_weight.to(yes)
-        return -(answers * yes + (1 - answers) * no)
+        return yes_or_no_losses(logits, answers, self.focal, self.positive_weight)
 
     def check_output(self, output: ModelOutput, data: DataModule, where: str) -> None:
         """Raise a UserError if a model does not answer for the data's classes."""
