@@ -5,7 +5,8 @@ teacher's answer, 64 pictures of 8x8, on one thread: the median of 31 steps afte
 same two networks. The processor's time is counted, not the clock's, so that other programs matter little.
 ``python benchmarks/methods.py > benchmarks/methods.txt`` writes what docs/method_library.md shows.
 ``python benchmarks/methods.py --cifar NAME …``: a ResNet 8x4 from a ResNet 32x4, pictures of 32x32, the authors' weights
-and layers; the median of 5 steps after 1, the teacher's pass included.
+and layers; the median of 5 steps after 1, the teacher's pass included. Its second column is the ratio of the floating
+point operations of convolutions and matrix products, counted by torch: what the time can at best come down to.
 ``benchmarks/methods_cifar.txt`` is ``--cifar kd dkd dist lskd logits_mse wttm review attention sp``, on the processor of a laptop.
 """
 
@@ -24,6 +25,7 @@ import torch.nn.functional as F
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from method_builds import METHODS, built, networks, one_step
@@ -88,6 +90,13 @@ def ratio(steps: Sequence[Callable[[], None]], count: int, warm_up: int) -> floa
     return own / plain
 
 
+def operations(step: Callable[[], None]) -> int:
+    """Floating point operations of a step's convolutions and matrix products."""
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops()
+
+
 def main() -> None:
     cifar = sys.argv[1:2] == ["--cifar"]
     names = sys.argv[2:] if cifar else sys.argv[1:]
@@ -97,10 +106,11 @@ def main() -> None:
     print(f"# one thread of {os.cpu_count()} {platform.machine()} cores, torch {torch.__version__.partition('+')[0]}")
     for path in chosen:
         if cifar:
-            found = ratio([a_cifar_step("kd"), a_cifar_step(path.stem)], CIFAR_STEPS, CIFAR_WARMUP)
+            plain, own = a_cifar_step("kd"), a_cifar_step(path.stem)
+            found = [ratio([plain, own], CIFAR_STEPS, CIFAR_WARMUP), operations(own) / operations(plain)]
         else:
-            found = ratio([a_step(kd, of=path), a_step(path, of=path)], STEPS, WARMUP)
-        print(f"{path.stem:16} {found:5.2f}", flush=True)
+            found = [ratio([a_step(kd, of=path), a_step(path, of=path)], STEPS, WARMUP)]
+        print(f"{path.stem:16}", *(f"{value:5.2f}" for value in found), flush=True)
 
 
 if __name__ == "__main__":

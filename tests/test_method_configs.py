@@ -85,4 +85,25 @@ def test_every_term_is_pinned_and_every_method_on_classes_has_its_cost():
     assert methods_page.costs()[1].keys() == {path.stem for path in METHODS}, (
         "benchmarks/methods.py > benchmarks/methods.txt"
     )
-    assert methods_page.published().keys() >= {"kd", "fitnet", "attention", "pkt", "rkd", "dkd"}
+
+
+def test_published_figures_have_a_source_and_agree_wherever_they_stand():
+    rows = methods_page.published()
+    assert rows.keys() <= {path.stem for path in ALL}
+    assert all(
+        re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+/blob/[0-9a-f]{40}/\S+", row["source"])
+        for row in rows.values()
+    )
+    name = "cifar100_resnet32x4_resnet8x4"
+    lines = text_of(methods_page.DOCS / "cifar100.md").splitlines()
+    head, row = (next(line for line in lines if line.startswith(start)) for start in ("| `experiment=`", f"| `{name}`"))
+    cells = dict(
+        zip((cell.strip() for cell in head.split("|")), (cell.strip() for cell in row.split("|")), strict=True)
+    )
+    said = {word: word.lower() for word in cells} | {"AT": "attention"}
+    shown = {method: cells[word] for word, method in said.items() if word in cells and method in rows}
+    assert len(shown) == 9
+    assert shown == {method: rows[method]["accuracy"] for method in shown}
+    stated = text_of(methods_page.TESTS.parent / "conf" / "experiment" / f"{name}.yaml")
+    for word, figure in re.findall(r"(FitNet|attention|PKT|RKD|DKD) (\d\d\.\d\d)", stated):
+        assert rows[word.lower()]["accuracy"] == figure
