@@ -7,7 +7,7 @@ same two networks. The processor's time is counted, not the clock's, so that oth
 ``python benchmarks/methods.py --cifar NAME …``: a ResNet 8x4 from a ResNet 32x4, pictures of 32x32, the authors' weights
 and layers; the median of 5 steps after 1, the teacher's pass included. Its second column is the ratio of the floating
 point operations of convolutions and matrix products, counted by torch: what the time can at best come down to.
-``benchmarks/methods_cifar.txt`` is ``--cifar kd dkd dist lskd logits_mse wttm review attention sp``, on the processor of a laptop.
+``benchmarks/methods_cifar.txt`` is ``--cifar kd dkd dist lskd logits_mse wttm review attention sp``, on an AMD EPYC.
 """
 
 from __future__ import annotations

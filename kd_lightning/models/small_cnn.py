@@ -1,4 +1,4 @@
-"""A small convolutional network for 8x8 and 28x28 pictures: seconds of training on a laptop."""
+"""A small convolutional network for 8x8 and 28x28 pictures: seconds of training without a GPU."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def test_a_question_is_answered_at_once_without_torch(argv, says, tmp_path):
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         assert says in answer.stdout
-    assert min(seconds) < 2, seconds  # well under a second on a laptop; torch alone would be three
+    assert min(seconds) < 2, seconds  # well under a second on an idle machine; torch alone would be three
     assert not list(tmp_path.iterdir())
 
 
