@@ -64,6 +64,11 @@ KEYS: dict[str, Key] = {
     "task": Key(_TARGET, "the loss against the labels, the metrics", group=True),
     "teacher": Key(_TARGET, "the model, its recipe or checkpoint, how it runs, its cache", group=True),
     "student": Key(_TARGET, "the model that is trained", own=True, group=True, sizes=True),
+    "student.drop_path": Key(
+        Rule("number", null=True, low=0, below=1),
+        "of `small_vit` and the ResNets: stochastic depth, the last block's probability of being left out; null: 0",
+        own=True,
+    ),
     "method": Key(_TARGET, "loss terms, their weights, temperature, taps", own=True, group=True),
     "optimizer": Key(_TARGET, "of the student", own=True, group=True),
     "scheduler": Key(

@@ -91,6 +91,7 @@ OWN = frozenset(
     [
         "seed",
         "student",
+        "student.drop_path",
         "method",
         "optimizer",
         "scheduler",

@@ -14,6 +14,15 @@ SWEEPS = {
     "networks": ("student=mlp,small_cnn", "student.dropout=0.2", "seed=0,1"),
     "methods": ("method=kd,dkd,logits_mse,none", "student.hidden=[16]", "seed=1"),
     "features": ("method=kd,rkd,sp,pkt", "student=small_cnn", "student.channels=[4,8]", "student.hidden=16"),
+    "recipes": (
+        "student=small_vit",
+        "student.width=8",
+        "student.heads=2",
+        "student.drop_path=0,0.4",
+        "optimizer=lamb,adamw",
+        "task.bce=true",
+        "data.augment.mixup=0.1",
+    ),
     "clipped": ("trainer.gradient_clip_val=0.5", "trainer.accumulate_grad_batches=3", "method.weights.kd=0.2,0.8"),
 }
 
