@@ -29,13 +29,13 @@ class SemanticLinkLoss(nn.Module):
 
     ``loss = sum_kl mean_n a_nkl mean (A_kl(f_k) - f_l)^2 / (N K)``: ``A_kl`` maps the k-th student map to the l-th
     teacher map's channels and size, ``a_n`` is a softmax over teacher taps of the products of learned unit embeddings
-    of the sample's row in the batch's similarity matrices. Rows have the length of a batch, so every training batch
-    must be full (``data.drop_last=true``).
+    of the sample's row in the batch's similarity matrices. Rows have the length of a full batch; in a smaller one, the
+    last of an epoch, what is missing counts as like nothing (0). The authors skip such a batch whole.
 
     Args:
         taps: of the student, from shallow to deep.
         teacher_taps: of the teacher.
-        batch_size: training samples a step: ``${data.batch_size}``.
+        batch_size: training samples a step at most: ``${data.batch_size}``.
         factor: division of the embeddings' width, >= 1.
         temperature: softening of the attention, > 0.
     """
@@ -77,15 +77,14 @@ class SemanticLinkLoss(nn.Module):
                 self.adapters.append(adapter.to(student.logits.device))
 
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
-        """Maps (N, C, H, W) under each tap's name, N the batch size given; returns a scalar >= 0."""
+        """Maps (N, C, H, W) under each tap's name, N the batch size given or less; returns a scalar >= 0."""
         if not len(self.adapters):
             raise RuntimeError("SemanticLinkLoss has no adapters yet: call prepare(student, teacher) first")
         ours = [self._of(student, tap) for tap in self.taps]
         theirs = [as_reference(self._of(teacher, tap)) for tap in self.teacher_taps]
-        if len(ours[0]) != self.batch_size:
+        if len(ours[0]) > self.batch_size:
             raise UserError(
-                f"SemanticLinkLoss was made for batches of {self.batch_size}, got {len(ours[0])}: give its batch_size "
-                "and keep data.drop_last=true"
+                f"SemanticLinkLoss was made for batches of {self.batch_size}, got {len(ours[0])}: set its batch_size"
             )
         weights = self._attention(ours, theirs)
         total = weights.new_zeros(())
@@ -104,10 +103,10 @@ class SemanticLinkLoss(nn.Module):
             keys = self._embedded(theirs, self.keys)
             return ((queries @ keys.transpose(1, 2)) / self.temperature).softmax(dim=2)
 
-    @staticmethod
-    def _embedded(features: list[Tensor], embeddings: nn.ModuleList) -> Tensor:
+    def _embedded(self, features: list[Tensor], embeddings: nn.ModuleList) -> Tensor:
         rows = [full_precision(values).flatten(1) for values in features]
-        embedded = [net(row @ row.T) for net, row in zip(embeddings, rows, strict=True)]
+        missing = self.batch_size - len(rows[0])
+        embedded = [net(F.pad(row @ row.T, (0, missing))) for net, row in zip(embeddings, rows, strict=True)]
         return torch.stack([F.normalize(values, dim=1) for values in embedded], dim=1)
 
     @staticmethod

@@ -171,8 +171,10 @@ def _train_step(
     parameters = member.trained_parameters()
     dead = without_gradient(values, parameters)
     if dead and answer is not None:  # is it the term, or these two samples and what the teacher says of them?
-        other = replace(answer, logits=answer.logits + torch.randn_like(answer.logits))
-        values = _loss(member, batch, other, clock, [other for _ in batch.also] if views is not None else None)[1]
+        other = replace(answer, logits=answer.logits + _spread(answer.logits))
+        values = _loss(member, _noisy(batch), other, clock, [other for _ in batch.also] if views is not None else None)[
+            1
+        ]
         dead = [name for name in without_gradient(values, parameters) if name in dead]
     for name in dead:
         log.warning("WARNING: method.terms.%s gives the student no gradient%s", name, _why(answer))
@@ -180,6 +182,21 @@ def _train_step(
     optimizer.zero_grad()
     with torch.no_grad():
         member.method.after_step(member.student, CLOCK)
+
+
+def _spread(logits: Tensor) -> Tensor:
+    """Noise of 1 for every second sample and of 10 for the others: terms may leave out what the teacher is (un)sure of."""
+    noise = torch.randn_like(logits)
+    noise[::2] *= 10
+    return noise
+
+
+def _noisy(batch: Batch) -> Batch:
+    """The same samples, each another: where inputs are numbers, noise of their own size is added."""
+    values = batch.inputs
+    if not (isinstance(values, Tensor) and values.is_floating_point()):
+        return batch
+    return batch._replace(inputs=values + values.std().clamp(min=1e-3) * torch.randn_like(values))
 
 
 def _loss(

@@ -230,6 +230,25 @@ def test_a_term_that_these_two_samples_alone_leave_without_a_gradient_is_not_tol
     assert caplog.messages == []
 
 
+class OfConfidentSamples(nn.Module):
+    """Says nothing of samples that the teacher is not sure of, and nothing where the student's numbers are negative."""
+
+    def forward(self, student, teacher, target):
+        sure = teacher.logits.softmax(dim=1).amax(dim=1) > 0.9
+        return (student.logits.relu().sum(dim=1) * sure).mean()
+
+
+def test_a_term_that_waits_for_a_sure_teacher_or_for_other_inputs_is_not_told(caplog):
+    torch.manual_seed(0)
+    student = nn.Linear(2, 3, bias=False)
+    nn.init.ones_(student.weight)
+    method = Method({"sure": OfConfidentSamples()}, {"task": 0.5, "sure": 0.5})
+    member = Member(student, method, ClassificationTask(), optimizer=lambda p: torch.optim.SGD(p, lr=0.1))
+    batch = Batch(torch.tensor([[-1.0, 0.9]]).repeat(16, 1), torch.arange(16) % 3, torch.arange(16))
+    _train_step(member, batch, ModelOutput(torch.zeros(16, 3)), torch.device("cpu"), "student", CLOCK)
+    assert caplog.messages == []
+
+
 @pytest.mark.parametrize(("ends", "told"), [(nn.Softmax(1), True), (nn.LogSoftmax(1), False), (nn.ReLU(), False)])
 def test_a_student_that_ends_in_a_softmax_is_told(ends, told, caplog):
     method = Method({"kd": SoftTargetLoss(4.0)}, {"task": 0.5, "kd": 0.5})
