@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -103,6 +105,27 @@ def test_too_much_lost_is_refused_and_nothing_is_kept(cnn, monkeypatch):
     assert not (cnn / "export").exists()
     kd.export_run(cnn, ["onnx"], precision=["int8"], max_loss=1.0)
     assert json.loads((cnn / "export" / "export.json").read_text())["files"]["student.int8.onnx"]["lost"] > 0
+
+
+@pytest.mark.slow
+def test_a_vision_transformer_in_half_precision_is_opened_without_a_crash(tmp_path):
+    vision_transformer = pytest.importorskip("torchvision.models").VisionTransformer
+    model = vision_transformer(32, 16, num_layers=1, num_heads=2, hidden_dim=32, mlp_dim=64, num_classes=10).eval()
+    torch.nn.init.normal_(model.heads.head.weight)  # torchvision's is zero
+    (form,) = forms(["onnx"], ["fp16"]).values()
+    inputs = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        form.write(model, inputs, tmp_path / "half.onnx", lambda: inputs, tmp_path)
+        np.savez(tmp_path / "known.npz", inputs=inputs.numpy(), logits=model(inputs).numpy())
+    code = (
+        "import numpy as np, onnxruntime\n"
+        "session = onnxruntime.InferenceSession('half.onnx', providers=['CPUExecutionProvider'])\n"
+        "known = np.load('known.npz')\n"
+        "(logits,) = session.run(None, {'inputs': known['inputs']})\n"
+        "assert np.abs(logits - known['logits']).max() < 0.02 * np.abs(known['logits']).max()"
+    )
+    # A process of its own: the fault would take the tests with it.
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False).returncode == 0
 
 
 def spoiled(whole, path, samples) -> None:
