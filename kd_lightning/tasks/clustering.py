@@ -49,6 +49,7 @@ class ClusteringTask(BaseTask):
     Args:
         silhouette_samples: so many of an evaluation set's first samples, as they are given to the models, count for the
             silhouette, whose cost grows with their square; 0: it is left out.
+        clusters: K, >= 2, the number of outputs of all models; None: as many as the data has classes.
     """
 
     name = "clustering"
@@ -85,10 +86,12 @@ class ClusteringTask(BaseTask):
         ),
     )
 
-    def __init__(self, silhouette_samples: int = 500) -> None:
+    def __init__(self, silhouette_samples: int = 500, clusters: int | None = None) -> None:
+        if clusters is not None and clusters < 2:
+            raise UserError(f"task.clusters must be >= 2, or null, got {clusters}")
         if silhouette_samples < 0:
             raise UserError(f"task.silhouette_samples must be >= 0, got {silhouette_samples}")
-        self.silhouette_samples = silhouette_samples
+        self.clusters, self.silhouette_samples = clusters, silhouette_samples
         if not silhouette_samples:
             self.metrics = tuple(metric for metric in self.metrics if "silhouette" not in metric.name)
 
@@ -103,6 +106,10 @@ class ClusteringTask(BaseTask):
         mean = p.mean(0)
         return -(p * log_p).sum(1).mean() + (mean * mean.clamp_min(torch.finfo(mean.dtype).tiny).log()).sum()
 
+    def sizes(self, sizes: Mapping[str, int]) -> dict[str, int]:
+        """An output for each cluster."""
+        return dict(sizes) if self.clusters is None else {**sizes, "num_classes": self.clusters}
+
     def evaluator(self) -> ClusteringEvaluator:
         """A fresh set of sums."""
         return ClusteringEvaluator(self.silhouette_samples)
@@ -114,6 +121,11 @@ class ClusteringTask(BaseTask):
             raise UserError(
                 f"{where}: answers with {shape[1:]} for each sample, a clustering takes one score for each of at least two "
                 "clusters: set num_classes to the number of clusters"
+            )
+        if self.clusters is not None and shape[1] != self.clusters:
+            raise UserError(
+                f"{where}: answers for {shape[1]} clusters, task.clusters={self.clusters} (what teacher.clusters says, unless it "
+                "is given): give the number once, as teacher.clusters, and the model's num_classes follows"
             )
 
     def useless(self, metrics: Mapping[str, float], data: DataModule) -> str | None:

@@ -53,8 +53,8 @@ class ClusteringTeacher:
 
     Args:
         clusterer: ``_target_`` and arguments of an estimator with ``fit``.
-        clusters: K, >= 2, given to the clusterer as its ``n_clusters`` or ``n_components``; None: as many as the data has
-            classes (their number only; which sample has which is not looked at).
+        clusters: K, >= 2, given to the clusterer as its ``n_clusters`` or ``n_components``; None: as many as a model has
+            outputs by the task, which are the data's classes (only counted; which sample has which is not looked at).
         encoder: a teacher of its own (a node as under ``teacher``) whose features are clustered; None: the samples.
         layer: of the encoder whose features these are; None: its output.
         components: so many principal components of the features are clustered, >= 1; None: the features.
@@ -127,6 +127,9 @@ class ClusteringTeacher:
             return None
         layers = () if self.layer is None else (self.layer,)
         inner = replace(context.of_member("encoder", self.encoder, layers), needs_logits=False)
+        task = inner.config.get("task") or {}
+        if "clusters" in task:  # that many of its features' clusters; its own outputs are as many as ever
+            inner = replace(inner, config={**inner.config, "task": {**task, "clusters": None}})
         made = build_kind(inner.config["teacher"], inner.where).make(inner)
         if made is None:
             raise UserError(f"{inner.where}: is no network; encoder=null clusters the samples themselves")
@@ -142,12 +145,16 @@ class ClusteringTeacher:
                 told = "finds the number itself" if key is None else f"has clusterer.{key}={node[key]} already"
                 raise UserError(f"{context.where}.clusters={self.clusters}: {node['_target_']} {told}: set it to null")
             return node
-        node[key] = self.clusters or context.datamodule.sizes().get("num_classes")
-        if node[key] is None:
+        classes = context.datamodule.sizes().get("num_classes")
+        outputs = context.task.sizes(context.datamodule.sizes()).get("num_classes")
+        if self.clusters is not None and outputs not in (classes, self.clusters):
             raise UserError(
-                f"{context.where}.clusters: the data has no classes to count: give the number of clusters, and the student "
-                "as many (student.num_classes)"
+                f"{context.where}.clusters={self.clusters}, and task.clusters={outputs}: give the number once, as "
+                f"{context.where}.clusters"
             )
+        node[key] = self.clusters or outputs
+        if node[key] is None:
+            raise UserError(f"{context.where}.clusters: the data has no classes to count: give the number of clusters")
         return node
 
     def _fitted(self, estimator: Any, rows: np.ndarray, where: str) -> Scores:

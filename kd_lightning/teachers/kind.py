@@ -127,12 +127,12 @@ class TeacherContext:
         self.task.check_output(output, self.datamodule, f"{self.where}.{key}")
 
     def classes(self) -> int:
-        """C, the number of the data's classes.
+        """C, the number of the data's classes; of clusters, where the task says another.
 
         Raises:
             UserError: nobody knows it.
         """
-        known = self.datamodule.sizes().get("num_classes")
+        known = self.task.sizes(self.datamodule.sizes()).get("num_classes")
         if known is None:
             raise UserError(f"{self.where}: it answers for classes, and nobody knows the data's: set data.num_classes")
         return known

@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 
+import kd_lightning as kd
 from kd_lightning.cli.train import main
 
 COMMON = (
@@ -60,3 +61,36 @@ def test_other_teachers_that_cluster_teach(teacher, kd_train):
     result = kd_train("run", f"teacher={teacher}", "baseline=false", "trainer.max_epochs=15")
     assert result["teacher"]["name"] == teacher
     assert result["metrics"]["test/agreement"] > 0.3
+
+
+@pytest.mark.slow
+def test_one_key_says_how_many_clusters_there_are(kd_train, tmp_path, capsys):
+    few = ("teacher=kmeans", "trainer.max_epochs=1")
+    result = kd_train("run", *few, "teacher.clusters=12")
+    assert kd.open_run(tmp_path / "run").predict(torch.zeros(2, 1, 8, 8)).shape == (2, 12)
+    assert "test/nmi" in result["baseline"]
+    alone = ("teacher=none", "method=none", "trainer.max_epochs=1", "task.clusters=7")
+    kd_train("alone", *alone)
+    assert kd.open_run(tmp_path / "alone").predict(torch.zeros(2, 1, 8, 8)).shape == (2, 7)
+    for words, told in (
+        (("teacher.clusters=12", "student.num_classes=11"), "student: answers for 11 clusters, task.clusters=12"),
+        (
+            ("teacher.clusters=12", "task.clusters=11"),
+            "error: teacher.clusters=12, and task.clusters=11: give the number",
+        ),
+    ):
+        assert main([*COMMON, "run_dir=no", *few, *words]) == 2
+        assert [line for line in capsys.readouterr().err.splitlines() if told in line]
+
+
+@pytest.mark.slow
+def test_an_encoder_has_the_outputs_of_its_own_task(kd_train, tmp_path):
+    """It was trained for ten classes, and its features are divided into twelve clusters."""
+    (tmp_path / "mine/teacher").mkdir(parents=True)
+    (tmp_path / "mine/teacher/divided.yaml").write_text(
+        "defaults: [kmeans, {/teacher@encoder: small_cnn}, _self_]\nlayer: hidden\nclusters: 12\n"
+        "encoder: {data: {labelled: null}, train: {max_epochs: 1, task: {_target_: kd_lightning.tasks.classification.ClassificationTask}}}\n"
+    )
+    result = kd_train("run", "--config-dir=mine", "teacher=divided", "trainer.max_epochs=1", "baseline=false")
+    assert kd.open_run(tmp_path / "run").predict(torch.zeros(2, 1, 8, 8)).shape == (2, 12)
+    assert 0 < result["teacher"]["test/nmi"] < 1

@@ -162,7 +162,7 @@ def test_a_table_without_a_target_is_clustered_and_new_rows_are_assigned(folder,
     x, y = 4 * (corner % 2) + random.normal(0, 0.3, 200), 4 * (corner // 2) + random.normal(0, 0.3, 200)
     save({"x": x.tolist(), "y": y.tolist(), "town": np.array(["Ulm", "Bonn"])[corner % 2].tolist()}, "points.csv")
     table = ("data=table", "data.file=points.csv", "data.target=none", "task=clustering", "method=assignments")
-    teacher = ("teacher=kmeans", "teacher.clusters=4", "student.num_classes=4", "baseline=false")
+    teacher = ("teacher=kmeans", "teacher.clusters=4", "baseline=false")
     assert main([*SHORT, *STUDENT, *table, *teacher, "run_dir=run", "trainer.max_epochs=40", "optimizer.lr=0.1"]) == 0
     assert "no target; columns: 2 numbers, categories town (2)" in capfd.readouterr().out
     assert result_of("run")["metrics"]["test/agreement"] > 0.95

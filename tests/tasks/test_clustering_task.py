@@ -86,6 +86,8 @@ def test_the_checkpoint_is_chosen_without_a_label():
     assert declared.chooser({"nmi": 0.1, "loss_task": -1}).name == "loss_task"
     check_task(ClusteringTask())
     check_task(ClusteringTask(silhouette_samples=0))
+    with pytest.raises(UserError, match=r"task\.clusters must be >= 2"):
+        ClusteringTask(clusters=1)
 
 
 def test_a_teacher_with_everything_in_one_cluster_is_called_useless():

@@ -61,8 +61,8 @@ class Spied(KMeans):
         return super().fit(rows)
 
 
-def context(data) -> TeacherContext:
-    task = {"_target_": "kd_lightning.tasks.clustering.ClusteringTask"}
+def context(data, **task) -> TeacherContext:
+    task = {"_target_": "kd_lightning.tasks.clustering.ClusteringTask", **task}
     return TeacherContext({"teacher": {"name": "mine"}, "task": task}, data, frozenset(), lambda spec: {})
 
 
@@ -121,6 +121,10 @@ def test_there_are_as_many_clusters_as_classes_and_a_line_where_there_are_none(d
     del auto["n_clusters"]
     assert ClusteringTeacher(auto, clusters=5).make(context(data))(batch_of(data, "val")).logits.shape[1] == 5
     assert ClusteringTeacher(auto).make(context(data))(batch_of(data, "val")).logits.shape[1] == 3
+
+    assert ClusteringTeacher(auto).make(context(data, clusters=4))(batch_of(data, "val")).logits.shape[1] == 4
+    with pytest.raises(UserError, match=r"^teacher.clusters=5, and task.clusters=4: give the number once"):
+        ClusteringTeacher(auto, clusters=5).make(context(data, clusters=4))
 
     class Unknown(Blobs):
         num_classes = None
