@@ -24,7 +24,7 @@ from kd_lightning.method import Method
 from kd_lightning.metrics.declared import Declared
 from kd_lightning.optimization import Optimization
 from kd_lightning.outputs import ModelOutput
-from kd_lightning.parameter_groups import Layers, check_settings, freeze_layers, parameter_groups
+from kd_lightning.parameter_groups import Grouping, Layers, check_settings, freeze_layers, scale_rates
 from kd_lightning.rng import RngStream
 from kd_lightning.schedules.learning_rate import RunLength
 from kd_lightning.taps import Taps
@@ -43,6 +43,7 @@ class Member(nn.Module):
         optimizer: called with the parameters, returns an optimizer (a partial of one of torch's classes).
         layers: of the student by name: frozen, or with settings of their own in the optimizer, see
             :mod:`kd_lightning.parameter_groups`.
+        layer_decay, decay_vectors: see :class:`kd_lightning.parameter_groups.Grouping`.
         scheduler: called with the optimizer (and ``total_steps``, ``T_max``, ``epochs`` or ``steps_per_epoch`` where its
             signature has them and they aren't given); None keeps the learning rate constant.
         scheduler_interval: "step" or "epoch": when the scheduler steps; None is "step", but for one that follows a metric
@@ -64,6 +65,8 @@ class Member(nn.Module):
         *,
         optimizer: Callable[..., Optimizer],
         layers: Layers | None = None,
+        layer_decay: float | None = None,
+        decay_vectors: bool = True,
         scheduler: Callable[..., Any] | None = None,
         scheduler_interval: str | None = None,
         seed: int = 0,
@@ -94,8 +97,8 @@ class Member(nn.Module):
             scales_loss=self._dtype is torch.float16,
             name=name,
         )
-        self._layers = dict(layers or {})
-        self._frozen = freeze_layers(student, self._layers)
+        self._grouping = Grouping(dict(layers or {}), layer_decay, decay_vectors)
+        self._frozen = freeze_layers(student, self._grouping.layers)
         self._taps = Taps(student, method.taps["student"])
         if channels_last:
             self.student.to(memory_format=torch.channels_last)
@@ -266,8 +269,9 @@ class Member(nn.Module):
         parameters = self.trained_parameters()
         if not parameters:
             raise UserError(f"{self.name}: the student has no trainable parameter (check requires_grad)")
-        optimizer = self.optimization.make_optimizer(parameter_groups(self.student, self._layers, parameters))
-        check_settings(self._layers, optimizer)
+        optimizer = self.optimization.make_optimizer(self._grouping.groups(self.student, parameters))
+        check_settings(self._grouping.layers, optimizer, self._grouping.decay_vectors)
+        scale_rates(optimizer)
         separate = self.optimization.separate
         self.method.keep_weighted = separate is not None
         if separate is not None:

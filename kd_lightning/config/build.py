@@ -169,9 +169,14 @@ def with_train_samples(method: Mapping[str, Any], datamodule: Any) -> dict[str, 
     return node
 
 
+GROUPING = ("layers", "layer_decay", "decay_vectors")
+"""Keys beside an optimizer's arguments: see :class:`kd_lightning.parameter_groups.Grouping`."""
+
+
 def build_optimizer(node: Mapping[str, Any], where: str = "optimizer") -> Any:
-    """A partial that takes parameters; which layers have settings of their own (``layers``) is the member's."""
-    return instantiate({"_partial_": True, **{key: value for key, value in node.items() if key != "layers"}}, where)
+    """A partial that takes parameters; which of them have settings of their own is the member's."""
+    own = {key: value for key, value in node.items() if key not in GROUPING}
+    return instantiate({"_partial_": True, **own}, where)
 
 
 def build_scheduler(node: Mapping[str, Any] | None, where: str = "scheduler") -> tuple[Any, str | None]:
@@ -218,6 +223,8 @@ def build_member(
             task,
             optimizer=build_optimizer(config["optimizer"]),
             layers=config["optimizer"].get("layers"),
+            layer_decay=config["optimizer"].get("layer_decay"),
+            decay_vectors=config["optimizer"].get("decay_vectors") is not False,
             scheduler=scheduler,
             scheduler_interval=interval,
             seed=int(config["seed"]) + 0x5EED,  # dropout continues no stream that initialisation has used

@@ -101,6 +101,18 @@ KEYS: dict[str, Key] = {
         own=True,
         beside=True,
     ),
+    "optimizer.layer_decay": Key(
+        Rule("number", null=True, above=0, high=1),
+        "each layer learns so many times as fast as the next one, the last at `lr`; null: all alike",
+        own=True,
+        beside=True,
+    ),
+    "optimizer.decay_vectors": Key(
+        Rule("flag", null=True),
+        "false: no weight decay for biases and norms; null: as for the rest",
+        own=True,
+        beside=True,
+    ),
     "early_stopping.patience": Key(
         _COUNT_OR_NULL, "validations without an improvement until a run ends; null: never", own=True
     ),

@@ -112,6 +112,8 @@ OWN = frozenset(
         "early_stopping.min_delta",
         "scheduler.interval",
         "optimizer.layers",
+        "optimizer.layer_decay",
+        "optimizer.decay_vectors",
         "init_from",
         "continue_from",
         "pictures.every_n_epochs",
