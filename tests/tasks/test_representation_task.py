@@ -12,7 +12,7 @@ from kd_lightning.batch import UNLABELLED, Batch
 from kd_lightning.errors import UserError
 from kd_lightning.joints import Clock, Step
 from kd_lightning.metrics.declared import Declared
-from kd_lightning.metrics.embeddings import neighbour_hits, neighbours_in_common, probe_hits
+from kd_lightning.metrics.embeddings import few_label_probe, neighbour_hits, neighbours_in_common, probe_hits
 from kd_lightning.outputs import ModelOutput
 from kd_lightning.tasks.base import check_task
 from kd_lightning.tasks.representation import RepresentationTask
@@ -50,6 +50,15 @@ def test_only_the_first_samples_are_measured(rows):
     found = evaluator_of(student, None, label, RepresentationTask(samples=25)).compute()
     assert found["measured"] == 25
     assert found["knn"] == pytest.approx(neighbour_hits(student[:25], label[:25], 10).double().mean().item())
+
+
+def test_a_probe_of_few_labels_is_measured_where_there_are_more(rows):
+    student, teacher, label = rows
+    found = evaluator_of(student, teacher, label, RepresentationTask(probe_labels=20)).compute()
+    assert found["teacher_probe"] == pytest.approx(few_label_probe(teacher, label, 20))
+    assert "probe" not in evaluator_of(student, None, label, RepresentationTask(probe_labels=N)).compute()
+    with pytest.raises(UserError, match=r"task\.probe_labels must be >= 10, got 5"):
+        RepresentationTask(probe_labels=5)
 
 
 def test_without_labels_there_are_neighbours_in_common(rows):

@@ -21,6 +21,9 @@ from kd_lightning.teachers.cache.store import CacheStore, ViewWriter, remove_lef
 
 Announce = Callable[[str], None]
 
+SILENCE = 15.0
+"""Seconds until a writer first says how far it is; then at twice the time each: a slow teacher is seen to be at work."""
+
 
 def ensure_views(
     teacher: Teacher,
@@ -62,11 +65,11 @@ def ensure_views(
         ensure_fitted(store, codec.form, teacher, dataset, device)
         present = set(store.views())
         missing = [view for view in views if view not in present]
-        started = time.perf_counter()
+        progress = _Progress(len(missing) * len(dataset), announce)
         for view in missing:
-            _write_view(teacher, store, codec, dataset, view, loading, device)
+            _write_view(teacher, store, codec, dataset, view, loading, device, progress)
         if missing:
-            announce(f"teacher cache: written in {time.perf_counter() - started:.1f} s")
+            announce(f"teacher cache: written in {progress.seconds:.1f} s")
     finally:
         lock.release()
     return store
@@ -80,6 +83,7 @@ def _write_view(
     view: int,
     loading: dict[str, Any],
     device: torch.device,
+    progress: _Progress,
 ) -> None:
     """Ask the teacher about every sample of one view, and store the answers."""
     loader = ThreadedLoader(
@@ -95,3 +99,29 @@ def _write_view(
             answer = teacher(move_data_to_device(batch, device))
             writer.append(codec.encode(answer, input_marks(batch.inputs)).numpy())
             expected += len(index)
+            progress.add(len(index))
+
+
+class _Progress:
+    """Says now and then how many of so many answers are there, and how long the others will take."""
+
+    def __init__(self, answers: int, announce: Announce) -> None:
+        self._answers, self._announce = answers, announce
+        self._done, self._next, self._started = 0, SILENCE, time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """How long it has taken so far."""
+        return time.perf_counter() - self._started
+
+    def add(self, answers: int) -> None:
+        """So many more are there."""
+        self._done += answers
+        spent = self.seconds
+        if spent < self._next or self._done >= self._answers:
+            return
+        self._next = 2 * spent
+        minutes, seconds = divmod(round(spent / self._done * (self._answers - self._done)), 60)
+        self._announce(
+            f"teacher cache: {self._done:,} of {self._answers:,} answers, about {minutes}:{seconds:02d} left"
+        )

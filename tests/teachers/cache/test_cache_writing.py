@@ -18,6 +18,7 @@ from torch import nn
 
 from kd_lightning.data.loader.threaded_loader import LoaderTimeout
 from kd_lightning.errors import UserError
+from kd_lightning.teachers.cache import writer
 from kd_lightning.teachers.cache.cached import CachedTeacher
 from kd_lightning.teachers.cache.opening import open_or_write_cache
 from kd_lightning.teachers.frozen import FrozenTeacher
@@ -52,6 +53,13 @@ def start():
 
 def contents(directory: Path) -> dict[str, str]:
     return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in directory.rglob("view_*.npy")}
+
+
+def test_a_writer_that_takes_long_says_how_far_it_is(tmp_path, monkeypatch):
+    told = "teacher cache: 32 of 1,080 answers, about 0:"
+    assert not any("answers, about" in line for line in decide(tmp_path / "quick")[1])
+    monkeypatch.setattr(writer, "SILENCE", 0.0)
+    assert any(line.startswith(told) for line in decide(tmp_path / "slow")[1])
 
 
 # -- whether to cache -------------------------------------------------------------------------------------------------
