@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 QUICK = ["trainer.max_epochs=1", "teacher.train.max_epochs=1", "trainer.accelerator=cpu"]
@@ -93,6 +94,12 @@ def test_it_trains_in_an_empty_folder(installed, tmp_path):
     assert 0 <= result["metrics"]["test/acc"] <= 1
     assert "kd-evaluate" in said
     run(installed / "kd-evaluate", "run", cwd=tmp_path)
+
+
+def test_a_student_of_the_zoo_comes_with_it(installed, tmp_path):
+    Image.new("L", (28, 28)).save(tmp_path / "black.png")
+    said = run(installed / "kd-predict", "zoo:fashion_mnist_cnn", "black.png", cwd=tmp_path)
+    assert said.splitlines()[1].startswith("black.png,")
 
 
 def test_a_sweep_finds_its_launcher(installed, tmp_path):

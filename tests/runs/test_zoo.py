@@ -48,6 +48,19 @@ def test_a_picture_is_predicted_by_the_command(tmp_path):
     assert [json.loads(line)["class"] for line in ended.text.splitlines()] == ["3", "6"]
 
 
+def test_a_drawn_pair_of_trousers_is_one_at_any_size(tmp_path):
+    import numpy as np
+    from PIL import Image
+
+    drawn = np.zeros((28, 28), np.uint8)
+    drawn[2:26, 9:13] = drawn[2:26, 15:19] = drawn[2:8, 9:19] = 200
+    Image.fromarray(drawn).save(tmp_path / "small.png")
+    Image.fromarray(drawn).resize((280, 280)).convert("RGB").save(tmp_path / "large.jpg")
+    ended = run(tmp_path, "zoo:fashion_mnist_cnn", "small.png", "large.jpg", "top=1", "format=json", program="predict")
+    assert ended.code == 0, ended.text
+    assert [json.loads(line)["class"] for line in ended.text.splitlines() if line[0] == "{"] == ["trouser"] * 2
+
+
 def test_an_unknown_name_is_told_with_what_there_is():
     with pytest.raises(UserError, match="zoo:digit_mlp: no such student in the zoo; did you mean 'digits_mlp'"):
         kd.open_run("zoo:digit_mlp")
