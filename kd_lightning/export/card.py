@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from kd_lightning.export.over_seeds import over_seeds
 from kd_lightning.metrics.declared import Declared
 from kd_lightning.running.open_run import OpenRun
 from kd_lightning.tasks.classification import ClassificationTask
@@ -30,7 +31,7 @@ def model_card(run: OpenRun, result: Mapping[str, Any], report: Mapping[str, Any
     parts = [
         f"---\n{metadata}---\n\n# {run.spec.name}",
         f"{_what(run, result)}",
-        f"## Figures\n\n{result_table(result).markdown()}",
+        f"## Figures\n\n{result_table(result).markdown()}\n{over_seeds(run.spec.run_dir) or ''}",
         f"## Files\n\n{comparison.markdown()}\n{_INPUTS}",
         f"## How it was made\n\n{_made(run, result, report)}",
         "## Licence\n\nNot stated: it depends on the data and the teacher. Add `license:` to the metadata above.",
