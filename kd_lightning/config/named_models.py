@@ -5,9 +5,9 @@ What would be fetched and cannot be is told in one line: its address, and where 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
-import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,7 @@ from kd_lightning.config.suggestions import did_you_mean
 from kd_lightning.errors import UserError
 from kd_lightning.runs.weights import load_weights_file
 
-log = logging.getLogger(__name__)
-
-HUB_FILES = ["config.json", "*.safetensors"]
+HUB_FILES = ["config.json", "preprocessor_config.json", "*.safetensors"]
 """What is fetched of a repository: no pickle, no code."""
 
 
@@ -87,7 +85,8 @@ def pretrained_torchvision(name: str, weights: str = "DEFAULT", **arguments: Any
 def hub_model(repo: str, revision: str | None = None) -> nn.Module:
     """A model of Hugging Face's hub: one of timm's or of transformers', with the weights in safetensors.
 
-    Of the repository only ``config.json`` and ``*.safetensors`` are fetched: nothing in it is executed.
+    Of the repository only ``config.json``, ``preprocessor_config.json`` and ``*.safetensors`` are fetched: nothing in it is
+    executed. What its inputs are to be normalised by is kept as ``pretrained_cfg``, as timm does.
 
     Args:
         repo: ``org/name``.
@@ -125,10 +124,7 @@ def _of_timm(repo: str, config: dict[str, Any], folder: Path) -> nn.Module:
     if len(files) != 1:
         raise UserError(f"hf_hub:{repo}: has {len(files)} files *.safetensors, one was expected")
     load_weights_file(model, files[0], f"hf_hub:{repo}")
-    if "mean" in made:
-        log.info(
-            "hf_hub:%s was trained with mean %s, std %s: teacher.normalization", repo, made["mean"], made.get("std")
-        )
+    model.pretrained_cfg = made  # this repository's, as timm keeps it: what its inputs are to be
     return model
 
 
@@ -139,6 +135,10 @@ def _of_transformers(repo: str, config: dict[str, Any], folder: Path) -> nn.Modu
     if not isinstance(kind, type):
         raise UserError(f"hf_hub:{repo}: transformers has no {name}: its code would have to be executed")
     model: nn.Module = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True)  # type: ignore[attr-defined]
+    with contextlib.suppress(OSError, ValueError):
+        made = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
+        if made.get("do_normalize", True):
+            model.pretrained_cfg = {"mean": made.get("image_mean"), "std": made.get("image_std")}
     return model
 
 

@@ -61,12 +61,15 @@ def resized(inputs: Any, image_size: int | None) -> Any:
     return F.interpolate(inputs, size=(image_size, image_size), mode="bilinear", antialias=True, align_corners=False)
 
 
-def normalization_doubt(inputs: Any, data: Normalization | None) -> str | None:
+def normalization_doubt(
+    inputs: Any, data: Normalization | None, whose: str = "data.mean and data.std"
+) -> str | None:
     """What speaks against the normalisation that the data say they have, from a batch of inputs; None if nothing does.
 
     Args:
         inputs: as the loader makes them.
         data: what the loader applied to pixels in [0, 1]; None: nothing.
+        whose: what to call it, in the plural.
     """
     if not isinstance(inputs, Tensor) or inputs.dim() < 3 or not inputs.is_floating_point():
         return None
@@ -79,7 +82,7 @@ def normalization_doubt(inputs: Any, data: Normalization | None) -> str | None:
     pixels = inputs * per_channel(std.float(), inputs) + per_channel(mean.float(), inputs)
     outside = float(((pixels < -0.05) | (pixels > 1.05)).float().mean())
     if outside > 0.02:
-        return f"are not what data.mean and data.std make of pixels in [0, 1] ({measured})"
+        return f"are not what {whose} make of pixels in [0, 1] ({measured})"
     if low >= 0 and float(pixels.min()) > float(mean.min()) - 1e-3 and high <= 1:
-        return f"look as if nobody had normalised them ({measured}), though data.mean and data.std are given"
+        return f"look as if nobody had normalised them ({measured})"
     return None

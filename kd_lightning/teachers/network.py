@@ -19,6 +19,7 @@ from kd_lightning.outputs import ModelOutput, as_model_output, looks_like_probab
 from kd_lightning.teachers.frozen import FrozenTeacher
 from kd_lightning.teachers.inputs import Normalization, normalization_doubt, resized
 from kd_lightning.teachers.kind import TeacherContext
+from kd_lightning.teachers.preprocessing import other_normalization, trained_with
 from kd_lightning.teachers.samples import tensors_of
 
 log = logging.getLogger(__name__)
@@ -74,9 +75,24 @@ class NetworkTeacher:
         module.eval()
         provides = self._try_out(module, context)
         origin = self.fill(module, context)
+        origin |= self._told_normalization(module, origin, context)
         teacher = self._frozen(module, context, provides, origin)
         self._require_numbers(teacher, context)
         return teacher
+
+    def _told_normalization(
+        self, module: nn.Module, origin: Mapping[str, Any], context: TeacherContext
+    ) -> dict[str, str]:
+        """Warn where its weights are known to have seen other inputs; ``result.json`` keeps it as ``normalised``."""
+        if context.trial or self.model is None:
+            return {}
+        inputs, data = context.datamodule.example_batch().inputs, data_normalization(context)
+        known = trained_with(origin, module, self.model)
+        told = other_normalization(known, self.normalization, data, inputs, context.where)
+        if told is None:
+            return {}
+        log.warning("WARNING: teacher %s: %s", context.name, told)
+        return {"normalised": told}
 
     def fill(self, module: nn.Module, context: TeacherContext) -> dict[str, Any]:
         """Give the network its weights; returns what ``result.json`` says of where they come from."""

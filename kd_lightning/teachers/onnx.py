@@ -24,6 +24,7 @@ from kd_lightning.teachers.inputs import Normalization, per_channel, renormaliza
 from kd_lightning.teachers.kind import TeacherContext
 from kd_lightning.teachers.network import data_normalization
 from kd_lightning.teachers.onnx_session import OnnxSession
+from kd_lightning.teachers.preprocessing import beside, other_normalization
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +95,12 @@ class OnnxTeacher:
                 "WARNING: teacher %s: its outputs look like probabilities (each sample's are >= 0 and sum to 1), and they are "
                 "taken for logits: if so, set %s.outputs=probabilities", context.name, context.where,
             )  # fmt: skip
+        inputs = data.example_batch().inputs
+        told = other_normalization(
+            beside(self.file), self.normalization, data_normalization(context), inputs, context.where
+        )
+        if told and not context.trial:
+            log.warning("WARNING: teacher %s: %s", context.name, told)
         context.check_output(output, "file")
         targets = data.train_views_dataset.targets
         if self.outputs in (LOGITS, PROBABILITIES) and not context.trial and targets is not None and targets.dim() == 1:

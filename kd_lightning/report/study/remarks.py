@@ -90,6 +90,7 @@ def warnings(study: Study) -> list[str]:
         for teacher in study.teachers()
         if teacher.get("useless")
     ]
+    said += [f"Teacher {t.get('name', '')}: {t['normalised']}." for t in study.teachers() if t.get("normalised")]
     alone = [value for cell in study.alone for value in cell.values(study.val_metric).values()]
     for teacher in study.teachers():
         value = teacher.get(f"val/{study.metric}")
