@@ -21,6 +21,8 @@ from kd_lightning.runs.weights import load_weights_file
 
 HUB_FILES = ["config.json", "preprocessor_config.json", "*.safetensors"]
 """What is fetched of a repository: no pickle, no code."""
+CFG = "pretrained_cfg"
+"""The attribute of a model in which timm keeps what its inputs are to be."""
 
 
 def timm_model(
@@ -124,7 +126,7 @@ def _of_timm(repo: str, config: dict[str, Any], folder: Path) -> nn.Module:
     if len(files) != 1:
         raise UserError(f"hf_hub:{repo}: has {len(files)} files *.safetensors, one was expected")
     load_weights_file(model, files[0], f"hf_hub:{repo}")
-    model.pretrained_cfg = made  # this repository's, as timm keeps it: what its inputs are to be
+    setattr(model, CFG, made)  # this repository's
     return model
 
 
@@ -138,7 +140,7 @@ def _of_transformers(repo: str, config: dict[str, Any], folder: Path) -> nn.Modu
     with contextlib.suppress(OSError, ValueError):
         made = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
         if made.get("do_normalize", True):
-            model.pretrained_cfg = {"mean": made.get("image_mean"), "std": made.get("image_std")}
+            setattr(model, CFG, {"mean": made.get("image_mean"), "std": made.get("image_std")})
     return model
 
 

@@ -61,9 +61,7 @@ def resized(inputs: Any, image_size: int | None) -> Any:
     return F.interpolate(inputs, size=(image_size, image_size), mode="bilinear", antialias=True, align_corners=False)
 
 
-def normalization_doubt(
-    inputs: Any, data: Normalization | None, whose: str = "data.mean and data.std"
-) -> str | None:
+def normalization_doubt(inputs: Any, data: Normalization | None, whose: str = "data.mean and data.std") -> str | None:
     """What speaks against the normalisation that the data say they have, from a batch of inputs; None if nothing does.
 
     Args:

@@ -42,7 +42,10 @@ def beside(path: Path | str) -> TrainedWith | None:
     if exported.get("inputs", {}).get(file.suffix.lstrip("."), "normalised") != "normalised":
         return None  # it takes bytes and normalises itself
     results = [folder / "result.json" for folder in (file.parent, file.parent.parent)]
-    for source, known in [("its preprocessing.json", exported), *((str(p), _read(p).get("data") or {}) for p in results)]:
+    for source, known in [
+        ("its preprocessing.json", exported),
+        *((str(p), _read(p).get("data") or {}) for p in results),
+    ]:
         if found := _numbers(known, source):
             return found
     return None

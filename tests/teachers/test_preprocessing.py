@@ -97,7 +97,9 @@ def test_a_teacher_from_a_run_on_other_numbers_is_told_of_and_one_on_the_same_is
     plain(folder)
     train("teacher=net", "method=none", "run_dir=run")
     capfd.readouterr()
-    taken = "defaults: [none]\nname: taken\nmodel: {_target_: kd_lightning.models.mlp.MLP, hidden: [8]}\ncheckpoint: old\n"
+    taken = (
+        "defaults: [none]\nname: taken\nmodel: {_target_: kd_lightning.models.mlp.MLP, hidden: [8]}\ncheckpoint: old\n"
+    )
     teacher_yaml(folder, "taken", taken)
     Path("run").rename("old")
     assert "normalised" not in train("teacher=taken")["teacher"]
