@@ -5,18 +5,24 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from kd_lightning.cli._streams import steady
 
-_OPTIONS = {"format": str, "output": str, "top": int, "batch_size": int}
+_SWITCH = {"true": True, "false": False}
+_OPTIONS: dict[str, Callable[[str], Any]] = {
+    "format": str, "output": str, "top": int, "batch_size": int, "overlay": _SWITCH.__getitem__,
+}  # fmt: skip
 _EPILOG = """\
 options, as key=value:
   format=csv|json   a table, or a JSON object a line; csv, unless output ends in .json or .jsonl
   output=FILE       write there instead of printing
   top=3             how many classes are named for each input
   batch_size=64     inputs that are computed at once
+  overlay=true      of masks: each picture, too, half of it the mask's colours
+
+A run of task=segmentation writes masks of the pictures' sizes into output=FOLDER.
 
 A file that cannot be read is named and left out; the exit code is then 1."""
 
@@ -26,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns 0, 1 if inputs could not be read, 2 for a user's error."""
     parser = argparse.ArgumentParser(
         prog="kd-predict",
-        usage="kd-predict RUN_DIR|FILE.onnx INPUT… [format=csv|json] [output=FILE] [top=3] [batch_size=64]",
+        usage="kd-predict RUN_DIR|FILE.onnx INPUT… [format=csv|json] [output=FILE] [top=3] [batch_size=64] [overlay=false]",
         description="Predict with the student of a finished run.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -89,6 +95,8 @@ def _sorted(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
         else:
             try:
                 options[key] = _OPTIONS[key](value)
+            except KeyError as error:
+                raise UserError(f"{key} must be true or false, got {value!r}") from error
             except ValueError as error:
                 raise UserError(f"{key} must be a whole number, got {value!r}") from error
     return paths, options

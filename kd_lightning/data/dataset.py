@@ -61,7 +61,7 @@ class DatasetData(DistillationDataModule):
     """
 
     scale = 1.0
-    reading = None  # whatever the data set does to its pictures
+    reading: Mapping[str, Any] | None = None  # whatever the data set does to its pictures
 
     def __init__(
         self,

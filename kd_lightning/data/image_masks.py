@@ -110,6 +110,9 @@ class ImageMasksData(DatasetData):
     """
 
     scale = 1.0
+    reading: (
+        Mapping[str, Any] | None
+    ) = {}  # kd-predict's way with pictures of any size is the evaluation's: resized, cut to squares
     default_augment = {"crop_padding": 16, "flip": True}
 
     def __init__(

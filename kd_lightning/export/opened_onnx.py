@@ -20,6 +20,7 @@ from kd_lightning.outputs import ModelOutput
 from kd_lightning.running.open_run import OpenRun, Preprocessing
 from kd_lightning.runs.spec import RunSpec
 from kd_lightning.tasks.classification import ClassificationTask
+from kd_lightning.tasks.segmentation import SegmentationTask
 
 BESIDE = "preprocessing.json"
 
@@ -57,7 +58,7 @@ def open_onnx(path: Path | str) -> OpenRun:
         {},
         {"shape": known["shape"], "dtype": known["dtype"]},
         task,
-        cast(Task, _Answers(task == ClassificationTask.name)),
+        cast(Task, _Answers(task in (ClassificationTask.name, SegmentationTask.name))),
     )
 
 
@@ -97,7 +98,7 @@ class _Session(nn.Module):
 
 
 class _Answers:
-    """What an exported tensor means: logits of classes are made probabilities, other answers are as they are."""
+    """What an exported tensor means: logits of classes, of a sample or of each pixel, are made probabilities, other answers are as they are."""
 
     def __init__(self, classes: bool) -> None:
         self._classes = classes

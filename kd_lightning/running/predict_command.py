@@ -17,8 +17,10 @@ from torch import Tensor
 from kd_lightning.errors import UserError
 from kd_lightning.running.open_run import OpenRun
 from kd_lightning.running.predict_inputs import GivenInputs, Sample
+from kd_lightning.running.predict_masks import predict_masks
 from kd_lightning.running.predict_rows import FORMATS, Rows
 from kd_lightning.tasks.classification import ClassificationTask
+from kd_lightning.tasks.segmentation import SegmentationTask
 
 
 @dataclass(frozen=True)
@@ -27,21 +29,23 @@ class PredictOptions:
 
     Attributes:
         format: csv or json; None: json where ``output`` ends in ``.json`` or ``.jsonl``, else csv.
-        output: file to write; None: printed.
-        top: classes that are named for each input, >= 1.
+        output: file to write; None: printed. Of masks: the folder that they go into.
+        top: classes that are named for each input, >= 1; None: three.
         batch_size: samples that are computed at once, >= 1.
+        overlay: of masks: pictures with their colours beside them.
     """
 
     format: str | None = None
     output: str | None = None
-    top: int = 3
+    top: int | None = None
     batch_size: int = 64
+    overlay: bool = False
 
     def __post_init__(self) -> None:
         if self.format not in (None, *FORMATS):
             raise UserError(f"format must be {' or '.join(FORMATS)}, got {self.format!r}")
         for key, value in (("top", self.top), ("batch_size", self.batch_size)):
-            if value < 1:
+            if value is not None and value < 1:
                 raise UserError(f"{key} must be >= 1, got {value}")
 
     @property
@@ -60,12 +64,24 @@ def predict_files(run: OpenRun, inputs: Sequence[str], options: PredictOptions) 
     Raises:
         UserError: there is nothing to read, or no place to write to.
     """
+    if run.task == SegmentationTask.name:
+        for key, value in (("format", options.format), ("top", options.top)):
+            if value is not None:
+                raise UserError(f"{key}={value}: is for rows; this run answers with masks, which are PNG files")
+        return predict_masks(run, inputs, options.output, options.overlay, options.batch_size)
+    if options.overlay:
+        raise UserError("overlay=true: is for masks; this run answers with rows")
     given = GivenInputs(run, inputs)
     progress = _Progress(given.total, options.output is not None)
     skipped = 0
     with _opened(options.output) as stream, ThreadPoolExecutor(min(16, os.cpu_count() or 1), "kd-read") as pool:
         rows = Rows(
-            stream, options.form, options.top, run.task == ClassificationTask.name, run.class_names, run.value_names
+            stream,
+            options.form,
+            options.top or 3,
+            run.task == ClassificationTask.name,
+            run.class_names,
+            run.value_names,
         )
         samples = iter(given)
         while batch := list(itertools.islice(samples, options.batch_size)):

@@ -44,7 +44,7 @@ class GivenInputs:
 
     def __init__(self, run: OpenRun, paths: Sequence[str]) -> None:
         self.run = run
-        found = [(path, kind) for given in paths for path, kind in _found(given)]
+        found = [(path, kind) for given in paths for path, kind in found_files(given)]
         self._found = found
         self._of_arrays: list[str] = []
         self._named = reader_of_columns(run)
@@ -76,9 +76,9 @@ class GivenInputs:
             elif kind == "table":
                 yield from _rows(path, self.run.example_shape[0])
             else:
-                yield from self._array(path)
+                yield from self.array(path)
 
-    def _array(self, path: str) -> Iterator[Sample]:
+    def array(self, path: str) -> Iterator[Sample]:
         """An array's samples, named by their number from 0."""
         shape = self.run.example_shape
         try:
@@ -126,7 +126,7 @@ class GivenInputs:
             raise UserError(f"{shown(path)}: the data of {where} normalise their rows: {_PYTHON}")
 
 
-def _found(given: str) -> list[tuple[str, str]]:
+def found_files(given: str) -> list[tuple[str, str]]:
     """Files and their kind; a folder's pictures."""
     path = Path(given)
     if path.is_dir():

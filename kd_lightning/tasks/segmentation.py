@@ -98,6 +98,10 @@ class SegmentationTask(BaseTask):
             "(teacher.normalization) and that its classes are numbered as the data's"
         )
 
+    def predict(self, output: ModelOutput) -> Tensor:
+        """The probability of each class in each pixel, (N, C, H, W)."""
+        return at_least_float32(output.logits).softmax(1)
+
     def picture(self, step: Step, data: DataModule, temperature: float) -> Image | None:
         """The samples, their masks, and what both models make of them, side by side."""
         inputs = step.batch.inputs

@@ -35,9 +35,7 @@ def mask_picture(
         mean, std: per channel, by which the images were normalised; None: they are stretched to black and white.
     """
     classes = student_logits.shape[1]
-    colours = np.array(
-        [FIRST, *palette(max(1, classes - 1))][:classes], dtype=np.uint8
-    )  # the first is mostly background
+    colours = class_colours(classes)
     columns = [("picture", _pixels(images, mean, std)), ("truth", _painted(target, colours))]
     if teacher_logits is not None:
         columns.append(("teacher", _painted(teacher_logits.argmax(1), colours)))
@@ -61,6 +59,11 @@ def mask_picture(
         draw.rectangle((x, y + 3, x + 11, y + 14), fill=tuple(int(value) for value in colours[number]))
         draw.text((x + 17, y), name[:16], fill=INK, font=font)
     return picture
+
+
+def class_colours(count: int) -> np.ndarray:
+    """A colour for each class, (count, 3), uint8; the first, mostly the background, is dark."""
+    return np.array([FIRST, *palette(max(1, count - 1))][:count], dtype=np.uint8)
 
 
 def _painted(classes: Tensor, colours: np.ndarray) -> list[np.ndarray]:

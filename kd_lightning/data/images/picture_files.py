@@ -61,13 +61,17 @@ class PictureFiles:
         """
         pixels = self._images[index][0].to(torch.float32)
         if self.channels == 1:
-            red, green, blue = pixels.to(torch.int64)
-            grey = _LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue + 0x8000 >> 16
-            pixels = grey[None].to(torch.float32)
+            pixels = grey_of(pixels).to(torch.float32)
         if self.scale == 255:
             return pixels
         scaled = pixels * (self.scale / 255)
         return scaled.round() if self.scale > 1 else scaled
+
+
+def grey_of(pixels: Tensor) -> Tensor:
+    """Whole pixels (3, H, W) as grey (1, H, W), int64, as Pillow makes it; grey stays what it is."""
+    red, green, blue = pixels.to(torch.int64)
+    return (_LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue + 0x8000 >> 16)[None]
 
 
 class _AsItIs(CentreCrop):
