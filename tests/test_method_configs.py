@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 
 import methods_page
 import pytest
 import torch
+from hydra.utils import get_object
 from method_builds import ALL, METHODS, RESNET_LAYERS, built, networks, one_step, text_of
 from omegaconf import OmegaConf
 
@@ -67,6 +69,14 @@ def test_it_names_its_paper_and_shares_one_temperature(path):
         assert {getattr(softened.terms[name], "temperature", 2.5) for name in shared} <= {2.5}
     else:
         assert OmegaConf.load(path).temperature is None
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda path: path.stem)
+def test_its_file_names_every_argument_of_its_terms(path):
+    for name, node in OmegaConf.to_container(OmegaConf.load(path).terms, resolve=False).items():
+        arguments = list(inspect.signature(get_object(node["_target_"]).__init__).parameters.values())[1:]
+        named = {a.name for a in arguments if a.kind not in (a.VAR_POSITIONAL, a.VAR_KEYWORD)}
+        assert named <= node.keys(), f"{name}: {named - node.keys()}"
 
 
 def test_a_term_switched_off_on_the_command_line_is_not_computed():
