@@ -22,6 +22,7 @@ class Metric(NamedTuple):
         of: "student", "teacher" (measured of the teacher alone) or "fidelity" (of both).
         like: of a teacher's metric: the student's metric that it is to be compared with, under whose name it is kept
             among the teacher's figures.
+        counted: the share of samples for which something holds, whose chance error for so many samples is known.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Metric(NamedTuple):
     unit: str = ""
     of: str = STUDENT
     like: str = ""
+    counted: bool = False
 
     @property
     def heading(self) -> str:

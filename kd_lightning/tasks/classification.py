@@ -58,7 +58,7 @@ class ClassificationTask(TaskParts):
     monitor_without_labels = "agreement"
     takes_mixed = True
     metrics: tuple[Metric, ...] = (
-        Metric("acc", True, share=True, title="accuracy"),
+        Metric("acc", True, share=True, title="accuracy", counted=True),
         Metric("loss_task", False, title="task loss"),
         Metric("ece", False, share=True, title="calibration error"),
         Metric("agreement", True, share=True, of="fidelity"),

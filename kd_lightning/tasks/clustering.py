@@ -60,7 +60,7 @@ class ClusteringTask(BaseTask):
     picture_samples = 1000
     metrics = (
         Metric("nmi", True, share=True, title="NMI"),
-        Metric("cluster_acc", True, share=True, title="cluster accuracy"),
+        Metric("cluster_acc", True, share=True, title="cluster accuracy", counted=True),
         Metric("ari", True, share=True, title="ARI"),
         Metric("silhouette", True),
         Metric("largest", None, share=True, title="largest cluster"),

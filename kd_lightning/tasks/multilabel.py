@@ -46,7 +46,7 @@ class MultilabelTask(BaseTask):
     metrics = (
         Metric("auc", True, share=True, title="AUC"),
         Metric("f1", True, share=True, title="F1"),
-        Metric("exact", True, share=True, title="all right"),
+        Metric("exact", True, share=True, title="all right", counted=True),
         Metric("loss_task", False, title="task loss"),
         Metric("agreement", True, share=True, of=FIDELITY),
         Metric("kl_teacher", False, title="KL to the teacher", of=FIDELITY),

@@ -57,7 +57,7 @@ class RepresentationTask(BaseTask):
     learns_alone = False
     picture_samples = 1000
     metrics = (
-        Metric("knn", True, share=True, title="kNN accuracy"),
+        Metric("knn", True, share=True, title="kNN accuracy", counted=True),
         Metric("probe", True, share=True, title="linear probe"),
         Metric("dimensions", None, title="dimensions in use"),
         Metric("measured", True, title="samples measured"),

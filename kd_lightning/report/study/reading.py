@@ -52,6 +52,7 @@ class Run:
     cost: dict[str, Any] = field(default_factory=dict)
     host: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, Any] = field(default_factory=dict)
+    validated: int | None = None  # samples of validation
     fingerprint: str | None = None
     setting: str = ""  # equal for runs that differ in seeds only; empty where the configuration is not known
     replicate: tuple[tuple[str, str], ...] = ()  # the seeds, which tell such runs apart
@@ -268,6 +269,7 @@ def _read(path: Path) -> Run:
     run.teacher, run.baseline = _mapping(result.get("teacher")), _mapping(result.get("baseline"))
     run.student, run.cost = _mapping(result.get("student")), _mapping(result.get("cost"))
     run.host, run.versions = _mapping(result.get("host")), _mapping(result.get("versions"))
+    run.validated = _mapping(_mapping(result.get("data")).get("samples")).get("val")
     run.fingerprint = result.get("fingerprint")
     if result.get("source"):  # of which the configuration says nothing
         run.config["source"] = digest(result["source"])[:6]

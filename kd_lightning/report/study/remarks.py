@@ -12,6 +12,7 @@ from kd_lightning.metrics.verdicts import behind
 from kd_lightning.report.study.factors import Factor, format_value, value_of
 from kd_lightning.report.study.grid import plan
 from kd_lightning.report.study.reading import Run
+from kd_lightning.report.study.resolution import too_few_samples
 from kd_lightning.report.study.statistics import t_quantile
 from kd_lightning.report.study.study import Study
 
@@ -110,6 +111,7 @@ def warnings(study: Study) -> list[str]:
         said.append(
             "One seed each: no spread and no interval can be given, and a difference may be luck (sweep=seeds)."
         )
+    said += filter(None, [too_few_samples(study)])
     totals = _weight_totals(study)
     if len(totals) > 1:
         said.append(
