@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+from dataclasses import replace
 
+import method_builds
 import pytest
 import torch
-from method_builds import METHODS, built, networks, one_step
+from method_builds import METHODS, built, networks, one_step, tapped
 
+from kd_lightning.errors import UserError
+from kd_lightning.taps import Taps
+
+OF_MAPS = [path for path in METHODS if any(layer.startswith(("blocks", "layer")) for layer in tapped(path)["student"])]
 OF_PLACES = {"crd", "mgd", "semckd"}  # draw or learn something for each place in the batch
 
 
@@ -63,6 +70,30 @@ def test_its_state_comes_back_from_a_checkpoint(path):
         values.append(one_step(one.eval(), other, teacher, inputs))
     for name, value in values[0].items():
         torch.testing.assert_close(values[1][name], value, msg=name)
+
+
+@pytest.mark.parametrize("tokens_of", ["student", "teacher"])
+@pytest.mark.parametrize("path", OF_MAPS, ids=lambda path: path.stem)
+def test_tokens_where_the_other_model_has_maps_work_or_are_refused_with_words_for_the_user(
+    path, tokens_of, monkeypatch
+):
+    class TokenTaps(Taps):
+        def __init__(self, module, layers, role="student"):
+            super().__init__(module, layers, role=role)
+            self.turned = role == tokens_of
+
+        def __call__(self, model, inputs):
+            output = super().__call__(model, inputs)
+            features = {
+                name: value.flatten(2).transpose(1, 2) if value.ndim == 4 else value
+                for name, value in output.features.items()
+            }
+            return replace(output, features=features) if self.turned else output
+
+    monkeypatch.setattr(method_builds, "Taps", TokenTaps)
+    method, student, teacher = made(path)
+    with contextlib.suppress(UserError):
+        one_step(method, student, teacher, torch.randn(8, 1, 8, 8))
 
 
 @pytest.mark.parametrize(

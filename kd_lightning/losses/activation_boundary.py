@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
 from kd_lightning.losses.adapters import of_equal_size
-from kd_lightning.losses.inputs import full_precision, paired_features
+from kd_lightning.losses.inputs import full_precision, paired_maps
 from kd_lightning.outputs import ModelOutput
 
 
@@ -57,7 +57,7 @@ class ActivationBoundaryLoss(nn.Module):
         if self.adapters is None or len(self.adapters):
             return
         for tap in self.taps:
-            guided, hint = paired_features(student, teacher, tap)
+            guided, hint = paired_maps(student, teacher, tap)
             adapter = nn.Sequential(nn.Conv2d(guided.shape[1], hint.shape[1], 1), nn.BatchNorm2d(hint.shape[1]))
             self.adapters.append(adapter.to(guided.device))
 
@@ -65,7 +65,7 @@ class ActivationBoundaryLoss(nn.Module):
         """Maps (N, C, H, W) under each tap's name; returns a scalar >= 0."""
         losses = []
         for k, tap in enumerate(self.taps):
-            guided, hint = paired_features(student, teacher, tap)
+            guided, hint = paired_maps(student, teacher, tap)
             if self.adapters is not None:
                 guided = full_precision(self.adapters[k](guided))
             guided, hint = of_equal_size(guided, hint)

@@ -8,17 +8,8 @@ from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
 from kd_lightning.losses.adapters import of_equal_size
-from kd_lightning.losses.inputs import exactly, full_precision, paired_features
+from kd_lightning.losses.inputs import exactly, full_precision, paired_features, paired_maps
 from kd_lightning.outputs import ModelOutput
-
-
-def _maps(student: ModelOutput, teacher: ModelOutput, tap: str) -> tuple[Tensor, Tensor]:
-    guided, hint = paired_features(student, teacher, tap)
-    if guided.ndim != 4 or hint.ndim != 4:
-        raise UserError(
-            f"tap {tap!r}: this loss needs maps (N, C, H, W), got {tuple(guided.shape)}, {tuple(hint.shape)}"
-        )
-    return guided, hint
 
 
 class ChannelCorrelationLoss(nn.Module):
@@ -42,13 +33,13 @@ class ChannelCorrelationLoss(nn.Module):
 
     def prepare(self, student: ModelOutput, teacher: ModelOutput) -> None:
         """Build the adapter where the numbers of channels differ; a second call changes nothing."""
-        guided, hint = _maps(student, teacher, self.tap)
+        guided, hint = paired_maps(student, teacher, self.tap)
         if guided.shape[1] != hint.shape[1] and isinstance(self.adapter, nn.Identity):
             self.adapter = nn.Conv2d(guided.shape[1], hint.shape[1], 1).to(guided.device)
 
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
         """Maps (N, C, H, W) under the tap's name; returns a scalar >= 0."""
-        guided, hint = _maps(student, teacher, self.tap)
+        guided, hint = paired_maps(student, teacher, self.tap)
         with exactly(guided):
             rows = [maps.flatten(2) for maps in (full_precision(self.adapter(guided)), hint)]
             ours, theirs = (F.normalize(row @ row.transpose(1, 2), dim=2) for row in rows)
@@ -77,13 +68,13 @@ class AffinityLoss(nn.Module):
 
     def prepare(self, student: ModelOutput, teacher: ModelOutput) -> None:
         """Build the adapter where the numbers of channels differ; a second call changes nothing."""
-        guided, hint = _maps(student, teacher, self.tap)
+        guided, hint = paired_maps(student, teacher, self.tap)
         if guided.shape[1] != hint.shape[1] and isinstance(self.adapter, nn.Identity):
             self.adapter = nn.Conv2d(guided.shape[1], hint.shape[1], 1).to(guided.device)
 
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
         """Maps (N, C, H, W) under the tap's name; returns a scalar >= 0."""
-        guided, hint = _maps(student, teacher, self.tap)
+        guided, hint = paired_maps(student, teacher, self.tap)
         guided, hint = of_equal_size(full_precision(self.adapter(guided)), hint)
         if guided.shape != hint.shape:
             raise UserError(f"tap {self.tap!r}: affinity needs equal shapes, got {guided.shape} and {hint.shape}")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from kd_lightning.errors import UserError
 from kd_lightning.joints import Clock
 from kd_lightning.losses.adapters import of_equal_size
-from kd_lightning.losses.inputs import full_precision, paired_features
+from kd_lightning.losses.inputs import full_precision, paired_maps
 from kd_lightning.outputs import ModelOutput
 
 
@@ -89,14 +89,14 @@ class FactorTransferLoss(nn.Module):
     def prepare(self, student: ModelOutput, teacher: ModelOutput) -> None:
         """Build both networks for the shapes of these features; a second call changes nothing."""
         if self.paraphraser_epochs and self.paraphraser is None:
-            guided, hint = paired_features(student, teacher, self.tap)
+            guided, hint = paired_maps(student, teacher, self.tap)
             self.paraphraser = Paraphraser(hint.shape[1], self.rate).to(hint.device)
             factors = max(1, int(hint.shape[1] * self.rate))
             self.translator = _block([guided.shape[1], guided.shape[1], factors, factors], True).to(guided.device)
 
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor, clock: Clock | None = None) -> Tensor:
         """Maps (N, C, H, W) under the tap's name; returns a scalar >= 0."""
-        guided, hint = paired_features(student, teacher, self.tap)
+        guided, hint = paired_maps(student, teacher, self.tap)
         if self.paraphraser_epochs:
             if self.paraphraser is None or self.translator is None:
                 raise RuntimeError("FactorTransferLoss has no networks yet: call prepare(student, teacher) first")

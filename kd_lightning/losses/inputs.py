@@ -106,6 +106,21 @@ def paired_features(student: ModelOutput, teacher: ModelOutput, tap: str) -> tup
     return full_precision(student.features[tap]), as_reference(teacher.features[tap])
 
 
+def paired_maps(student: ModelOutput, teacher: ModelOutput, tap: str) -> tuple[Tensor, Tensor]:
+    """As :func:`paired_features`, of layers that both give maps (N, C, H, W).
+
+    Raises:
+        UserError: one of the models has no such tap, or gives no maps there.
+    """
+    guided, hint = paired_features(student, teacher, tap)
+    if guided.ndim != 4 or hint.ndim != 4:
+        raise UserError(
+            f"tap {tap!r}: this loss needs maps (N, C, H, W), got {tuple(guided.shape)} from the student and "
+            f"{tuple(hint.shape)} from the teacher: tap convolutional layers (kd-layers shows them)"
+        )
+    return guided, hint
+
+
 def checked_temperature(temperature: Weight, key: str = "method.temperature") -> float:
     """The temperature as a float; raises a UserError that names ``key`` unless it is finite and > 0.
 

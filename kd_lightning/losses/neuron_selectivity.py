@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
 from kd_lightning.losses.adapters import of_equal_size
-from kd_lightning.losses.inputs import exactly, paired_features
+from kd_lightning.losses.inputs import exactly, paired_maps
 from kd_lightning.outputs import ModelOutput
 
 
@@ -39,7 +39,7 @@ class NeuronSelectivityLoss(nn.Module):
         losses = []
         with exactly(student.logits):
             for tap in self.taps:
-                student_maps, teacher_maps = of_equal_size(*paired_features(student, teacher, tap))
+                student_maps, teacher_maps = of_equal_size(*paired_maps(student, teacher, tap))
                 student_points = F.normalize(student_maps.flatten(2), dim=2)
                 teacher_points = F.normalize(teacher_maps.flatten(2), dim=2)
                 same = _mean_kernel(student_points, student_points) + _mean_kernel(teacher_points, teacher_points)

@@ -76,10 +76,20 @@ class RegionalLoss(nn.Module):
         if not self._classifiers:
             raise RuntimeError("RegionalLoss has no classifiers yet: call bind(student_model, teacher_model) first")
         ours, theirs = (
-            classifier(regional_vectors(output.features[self.tap], self.levels)).transpose(1, 2)
+            self._regions(classifier, output)
             for classifier, output in zip(self._classifiers, (student, teacher), strict=True)
         )
         return self.of_regions(ours, theirs, target)
+
+    def _regions(self, classifier: nn.Linear, output: ModelOutput) -> Tensor:
+        maps = output.features.get(self.tap)
+        if maps is None or maps.ndim != 4 or maps.shape[1] != classifier.in_features:
+            raise UserError(
+                f"tap {self.tap!r}: SDD needs the map (N, {classifier.in_features}, H, W) whose mean the classifier takes, "
+                f"got {None if maps is None else tuple(maps.shape)}"
+            )
+        regions: Tensor = classifier(regional_vectors(maps, self.levels))
+        return regions.transpose(1, 2)
 
     def of_regions(self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor) -> Tensor:
         """The loss of regional logits (N, C, R), region 0 the whole."""

@@ -13,7 +13,7 @@ from kd_lightning.errors import UserError
 from kd_lightning.losses.adapters import bottleneck_between, of_equal_size
 from kd_lightning.losses.classes import class_numbers, mean_over_labelled, other_classes
 from kd_lightning.losses.heads import class_similarity_cost, classifier_of
-from kd_lightning.losses.inputs import checked_temperature, exactly, full_precision, paired_features, paired_logits
+from kd_lightning.losses.inputs import checked_temperature, exactly, full_precision, paired_logits, paired_maps
 from kd_lightning.outputs import ModelOutput
 
 EPSILON = 1e-8  # added to divisors and cost, as the authors do
@@ -130,7 +130,7 @@ class WassersteinFeatureLoss(nn.Module):
     def prepare(self, student: ModelOutput, teacher: ModelOutput) -> None:
         """Build the adapter for the shapes of these features; a second call changes nothing."""
         if self.adapter is None:
-            guided, hint = _maps(student, teacher, self.tap)
+            guided, hint = of_equal_size(*paired_maps(student, teacher, self.tap))
             if self.bottleneck is not None:
                 self.adapter = bottleneck_between(guided, hint, self.bottleneck)
                 return
@@ -142,7 +142,7 @@ class WassersteinFeatureLoss(nn.Module):
         """Maps (N, C, H, W) under the tap's name; returns a scalar >= 0."""
         if self.adapter is None:
             raise RuntimeError("WassersteinFeatureLoss has no adapter yet: call prepare(student, teacher) first")
-        guided, hint = _maps(student, teacher, self.tap)
+        guided, hint = of_equal_size(*paired_maps(student, teacher, self.tap))
         guided = full_precision(self.adapter(guided))
         if guided.shape[1] != hint.shape[1]:
             raise UserError(
@@ -168,13 +168,3 @@ class WassersteinFeatureLoss(nn.Module):
 def _window(k: int, grid: int, size: int) -> tuple[int, int]:
     """First and last + 1 position of the k-th of ``grid`` windows that cover ``size``, as adaptive pooling has them."""
     return k * size // grid, -(-(k + 1) * size // grid)
-
-
-def _maps(student: ModelOutput, teacher: ModelOutput, tap: str) -> tuple[Tensor, Tensor]:
-    guided, hint = paired_features(student, teacher, tap)
-    if guided.ndim != 4 or hint.ndim != 4:
-        raise UserError(
-            f"tap {tap!r}: this loss needs maps (N, C, H, W), got {tuple(guided.shape)}, {tuple(hint.shape)}"
-        )
-    guided, hint = of_equal_size(guided, hint)
-    return guided, hint
