@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -33,6 +33,15 @@ def ask(model: Callable[..., Any], inputs: Any) -> Any:
         if accepted is not None and len(accepted[1]) == len(inputs) > 1:
             return model(*inputs)
     return model(inputs)
+
+
+def only_input(model: Callable[..., Any], names: Collection[str]) -> str | None:
+    """The one of several inputs by name that a model's ``forward`` takes; None where it takes more, or the mapping."""
+    accepted = _accepted(_forward(model))
+    if accepted is None or accepted[2]:
+        return None
+    read = accepted[0] & set(names)
+    return next(iter(read)) if len(read) == 1 and accepted[1] <= read else None
 
 
 def whole_number_hint(inputs: Any) -> str:

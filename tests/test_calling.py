@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from kd_lightning.calling import ask
+from kd_lightning.calling import ask, only_input
 from kd_lightning.taps import Taps
 
 IDS, MASK = torch.arange(6).view(2, 3), torch.ones(2, 3)
@@ -62,3 +62,14 @@ def test_several_inputs_become_as_many_arguments(model):
 def test_a_tensor_is_given_as_it_is():
     assert ask(nn.Flatten(), IDS) is not None
     assert torch.equal(ask(nn.Identity(), IDS), IDS)
+
+
+def test_the_one_of_several_inputs_that_a_model_takes_is_known_and_no_guess():
+    class Mask(nn.Module):
+        def forward(self, attention_mask):
+            return attention_mask
+
+    assert only_input(Mask(), NAMED) == "attention_mask"
+    assert only_input(Mask(), ["input_ids"]) is None
+    for model in (Transformer(), Whole(), Anything(), Pair()):
+        assert only_input(model, NAMED) is None

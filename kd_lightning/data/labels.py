@@ -127,6 +127,8 @@ def read_labels(
         UserError: what cannot be meant, in one line.
     """
     if raw is None or (isinstance(raw, list) and all(label is None for label in raw)):
+        if num_classes is None and class_names is not None:
+            num_classes = len(class_names)
         return Labels("none", num_classes, _texts(class_names), key=key)
     if classes is not None:
         return _given_classes(raw, key, classes, class_names)

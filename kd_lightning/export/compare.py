@@ -111,8 +111,10 @@ class Compared:
         return median_ms(lambda: self.answer(batch), batch.device, SECONDS, REPEATS)
 
 
-def on_the_test_split(compared: Sequence[Compared], student: nn.Module, loader: Iterable[Any]) -> tuple[int, Tensor]:
-    """Show the test split to all of them, once.
+def on_the_test_split(
+    compared: Sequence[Compared], student: nn.Module, loader: Iterable[Any], reads: str | None = None
+) -> tuple[int, Tensor]:
+    """Show the test split to all of them, once; of inputs by name the one that is called ``reads``.
 
     Returns:
         The number of samples, and the inputs of one.
@@ -124,6 +126,8 @@ def on_the_test_split(compared: Sequence[Compared], student: nn.Module, loader: 
     for item in loader:
         batch = as_batch(item)
         samples += batch.size
+        if reads is not None:
+            batch = batch._replace(inputs=batch.inputs[reads])
         first = batch.inputs[:1] if first is None else first
         for model in compared:
             model.add(batch, student)

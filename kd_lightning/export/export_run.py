@@ -105,7 +105,7 @@ def export_run(
         for name, form in chosen.items():
             within = pixels if form.exporter.holds_graph else None
             files[name] = staging / f"{STEM}{name}"
-            samples_of = functools.partial(calibration, data, None if within is None else within.raw)
+            samples_of = functools.partial(calibration, data, None if within is None else within.raw, run.reads)
             _write(form, run, within, files[name], samples_of, Path(scratch))
             if extra := set(staging.iterdir()) - set(files.values()):
                 raise UserError(f"{form.name}: wrote more than one file ({min(extra).name}); a form is one file")
@@ -113,7 +113,7 @@ def export_run(
         checkpoint = Compared("the checkpoint", student, None, task)
         loader = data.test_dataloader()
         try:
-            samples, sample = on_the_test_split([checkpoint, *compared.values()], student, loader)
+            samples, sample = on_the_test_split([checkpoint, *compared.values()], student, loader, run.reads)
         finally:
             loader.close()
         for model in compared.values():

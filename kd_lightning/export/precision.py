@@ -196,18 +196,20 @@ LOWERED: dict[str, Callable[[Path, Path, Samples], None]] = {
 }
 
 
-def calibration(data: DataModule, raw: Callable[[Tensor], Tensor] | None) -> Tensor:
+def calibration(data: DataModule, raw: Callable[[Tensor], Tensor] | None, reads: str | None = None) -> Tensor:
     """Inputs of training samples, (N, ...) with N up to :data:`CALIBRATION`, as an exported graph takes them.
 
     Args:
         data: of the run.
         raw: makes them what the graph takes; None: it takes them as they are.
+        reads: which of several inputs by name; None: there is one.
     """
     found: list[Tensor] = []
     loader = data.train_dataloader()
     try:
         for batch in loader:
-            found.append(batch.inputs if raw is None else raw(batch.inputs))
+            inputs = batch.inputs if reads is None else batch.inputs[reads]
+            found.append(inputs if raw is None else raw(inputs))
             if sum(map(len, found)) >= CALIBRATION:
                 break
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -106,8 +107,9 @@ def say_evaluation(measured: Metrics, stored: Metrics) -> int:
     same = True
     for name, value in measured.items():
         before = stored.get(name)
-        mark = "" if before == value else f"   result.json says {before}"
-        same = same and before == value
+        equal = before == value or (math.isnan(value) and name in stored and before is None)  # no figure: no label, say
+        mark = "" if equal else f"   result.json says {before}"
+        same = same and equal
         print(f"{name:<{width}}  {value:.6f}{mark}")
     print("equal to result.json" if same else "differs from result.json")
     return 0 if same else 1

@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 from yaml import YAMLError
 
+from kd_lightning.calling import only_input
 from kd_lightning.config.build import as_trained, build_sized_model, build_task
 from kd_lightning.config.source import source_fingerprint, targets_of
 from kd_lightning.config.targets import TargetProblem, import_target
@@ -101,11 +102,24 @@ class OpenRun:
         Raises:
             UserError: the inputs are no single tensor.
         """
-        return _shape(self._example, f"run_dir={self.spec.run_dir}")
+        return _shape(self._own_example, f"run_dir={self.spec.run_dir}")
 
     def example_inputs(self, samples: int = 1) -> Any:
         """Zeros of the shape and type that the student takes (empty texts where it takes texts), or the structure of them."""
-        return _zeros(self._example, samples, f"run_dir={self.spec.run_dir}")
+        return _zeros(self._own_example, samples, f"run_dir={self.spec.run_dir}")
+
+    @property
+    def reads(self) -> str | None:
+        """The one of its data's several inputs by name that the student takes (a teacher may have read others); None where
+        there is one input, or the student takes more of them, or no floats of one shape."""
+        fields: Mapping[str, Any] = (self._example or {}).get("fields") or {}
+        name = only_input(self.student, fields)
+        floats = name is not None and "float" in str(fields[name].get("dtype"))  # token numbers differ in length
+        return name if floats else None
+
+    @property
+    def _own_example(self) -> Any:
+        return self._example if self.reads is None else self._example["fields"][self.reads]
 
     @property
     def table(self) -> TableEncoder | None:
@@ -139,7 +153,9 @@ class OpenRun:
             inputs = self.table.encode(table)
             for said in unfamiliar(self.table.codes, table):
                 log.warning("%s", said)
-        return answers(self.student, inputs, self._example, self.preprocessing, batch_size, self.problem)
+        if self.reads is not None and isinstance(inputs, Mapping) and self.reads in inputs:
+            inputs = inputs[self.reads]
+        return answers(self.student, inputs, self._own_example, self.preprocessing, batch_size, self.problem)
 
 
 def open_run(run_dir: Path | str, student: nn.Module | None = None) -> OpenRun:

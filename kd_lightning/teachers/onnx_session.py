@@ -144,6 +144,11 @@ class OnnxSession:
                     f": teacher.image_size={shape[3]} scales the images" if shape[1] in (array.shape[1], None) else ""
                 )
             raise UserError(f"{self.where}: takes {self._said(name)}, the data's input is {_told(value)}{hint}")
+        if whole and np.dtype(wanted).kind in "iu" and array.size:
+            room = np.iinfo(wanted)
+            outside = [int(end) for end in (array.min(), array.max()) if not room.min <= int(end) <= room.max]
+            if outside:
+                raise UserError(f"{self.where}: takes {self._said(name)}, the data's input holds {outside[0]}")
         return np.ascontiguousarray(array.astype(wanted, copy=False))
 
     def _said(self, name: str) -> str:

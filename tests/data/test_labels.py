@@ -63,6 +63,7 @@ def test_labels_with_one_meaning_become_class_numbers(raw, settings, classes, en
         (torch.randint(2, (N, 6), generator=torch.Generator().manual_seed(0)), {}, "several", 6),
         (None, {}, "none", None),
         ([None] * N, {"num_classes": 7}, "none", 7),
+        (None, {"class_names": ["cat", "dog", "cow"]}, "none", 3),
     ],
 )
 def test_targets_that_are_no_class_numbers_are_left_as_they_are(raw, settings, kind, size):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from processes import SMALL, run
+
+from kd_lightning.running.evaluate import say_evaluation
 
 pytestmark = pytest.mark.slow
 
@@ -89,6 +92,14 @@ def test_a_run_of_one_batch_is_measured_on_that_batch(cwd):
     ended = run(cwd, "fast", program="evaluate")
     assert ended.code == 0, ended.text
     assert ended.text.strip().splitlines()[-1] == "equal to result.json"
+
+
+def test_figures_that_need_labels_are_equal_where_there_are_none(capsys):
+    measured, stored = {"test/acc": math.nan, "test/agreement": 0.5}, {"test/acc": None, "test/agreement": 0.5}
+    assert say_evaluation(measured, stored) == 0
+    assert say_evaluation(measured, {"test/agreement": 0.5}) == 1
+    assert say_evaluation(measured, {**stored, "test/acc": 0.9}) == 1
+    assert "test/acc        nan   result.json says 0.9" in capsys.readouterr().out
 
 
 def test_a_changed_weight_is_noticed(cwd, tmp_path):

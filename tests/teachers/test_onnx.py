@@ -172,6 +172,21 @@ def test_inputs_by_name_go_to_the_inputs_of_the_file(folder, weights):
         OnnxSession("m.onnx", "teacher.file=m.onnx", None, "logits", {"x": "a"})
 
 
+@pytest.mark.parametrize("kind", ["INT32", "UINT8", "INT64"])
+def test_whole_numbers_are_given_in_the_files_kind_and_never_wrapped(folder, weights, kind):
+    file = model_file("m.onnx", weights, ("N", 64), kind=getattr(onnx.TensorProto, kind), name="bytes")
+    session = OnnxSession(file, "teacher.file=m.onnx", None, "logits", {})
+    numbers = torch.randint(256, (5, 64), generator=torch.Generator().manual_seed(0))
+    expected = numbers.float() @ torch.from_numpy(weights[0]) + torch.from_numpy(weights[1])
+    student_reads = torch.zeros(5, 3)
+    for given in (numbers, numbers.int()):
+        found = session({"bytes": given, "histogram": student_reads})
+        assert torch.allclose(torch.from_numpy(found), expected, atol=1e-2)
+    if kind == "UINT8":
+        with pytest.raises(UserError, match=r"takes bytes: uint8 \(N, 64\), the data's input holds 256"):
+            session({"bytes": numbers.clamp_min(1) * 0 + 256})
+
+
 def test_a_classifier_of_scikit_learn_answers_through_its_file(folder, digits):
     skl2onnx = pytest.importorskip("skl2onnx")
     from sklearn.linear_model import LogisticRegression
