@@ -459,14 +459,15 @@ class Exporter(Protocol):
     suffix: str
     holds_graph: bool
 
-    def write(self, model: nn.Module, example: Tensor, path: Path) -> None:
-        """Write ``model``, on the CPU and in eval mode, as ``path``; it takes any number of inputs like ``example``.
+    def write(self, model: nn.Module, example: Any, path: Path) -> None:
+        """Write ``model``, on the CPU and in eval mode, as ``path``; it takes any number of inputs like ``example``: a tensor
+        (N, ...), or of texts a mapping of tensors (N, L), which are arguments of its ``forward`` by name.
 
         With a graph the model returns the logits, one tensor (N, ...); without, it is the student itself.
         """
         ...
 
-    def open(self, path: Path, model: nn.Module) -> Callable[[Tensor], Any]:
+    def open(self, path: Path, model: nn.Module) -> Callable[[Any], Any]:
         """What the file answers for a batch of inputs, for any number of samples.
 
         ``model`` is a freshly made student, for files without a graph.

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from kd_lightning.export.named_inputs import takes_names
 from kd_lightning.export.over_seeds import over_seeds
 from kd_lightning.metrics.declared import Declared
 from kd_lightning.running.open_run import OpenRun
@@ -32,7 +33,7 @@ def model_card(run: OpenRun, result: Mapping[str, Any], report: Mapping[str, Any
         f"---\n{metadata}---\n\n# {run.spec.name}",
         f"{_what(run, result)}",
         f"## Figures\n\n{result_table(result).markdown()}\n{over_seeds(run.spec.run_dir) or ''}",
-        f"## Files\n\n{comparison.markdown()}\n{_INPUTS}",
+        f"## Files\n\n{comparison.markdown()}\n{_OF_TEXTS if takes_names(run) else _INPUTS}",
         f"## How it was made\n\n{_made(run, result, report)}",
         "## Licence\n\nNot stated: it depends on the data and the teacher. Add `license:` to the metadata above.",
     ]
@@ -46,9 +47,17 @@ _INPUTS = (
 )
 
 
+_OF_TEXTS = (
+    "Every file was opened again and compared with the checkpoint on the test split. They take `input_ids` and `attention_mask`, "
+    "int64 of shape (N, L), batch and length of any size; `preprocessing.json` says how a text becomes token numbers."
+)
+
+
 def _metadata(run: OpenRun, result: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, Any]:
     metric = Declared.of_result(result).monitored
-    classifies_images = len(run.example_shape) == 3 and result.get("task") == ClassificationTask.name
+    classifies_images = (
+        not takes_names(run) and len(run.example_shape) == 3 and result.get("task") == ClassificationTask.name
+    )
     formats = sorted({str(figures["format"]).rpartition(".")[2] for figures in report["files"].values()})
     task = {"type": _PIPELINE} if classifies_images else {"type": "other", "name": str(result.get("task"))}
     value = report["checkpoint"]["metrics"].get(metric.name)

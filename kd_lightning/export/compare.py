@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from kd_lightning.batch import Batch, as_batch
 from kd_lightning.errors import UserError
 from kd_lightning.export.formats import first_line
 from kd_lightning.export.model import Pixels, answering
+from kd_lightning.export.named_inputs import Inputs, each, samples_in, tensors_of
 from kd_lightning.joints import Task
 from kd_lightning.runs.latency import median_ms
 
@@ -20,8 +21,8 @@ TOLERANCE = 1e-4
 """Largest difference of an output in float32, as a share of the largest output (of 1 where that is smaller)."""
 BATCHES = (1, 32)
 """Numbers of samples that are timed."""
-AS_TRAINED, BYTES = "normalised", "uint8"
-"""What a model takes: what the student was trained on, or pixels."""
+AS_TRAINED, BYTES, TOKENS = "normalised", "uint8", "tokens"
+"""What a model takes: what the student was trained on, or pixels; of texts, token numbers and their mask."""
 SECONDS, REPEATS = 0.5, 50
 """Of timing: no repetition starts after so many seconds, and there are never more."""
 
@@ -40,7 +41,7 @@ class Compared:
     def __init__(
         self,
         name: str,
-        call: Callable[[Tensor], Any],
+        call: Callable[[Any], Any],
         pixels: Pixels | None,
         task: Task,
         share: float = TOLERANCE,
@@ -54,8 +55,8 @@ class Compared:
 
     def add(self, batch: Batch, student: nn.Module) -> None:
         """One batch of the test split."""
-        inputs = batch.inputs if self.pixels is None else self.pixels.raw(batch.inputs)
-        expected = answering(student, batch.inputs if self.pixels is None else self.pixels(inputs))
+        inputs = tensors_of(batch.inputs) if self.pixels is None else self.pixels.raw(batch.inputs)
+        expected = answering(student, inputs if self.pixels is None else self.pixels(inputs))
         got = self.answer(inputs)
         if got.shape != expected.shape:
             raise UserError(f"{self.name}: answers in the shape {tuple(got.shape)}, expected {tuple(expected.shape)}")
@@ -68,7 +69,7 @@ class Compared:
             self._decisions += equal.numel()
         self._evaluator.update(self._task.imported(got), None, batch)
 
-    def answer(self, inputs: Tensor) -> Tensor:
+    def answer(self, inputs: Inputs) -> Tensor:
         """What it answers for any number of samples.
 
         Raises:
@@ -77,7 +78,9 @@ class Compared:
         try:
             return answering(self._call, inputs)
         except Exception as error:  # whatever reads the file, with whatever it raises
-            raise UserError(f"{self.name}: does not answer for {len(inputs)} samples: {first_line(error)}") from error
+            raise UserError(
+                f"{self.name}: does not answer for {samples_in(inputs)} samples: {first_line(error)}"
+            ) from error
 
     @property
     def difference(self) -> float:
@@ -89,16 +92,17 @@ class Compared:
         """The largest difference that counts as rounding."""
         return self._share * max(1.0, float(self._largest))
 
-    def figures(self, sample: Tensor, classes: bool) -> dict[str, Any]:
+    def figures(self, sample: Inputs, classes: bool) -> dict[str, Any]:
         """All that was found, plain.
 
         Args:
-            sample: inputs of one test sample, (1, ...), as the student takes them.
+            sample: inputs of one test sample, (1, ...), as the student takes them, or several by name.
             classes: whether the largest output is a decision.
         """
-        inputs = sample if self.pixels is None else self.pixels.raw(sample)
+        pixels = self.pixels
+        inputs = sample if pixels is None else each(sample, pixels.raw)
         return {
-            "inputs": AS_TRAINED if self.pixels is None else BYTES,
+            "inputs": TOKENS if isinstance(sample, Mapping) else AS_TRAINED if self.pixels is None else BYTES,
             "metrics": self._evaluator.compute(),
             "largest_difference": self.difference,
             "tolerance": self.tolerance if math.isfinite(self.tolerance) else None,
@@ -106,14 +110,14 @@ class Compared:
             "latency_ms": {str(samples): self._latency(inputs, samples) for samples in BATCHES},
         }
 
-    def _latency(self, inputs: Tensor, samples: int) -> float:
-        batch = inputs.repeat(samples, *[1] * (inputs.dim() - 1))
-        return median_ms(lambda: self.answer(batch), batch.device, SECONDS, REPEATS)
+    def _latency(self, inputs: Inputs, samples: int) -> float:
+        batch = each(inputs, lambda part: part.repeat(samples, *[1] * (part.dim() - 1)))
+        return median_ms(lambda: self.answer(batch), torch.device("cpu"), SECONDS, REPEATS)
 
 
 def on_the_test_split(
     compared: Sequence[Compared], student: nn.Module, loader: Iterable[Any], reads: str | None = None
-) -> tuple[int, Tensor]:
+) -> tuple[int, Inputs]:
     """Show the test split to all of them, once; of inputs by name the one that is called ``reads``.
 
     Returns:
@@ -128,7 +132,7 @@ def on_the_test_split(
         samples += batch.size
         if reads is not None:
             batch = batch._replace(inputs=batch.inputs[reads])
-        first = batch.inputs[:1] if first is None else first
+        first = each(tensors_of(batch.inputs), lambda part: part[:1]) if first is None else first
         for model in compared:
             model.add(batch, student)
     if first is None:

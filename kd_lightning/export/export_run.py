@@ -23,6 +23,7 @@ from kd_lightning.export.compare import Compared, on_the_test_split
 from kd_lightning.export.formats import DEFAULT, first_line
 from kd_lightning.export.hub import upload
 from kd_lightning.export.model import OneTensor, Pixels
+from kd_lightning.export.named_inputs import LENGTH, ByName, example, takes_names
 from kd_lightning.export.precision import FULL, Form, Samples, calibration, forms
 from kd_lightning.export.report import (
     REPORT,
@@ -93,8 +94,10 @@ def export_run(
     chosen = forms(formats, precision)
     run = open_run(run_dir)
     student, task = OneTensor(run.student, run.problem).eval(), run.problem
-    shape = _single_input(run)
-    pixels = Pixels(run.preprocessing, shape) if preprocess else None
+    named = takes_names(run)
+    if named and preprocess:
+        raise UserError("preprocess=true: is for images, this student takes texts; leave preprocess=true out")
+    pixels = Pixels(run.preprocessing, run.example_shape) if preprocess else None
     result = read_result(run.spec.result_path) or {}
     config = OmegaConf.merge(OmegaConf.create(dict(run.spec.config)), OmegaConf.from_dotlist(list(overrides)))
     data = build_datamodule(OmegaConf.to_container(config))  # type: ignore[arg-type]  # a mapping, as it was before
@@ -136,16 +139,6 @@ def export_run(
     return Exported(directory, tuple(directory / name for name in written), report)
 
 
-def _single_input(run: OpenRun) -> tuple[int, ...]:
-    try:
-        return run.example_shape
-    except UserError as error:
-        raise UserError(
-            f"{run.spec.run_dir}: only a student of one input tensor can be exported, not one of texts or of several inputs: "
-            "use kd-predict, or kd.open_run(run_dir).predict(inputs) in Python"
-        ) from error
-
-
 @contextmanager
 def _staging(directory: Path) -> Iterator[Path]:
     """A folder within ``directory`` for files that are not known to be right yet; gone afterwards, whatever happens."""
@@ -163,9 +156,10 @@ def _staging(directory: Path) -> Iterator[Path]:
 
 def _write(form: Form, run: OpenRun, pixels: Pixels | None, path: Path, samples: Samples, scratch: Path) -> None:
     model = form.prepared(run.student)
-    inputs = run.example_inputs(EXAMPLES)
+    inputs = _example(run)
     if form.exporter.holds_graph:
         model = OneTensor(model, run.problem)
+        model = ByName(model) if isinstance(inputs, Mapping) else model
     if pixels is not None:
         model = nn.Sequential(pixels, model)
         inputs = inputs.to(torch.uint8)
@@ -185,6 +179,13 @@ def _write(form: Form, run: OpenRun, pixels: Pixels | None, path: Path, samples:
         ) from error
     if not path.is_file():
         raise UserError(f"{form.name}: wrote no file of the name that it was given")
+
+
+def _example(run: OpenRun) -> Any:
+    if not takes_names(run):
+        return run.example_inputs(EXAMPLES)
+    told = (run.preprocessing.reading or {}).get("text") or {}
+    return example(EXAMPLES, int(told.get("max_length") or LENGTH))
 
 
 def _open(form: Form, run: OpenRun, path: Path) -> Any:

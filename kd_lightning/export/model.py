@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kd_lightning.calling import ask
 from kd_lightning.errors import UserError
 from kd_lightning.joints import Task
 from kd_lightning.outputs import as_model_output
@@ -30,9 +31,9 @@ class OneTensor(nn.Module):
         self.student = student
         self._task = task
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Inputs (N, ...) as the student takes them; (N, ...): logits, values, ..."""
-        return self._task.exported(self._task.read(as_model_output(self.student(inputs))))
+    def forward(self, inputs: Any) -> Tensor:
+        """Inputs (N, ...) as the student takes them, or several by name; (N, ...): logits, values, ..."""
+        return self._task.exported(self._task.read(as_model_output(ask(self.student, inputs))))
 
 
 class Pixels(nn.Module):
@@ -80,7 +81,7 @@ class Pixels(nn.Module):
         return whole.to(torch.uint8)
 
 
-def answering(call: Callable[[Tensor], Any], inputs: Tensor) -> Tensor:
+def answering(call: Callable[[Any], Any], inputs: Any) -> Tensor:
     """The one tensor that an opened file or a module answers with, in float32, on the CPU."""
     with torch.inference_mode():
         return as_model_output(call(inputs)).logits.detach().float().cpu()

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from kd_lightning.errors import UserError
 from kd_lightning.export.compare import BYTES
 from kd_lightning.export.formats import first_line
+from kd_lightning.export.named_inputs import shape_of
 from kd_lightning.export.onnx_file import OnnxExporter
+from kd_lightning.export.tokenizers import trusted_tokenizer
 from kd_lightning.joints import Task
 from kd_lightning.outputs import ModelOutput
 from kd_lightning.running.open_run import OpenRun, Preprocessing
@@ -50,16 +52,29 @@ def open_onnx(path: Path | str) -> OpenRun:
     preprocessing = Preprocessing(known["scale"], mean, std, known.get("reading"))
     task = str(known.get("task") or ClassificationTask.name)
     return OpenRun(
-        RunSpec(path.name, path, {}, ""),
+        RunSpec(
+            path.name,
+            path,
+            {"data": {"tokenizer": trusted_tokenizer(preprocessing.reading, str(path.parent / BESIDE))}},
+            "",
+        ),
         _Session(session, path, preprocessing if known["inputs"].get(path.name) == BYTES else None),
         {},
         known["class_names"],
         preprocessing,
         {},
-        {"shape": known["shape"], "dtype": known["dtype"]},
+        _example(known),
         task,
         cast(Task, _Answers(task in (ClassificationTask.name, SegmentationTask.name))),
     )
+
+
+def _example(known: Mapping[str, Any]) -> dict[str, Any]:
+    """The form of one sample, as ``result.json`` has it."""
+    named = known.get("inputs_by_name")
+    if not named:
+        return {"shape": known["shape"], "dtype": known["dtype"]}
+    return {"fields": {name: {"shape": [1], "dtype": form["dtype"]} for name, form in named.items()}}
 
 
 def _beside(path: Path) -> Mapping[str, Any]:
@@ -85,7 +100,7 @@ class _Session(nn.Module):
         super().__init__()
         self._session, self._path, self._pixels = session, path, pixels
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: Any) -> Tensor:
         known = self._pixels
         if known is not None and known.scale is not None and known.mean is not None and known.std is not None:
             mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (known.mean, known.std))
@@ -93,7 +108,7 @@ class _Session(nn.Module):
         try:
             answer: Tensor = self._session(inputs)
         except Exception as error:  # of onnxruntime, about shapes and types
-            raise UserError(f"{self._path}: does not answer for {tuple(inputs.shape)}: {first_line(error)}") from error
+            raise UserError(f"{self._path}: does not answer for {shape_of(inputs)}: {first_line(error)}") from error
         return answer
 
 

@@ -25,10 +25,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kd_lightning.calling import ask
 from kd_lightning.config.suggestions import did_you_mean
 from kd_lightning.errors import UserError
 from kd_lightning.export.compare import TOLERANCE
 from kd_lightning.export.formats import exporters
+from kd_lightning.export.named_inputs import Inputs, each
 from kd_lightning.export.onnx_file import INPUT
 from kd_lightning.joints import DataModule, Exporter
 from kd_lightning.outputs import ModelOutput, as_model_output
@@ -87,7 +89,7 @@ class Form:
             return HalfInside(student) if self.exporter.holds_graph else copy.deepcopy(student).half()
         return student
 
-    def write(self, model: nn.Module, example: Tensor, path: Path, samples: Samples, scratch: Path) -> None:
+    def write(self, model: nn.Module, example: Inputs, path: Path, samples: Samples, scratch: Path) -> None:
         """Write the file.
 
         Args:
@@ -117,9 +119,10 @@ class HalfInside(nn.Module):
         super().__init__()
         self.student = copy.deepcopy(student).half()
 
-    def forward(self, inputs: Tensor) -> ModelOutput:
-        """Inputs (N, ...) in float32, and so is what is answered."""
-        output = as_model_output(self.student(inputs.half() if inputs.is_floating_point() else inputs))
+    def forward(self, inputs: Any) -> ModelOutput:
+        """Inputs (N, ...) in float32, or several by name, and so is what is answered."""
+        inputs = each(inputs, lambda part: part.half() if part.is_floating_point() else part)
+        output = as_model_output(ask(self.student, inputs))
         spread = None if output.spread is None else output.spread.float()
         return ModelOutput(output.logits.float(), spread=spread)
 
@@ -209,6 +212,10 @@ def calibration(data: DataModule, raw: Callable[[Tensor], Tensor] | None, reads:
     try:
         for batch in loader:
             inputs = batch.inputs if reads is None else batch.inputs[reads]
+            if not isinstance(inputs, Tensor):
+                raise UserError(
+                    "precision=int8: takes the ranges of activations from a single input; of texts precision=int8_dynamic"
+                )
             found.append(inputs if raw is None else raw(inputs))
             if sum(map(len, found)) >= CALIBRATION:
                 break

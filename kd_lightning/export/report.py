@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from kd_lightning.export.compare import BATCHES
+from kd_lightning.export.named_inputs import NAMES, takes_names
+from kd_lightning.export.tokenizers import with_tokenizer
 from kd_lightning.metrics.declared import Declared
 from kd_lightning.metrics.metric import Metric
 from kd_lightning.metrics.show import NONE, show, unit, with_unit
@@ -108,18 +110,29 @@ def preprocessing(run: OpenRun, report: Mapping[str, Any]) -> dict[str, Any]:
     """``preprocessing.json``: what stands between an image and the student, and what its outputs are called."""
     known = run.preprocessing
     return {
-        "shape": list(run.example_shape),
-        "dtype": str(run.example_inputs().dtype).removeprefix("torch."),
-        "formula": "(pixels / scale - mean) / std",
+        **(_of_texts(run) if takes_names(run) else _of_one_tensor(run)),
         "scale": known.scale,
         "mean": known.mean,
         "std": known.std,
-        "reading": known.reading,
+        "reading": with_tokenizer(run),
         "task": run.task,
         "class_names": run.class_names,
         **run.problem.describe_exported(),
         "inputs": {name: figures["inputs"] for name, figures in report["files"].items()},
     }
+
+
+def _of_one_tensor(run: OpenRun) -> dict[str, Any]:
+    return {
+        "shape": list(run.example_shape),
+        "dtype": str(run.example_inputs().dtype).removeprefix("torch."),
+        "formula": "(pixels / scale - mean) / std",
+    }
+
+
+def _of_texts(run: OpenRun) -> dict[str, Any]:
+    named = {name: {"shape": ["N", "L"], "dtype": "int64"} for name in NAMES}
+    return {"shape": None, "dtype": None, "formula": None, "inputs_by_name": named}
 
 
 def _latencies(figures: Mapping[str, Any]) -> list[str]:

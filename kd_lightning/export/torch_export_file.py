@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+
+from kd_lightning.export.named_inputs import Inputs, any_length, calling_by_name
 
 
 class TorchExportExporter:
@@ -16,10 +18,12 @@ class TorchExportExporter:
     suffix = ".pt2"
     holds_graph = True
 
-    def write(self, model: nn.Module, example: Tensor, path: Path) -> None:
-        batch = torch.export.Dim("batch")
-        program = torch.export.export(model, (example,), dynamic_shapes=({0: batch},))
+    def write(self, model: nn.Module, example: Inputs, path: Path) -> None:
+        if isinstance(example, Mapping):
+            program = torch.export.export(model, (), dict(example), dynamic_shapes=any_length(example))
+        else:
+            program = torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
         torch.export.save(program, str(path))
 
-    def open(self, path: Path, model: nn.Module) -> Callable[[Tensor], Any]:
-        return torch.export.load(str(path)).module()
+    def open(self, path: Path, model: nn.Module) -> Callable[[Inputs], Any]:
+        return calling_by_name(torch.export.load(str(path)).module())

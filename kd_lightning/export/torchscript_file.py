@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+
+from kd_lightning.export.named_inputs import Inputs, calling_by_name
 
 
 class TorchScriptExporter:
@@ -17,11 +19,12 @@ class TorchScriptExporter:
     suffix = ".torchscript"
     holds_graph = True
 
-    def write(self, model: nn.Module, example: Tensor, path: Path) -> None:
-        torch.jit.trace(model, (example,), check_trace=False).save(str(path))
+    def write(self, model: nn.Module, example: Inputs, path: Path) -> None:
+        named = isinstance(example, Mapping)
+        given = {"example_kwarg_inputs": dict(example)} if named else {"example_inputs": (example,)}
+        torch.jit.trace(model, check_trace=False, **given).save(str(path))
 
-    def open(self, path: Path, model: nn.Module) -> Callable[[Tensor], Any]:
+    def open(self, path: Path, model: nn.Module) -> Callable[[Inputs], Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # deprecated, as said above
-            opened: Callable[[Tensor], Any] = torch.jit.load(str(path), map_location="cpu")
-        return opened
+            return calling_by_name(torch.jit.load(str(path), map_location="cpu"))

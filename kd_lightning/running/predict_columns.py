@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +23,8 @@ from kd_lightning.errors import UserError
 from kd_lightning.running.open_run import OpenRun
 
 TABLES = (".csv", ".tsv", ".parquet", ".csv.gz", ".tsv.gz")
+LINES = ".txt"
+"""A text a line, for a run on texts."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ class TextColumn:
 
     def __call__(self, path: str) -> Iterator[Sample]:
         """A sample a text, named by its identifier, or its number from 1."""
-        columns = read_columns(path, "input")
+        columns = {self._column: _lines(path)} if path.lower().endswith(LINES) else read_columns(path, "input")
         if self._column not in columns:
             raise UserError(f"{shown(path)}: has no column {self._column!r} with texts; it has {', '.join(columns)}")
         texts = columns[self._column]
@@ -107,6 +110,13 @@ def reader_of_columns(run: OpenRun) -> TableColumns | TextColumn | None:
         tokenizer = HashingTokenizer() if node is None else instantiate(node, "data.tokenizer")
         return TextColumn(told["column"], told["id"], tokenizer, told["max_length"])
     return None
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{shown(path)}: cannot be read as UTF-8 text: {error}") from error
 
 
 def _itself(row: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from kd_lightning.data.images.image_files import EXTENSIONS
 from kd_lightning.data.images.picture_files import PictureFiles
 from kd_lightning.errors import UserError
 from kd_lightning.running.open_run import OpenRun, Preprocessing
-from kd_lightning.running.predict_columns import TABLES, Sample, reader_of_columns
+from kd_lightning.running.predict_columns import LINES, TABLES, Sample, reader_of_columns
 
 LOOKED_AT = 256
 """Samples of an array that are looked at before it is read: enough to see in what range its numbers are."""
@@ -142,7 +142,7 @@ def found_files(given: str) -> list[tuple[str, str]]:
     if not path.exists():
         raise UserError(f"{shown(given)}: there is no such file or folder")
     name = path.name.lower()
-    return [(given, "table" if name.endswith(TABLES) else "array" if name.endswith(".npy") else "picture")]
+    return [(given, "table" if name.endswith((*TABLES, LINES)) else "array" if name.endswith(".npy") else "picture")]
 
 
 def _picture(run: OpenRun, pictures: PictureFiles, index: int) -> Tensor:

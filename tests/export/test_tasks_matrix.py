@@ -23,7 +23,7 @@ def test_the_page_has_every_task_and_every_family():
 
 
 def test_a_form_that_a_students_inputs_do_not_fit_is_a_no_and_any_other_is_a_yes():
-    assert set(TASKS["texts"].values()) == {"no"}
+    assert [form for form, said in TASKS["texts"].items() if said == "no"] == ["onnx int8"]
     assert {cell for name, row in TASKS.items() if name != "texts" for cell in row.values()} == {"yes"}
 
 
