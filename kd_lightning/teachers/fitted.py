@@ -69,6 +69,12 @@ class FittedEstimator:
         inputs_, target = self._samples.read(self._probes(), 0)
         self._probe = Batch(inputs_, target, self._probes(), 0, "train")
         self._digest = self._answer_digest()
+        if self._answer_digest() != self._digest:
+            raise UserError(
+                f"{self._where}: {type(estimator).__name__} answers otherwise when it is asked the same again, so that nobody could "
+                "say what the student learned from: make its answers reproducible (a seed, temperature 0), or ask it once and "
+                "give the file, teacher=stored teacher.file=…"
+            )
 
     def _probes(self) -> Tensor:
         samples = len(self._samples)

@@ -196,6 +196,23 @@ def test_an_estimator_that_is_fitted_again_behind_our_back_is_noticed(digits):
         teacher.verify()
 
 
+class Drawn(ClassifierMixin, BaseEstimator):
+    """What a language model behind an API may say: never twice the same."""
+
+    def fit(self, rows, targets):
+        self.classes_ = np.unique(targets)
+        return self
+
+    def predict_proba(self, rows):
+        return np.random.default_rng().dirichlet(np.ones(len(self.classes_)), len(rows))
+
+
+def test_answers_that_are_drawn_are_refused_at_once_with_what_to_do(digits):
+    said = r"teacher: Drawn answers otherwise when it is asked the same again.*teacher=stored"
+    with pytest.raises(UserError, match=said):
+        fit_out_of_fold(Drawn(), "probabilities", context_of(digits), digits, folds=0, seed=0, inputs=None)
+
+
 def test_too_few_labels_for_the_folds_are_one_line():
     data = DigitsData(val_size=100, labelled=3, batch_size=50)
     with pytest.raises(UserError, match=r"3 training samples have a label.*teacher\.data\.labelled"):
