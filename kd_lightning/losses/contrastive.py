@@ -13,11 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
+from kd_lightning.losses.classes import class_numbers
 from kd_lightning.losses.embeddings import EmbeddingPair
 from kd_lightning.losses.inputs import as_reference, exactly, full_precision
 from kd_lightning.outputs import ModelOutput
 
 EPSILON = 1e-7
+ROUNDS = 40  # of drawing anew: with two equal classes one in 1e12 negatives is left of the sample's own
 
 
 class ContrastiveLoss(EmbeddingPair):
@@ -37,9 +39,12 @@ class ContrastiveLoss(EmbeddingPair):
         negatives: K, >= 1; the paper's 16384 for CIFAR-100.
         temperature: T > 0.
         momentum: m in [0, 1) of the memories.
+        other_classes: draw the K from samples with another label only, as the authors' loader does for their tables (in
+            the first epoch, of those whose label has been seen). False: from all, the paper's form without labels.
     """
 
     takes_mixed = True
+    labels: Tensor
     memory_student: Tensor
     memory_teacher: Tensor
     constants: Tensor
@@ -52,6 +57,7 @@ class ContrastiveLoss(EmbeddingPair):
         negatives: int = 4096,
         temperature: float = 0.07,
         momentum: float = 0.5,
+        other_classes: bool = False,
     ) -> None:
         super().__init__(tap, same_length=False)
         if train_samples < 2 or dimension < 1 or negatives < 1 or not temperature > 0 or not 0 <= momentum < 1:
@@ -65,6 +71,9 @@ class ContrastiveLoss(EmbeddingPair):
         for name in ("memory_student", "memory_teacher"):
             self.register_buffer(name, torch.empty(train_samples, dimension).uniform_(-bound, bound))
         self.register_buffer("constants", torch.full((2,), -1.0))
+        self.other_classes = other_classes
+        if other_classes:
+            self.register_buffer("labels", torch.full((train_samples,), -1))
         self.embed_student: nn.Linear | None = None
         self.embed_teacher: nn.Linear | None = None
 
@@ -80,6 +89,9 @@ class ContrastiveLoss(EmbeddingPair):
         if len(index) and int(index.max()) >= self.samples:
             raise UserError(f"train_samples={self.samples}, but a sample is number {int(index.max())}: give all")
         drawn = torch.randint(self.samples, (len(index), self.negatives), device=index.device)
+        if self.other_classes:
+            self.labels, numbers = _noted(self.labels, index, target)
+            drawn = _of_other_classes(drawn, self.labels, numbers)
         return self.against(student, teacher, index, torch.cat([index[:, None], drawn], dim=1))
 
     def against(self, student: ModelOutput, teacher: ModelOutput, index: Tensor, compared: Tensor) -> Tensor:
@@ -108,6 +120,28 @@ class ContrastiveLoss(EmbeddingPair):
             moved = memory[index] * self.momentum + rows.to(memory) * (1 - self.momentum)
             memory[index] = F.normalize(moved, dim=1)
             setattr(self, name, memory)
+
+
+def _noted(labels: Tensor, index: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """The labels of all samples with those of a batch filled in, and the batch's, (N,)."""
+    numbers = class_numbers(target)
+    if numbers.is_floating_point():
+        raise UserError(
+            "other_classes: true draws by class numbers, and these targets have none: set other_classes: false"
+        )
+    labels = labels.clone()
+    labels[index] = numbers.to(labels)
+    return labels, numbers
+
+
+def _of_other_classes(drawn: Tensor, labels: Tensor, numbers: Tensor) -> Tensor:
+    """Negatives (N, K), those with their sample's own label drawn anew."""
+    for _ in range(ROUNDS):
+        same = (labels[drawn] == numbers[:, None]) & (numbers[:, None] >= 0)
+        if not same.any():
+            break
+        drawn = drawn.masked_scatter(same, torch.randint_like(drawn, len(labels)))
+    return drawn
 
 
 def _unit(rows: Tensor) -> Tensor:
