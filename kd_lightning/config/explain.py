@@ -147,6 +147,8 @@ def _instead(key: str, known: list[str]) -> str:
     if key in known:
         return ": another word of this command line took away what it belongs to"
     parent, _, leaf = key.rpartition(".")
+    if parent == "data.augment" and not any(k.startswith("data.augment.") for k in known):
+        return _not_augmented(leaf)
     beside = [k.rpartition(".")[2] for k in known if parent and k.rpartition(".")[0] == parent]
     if elsewhere := same_word_elsewhere(key, known):
         return elsewhere
@@ -158,6 +160,19 @@ def _instead(key: str, known: list[str]) -> str:
         return f": its file does not name it; as an argument of {parent}._target_ it is written +{key}=…"
     of_method = ": the method has no such term" if parent == "method.weights" else ""
     return f"{of_method}; there is {', '.join(sorted(beside))}"
+
+
+def _not_augmented(leaf: str) -> str:
+    """Why data whose file has no mapping ``augment`` have none of its keys."""
+    if leaf in ("mixup", "cutmix"):
+        return (
+            ": these data have no such augmentation: what is mixed are pictures with one class number each, not tables, texts "
+            "or masks (docs/augmentation.md); leave it out"
+        )
+    return (
+        ": these data have no such augmentation; pictures with masks are cropped and flipped by "
+        "'data.augment={crop_padding: 4, flip: true}' (docs/augmentation.md), tables and texts by nothing"
+    )
 
 
 def _grammar(text: str) -> str:

@@ -148,7 +148,8 @@ def _staging(directory: Path) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(dir=directory, prefix=".unchecked-") as staging:
             yield Path(staging)
     except OSError as error:
-        raise UserError(f"export: {error.filename or directory}: {error.strerror or error}") from error
+        place = error.filename2 or error.filename or directory  # of a copy, where it goes
+        raise UserError(f"export: {place}: {error.strerror or error}") from error
     finally:
         if made and directory.is_dir() and not any(directory.iterdir()):
             directory.rmdir()

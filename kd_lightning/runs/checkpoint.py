@@ -6,6 +6,7 @@ import contextlib
 import os
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -116,7 +117,10 @@ def _pickled(path: Path, where: str) -> Any:
     if hostile:
         raise UserError(f"{where}: refused, it wants to run code ({printable(hostile[0])}); {SAVE_WEIGHTS}")
     stand_ins: list[Any] = [(type("Unread", (Unread,), {"name": printable(name)}), name) for name in foreign]
-    with torch.serialization.safe_globals(stand_ins) if stand_ins else contextlib.nullcontext():
+    safe = torch.serialization.safe_globals(stand_ins) if stand_ins else contextlib.nullcontext()
+    with safe, warnings.catch_warnings():
+        # What cannot be read is one line of ours, and old files are read as any other.
+        warnings.filterwarnings("ignore", module=r"torch\._weights_only_unpickler")
         return torch.load(path, map_location="cpu", weights_only=True)
 
 

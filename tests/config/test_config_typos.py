@@ -295,3 +295,13 @@ def test_a_constructor_that_takes_more_than_its_decorator_shows_may_be_given_mor
     Config.__init__ = init
     parameters, is_open = parameters_of(Config)
     assert (list(parameters), is_open) == (["hidden"], True)
+
+
+@pytest.mark.parametrize("data", ["table", "text", "image_masks"])
+def test_augmentation_of_data_that_have_none_says_why_and_not_that_it_is_a_typo(data, folder, capsys):
+    assert command([f"data={data}", "data.augment.mixup=0.8"]) == 2
+    line = the_line(capsys)
+    assert "data.augment.mixup: no such key: these data have no such augmentation: what is mixed are pictures" in line
+    assert line.endswith("leave it out")
+    assert command([f"data={data}", "data.augment.flip=true"]) == 2
+    assert "data.augment={crop_padding: 4, flip: true}" in the_line(capsys)

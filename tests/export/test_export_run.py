@@ -237,6 +237,13 @@ def test_a_place_that_cannot_be_written_is_told_and_a_full_disk_leaves_what_was_
     with monkeypatch.context() as patched:
         patched.setattr(Path, "write_text", full)
         assert "No space left on device" in refused(run_dir, "torch_export")
+
+    def full_copy(self: object, model: object, example: object, path: Path) -> None:
+        raise OSError(28, "No space left on device", "/scratch/whole.onnx", None, str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("kd_lightning.export.torch_export_file.TorchExportExporter.write", full_copy)
+        assert refused(run_dir, "torch_export").startswith(f"export: {run_dir / 'export'}")
     shutil.rmtree(run_dir / "export")
     (run_dir / "export").write_text("in the way")
     assert "File exists" in refused(run_dir, "torch_export")

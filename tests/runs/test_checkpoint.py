@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import functools
 import os
+import pickle
 import random
 import signal
 import subprocess
 import sys
 import time
 import types
+import warnings
 from collections.abc import Callable
 from decimal import Decimal
 from multiprocessing import get_context
@@ -156,6 +158,17 @@ def test_code_beside_the_tensors_is_refused_by_its_name(tmp_path, monkeypatch, f
     with pytest.raises(UserError, match="refused, it wants to run code") as caught:
         load_checkpoint(beside_weights(tmp_path, Runs(function, "open('executed', 'w')")))
     assert function.__name__ in str(caught.value)
+    assert not Path("executed").exists()
+
+
+def test_a_plain_pickle_that_wants_to_run_code_is_refused_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("plain.pt").write_bytes(pickle.dumps({"state_dict": Runs(os.system, "touch executed")}, protocol=4))
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        with pytest.raises(UserError, match="refused: it is no plain checkpoint of tensors"):
+            load_checkpoint("plain.pt")
+    assert warned == []  # torch's, of the pickle's protocol
     assert not Path("executed").exists()
 
 
