@@ -7,6 +7,17 @@ class UserError(ValueError):
     """What a user gave is wrong. The text is one line: what was given, where (config key or file), what to do."""
 
 
+class NoSuchLayer(UserError):
+    """A model has no layer that a method taps; ``layer``: its name as the configuration has it."""
+
+    def __init__(self, text: str, layer: str) -> None:
+        super().__init__(text)
+        self.layer = layer
+
+    def __reduce__(self) -> tuple[type[NoSuchLayer], tuple[str, str]]:
+        return type(self), (str(self), self.layer)
+
+
 class DirectoryTaken(UserError):
     """A run's directory is another's: a process holds it, or it holds a run with another configuration."""
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kd_lightning.calling import ask, unwrapped
-from kd_lightning.errors import UserError
+from kd_lightning.errors import NoSuchLayer, UserError
 from kd_lightning.layout import channels_first, split_layout
 from kd_lightning.outputs import ModelOutput, as_model_output
 
@@ -55,7 +55,7 @@ class Taps:
             name = plain.removesuffix(INPUT)
             if not name or name not in modules:
                 key = f"method.taps.{role}" if tap == layer else f"method.taps.{role}.{tap}"
-                raise UserError(f"{key}: {no_such_layer(name, list(modules))}")
+                raise NoSuchLayer(f"{key}: {no_such_layer(name, list(modules))}", str(layer))
             hook = self._hook(tap, of_input=plain.endswith(INPUT), layout=layout)
             self._handles.append(modules[name].register_forward_hook(hook))
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from kd_lightning.config.build import build_datamodule
 from kd_lightning.config.processes import processes_of
-from kd_lightning.errors import RunInterrupted, UserError
+from kd_lightning.errors import NoSuchLayer, RunInterrupted, UserError
 from kd_lightning.joints import Teacher
 from kd_lightning.running.accelerator import require_accelerator
 from kd_lightning.running.auto_taps import with_taps
@@ -97,12 +97,16 @@ def _trained(specs: Sequence[RunSpec], files: LogFiles, display: Display | None)
     datamodule = build_datamodule(config)
     specs = with_taps(specs, datamodule)
     problems: dict[Path, UserError] = {}
+    unfit: dict[Path, UserError] = {}  # runs that look at a layer which the teacher has not: the others go on without
     begun = False
+
+    def fitting() -> list[RunSpec]:
+        return [spec for spec in specs if spec.run_dir not in unfit]
 
     def try_and_begin(teacher: Teacher | None) -> None:
         nonlocal begun
         if not begun:
-            problems.update(try_students(specs, datamodule, teacher) | without_labels(specs, datamodule))
+            problems.update(try_students(fitting(), datamodule, teacher) | without_labels(specs, datamodule) | unfit)
             problems.update(cannot_continue(specs))
             if nothing_is_left(specs, problems):
                 raise problems[min(problems, key=lambda path: len(path.parts))]  # a run before the one within it
@@ -122,7 +126,7 @@ def _trained(specs: Sequence[RunSpec], files: LogFiles, display: Display | None)
         return obtain_teacher(
             config,
             datamodule,
-            teacher_layers(specs),
+            teacher_layers(fitting()),
             lambda spec: train_alone(spec, display),
             attempt=None if trial else attempt,
             begin=None if trial else try_now,
@@ -130,7 +134,17 @@ def _trained(specs: Sequence[RunSpec], files: LogFiles, display: Display | None)
             trial=trial,
         )
 
-    teacher, teacher_info = obtain()
+    def obtain_for_those_that_fit() -> tuple[Teacher | None, dict[str, Any] | None]:
+        while True:
+            try:
+                return obtain()
+            except NoSuchLayer as error:
+                found = {spec.run_dir: error for spec in fitting() if error.layer in teacher_layers([spec])}
+                if not 0 < len(found) < len(fitting()):
+                    raise
+                unfit.update(found)
+
+    teacher, teacher_info = obtain_for_those_that_fit()
     try_and_begin(teacher)
     for spec in specs:
         if spec.run_dir in problems:

@@ -280,3 +280,15 @@ def test_auxiliary_heads_that_no_loss_looks_at_are_named(tmp_path, monkeypatch, 
     words = ("student=custom", "student._target_=two_heads.Net", "teacher=none", "method=none", *few)
     assert main(list(words)) == 0
     assert "also holds early, which no loss looks at" in (tmp_path / "run" / "kd-train.log").read_text()
+
+
+@pytest.mark.slow
+def test_one_run_that_taps_what_the_teacher_has_not_leaves_the_others_of_its_group_alone(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    keys = [key for key in TINY if not key.startswith("run_dir")]
+    assert main(["-m", "method=fitnet", "method.taps.teacher.hint=hidden,nowhere", *keys, "sweep_dir=runs"]) == 1
+    results = [json.loads(path.read_text()) for path in tmp_path.glob("runs/*/result.json")]
+    assert sorted(result["status"] for result in results) == ["failed", "finished"]
+    assert main(["method=fitnet", "method.taps.teacher.hint=nowhere", *TINY, "baseline=true"]) == 2
+    assert "has no layer 'nowhere'" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
