@@ -16,7 +16,7 @@ def sequence_classifier(
 
     Args:
         num_classes: C.
-        vocab_size: token numbers, for a fresh one.
+        vocab_size: how many token numbers the data's tokenizer has.
         kind: transformers' name of the architecture: "bert", "distilbert", "roberta", ….
         pretrained: a folder (or a name, which is fetched) with its weights; None: fresh ones.
         config: further settings of a fresh one: ``hidden_size``, ``num_hidden_layers``, ….
@@ -29,8 +29,15 @@ def sequence_classifier(
     except ImportError as error:
         raise UserError('a transformer needs the package: pip install "kd-lightning[text]"') from error
     if pretrained is not None:
-        made: nn.Module = AutoModelForSequenceClassification.from_pretrained(pretrained, num_labels=num_classes)
-        return made
+        made: Any = AutoModelForSequenceClassification.from_pretrained(pretrained, num_labels=num_classes)
+        known = getattr(made.config, "vocab_size", None)
+        if known and vocab_size and not 0.9 <= vocab_size / known <= 1:  # a network may have some rows to spare
+            raise UserError(
+                f"pretrained={pretrained}: reads a vocabulary of {known:,} tokens, the data's tokenizer has {vocab_size:,}, which are "
+                "other ones: set data.tokenizer to that of the model; a teacher may have its own (teacher=text_classifier)"
+            )
+        module: nn.Module = made
+        return module
     try:
         known = AutoConfig.for_model(kind)
         unknown = [name for name in config if not hasattr(known, name)]

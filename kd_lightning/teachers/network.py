@@ -34,7 +34,8 @@ class NetworkTeacher:
         precision: of its forward pass.
         channels_last: memory format of images and weights.
         compile: run it through ``torch.compile``.
-        classes: which of its classes are the data's, in the data's order; None: its classes are the data's.
+        classes: which of its classes are the data's, in the data's order; None: those of the data's names, where the model
+            has ``class_names``, else its classes are the data's.
         outputs: what it returns: logits, probabilities (it ends in a softmax), or values in the data's units (a
             regression's answers are otherwise taken for standardised ones, as networks trained here give).
         image_size: pixels of a side of the images that it takes, where the data's are of another size.
@@ -73,6 +74,8 @@ class NetworkTeacher:
             return None
         module = context.build_model(self.model, image_size=self.image_size)
         module.eval()
+        if self.classes is None:
+            self.classes = classes_by_name(module, context)
         provides = self._try_out(module, context)
         origin = self.fill(module, context)
         origin |= self._told_normalization(module, origin, context)
@@ -191,6 +194,25 @@ class NetworkTeacher:
         if LOGITS in teacher.provides and not torch.isfinite(logits).all():
             reason = "" if self.precision == "32" else f" in {context.where}.precision={self.precision}"
             raise UserError(f"{context.where}: teacher {context.name} gives nan or inf on the data's samples{reason}")
+
+
+def classes_by_name(module: nn.Module, context: TeacherContext) -> list[int] | None:
+    """Where a model says by ``class_names`` what its classes are called: which of them are the data's, in their order; None
+    where it does not, they are the same, or the data's names are others (then its classes are taken in their order)."""
+    theirs, ours = getattr(module, "class_names", None), context.datamodule.class_names
+    if theirs is None or ours is None:
+        return None
+    number = {str(name).casefold(): k for k, name in enumerate(theirs)}
+    found = [number.get(str(name).casefold()) for name in ours]
+    known = [k for k in found if k is not None]
+    if len(known) < len(found):
+        if not context.trial:
+            log.info(
+                "teacher %s: its classes are called %s, and taken in this order for the data's %s (%s.classes says otherwise)",
+                context.name, ", ".join(map(str, theirs[:8])), ", ".join(map(str, ours[:8])), context.where,
+            )  # fmt: skip
+        return None
+    return None if known == list(range(len(theirs))) else known
 
 
 def data_normalization(context: TeacherContext) -> Normalization | None:

@@ -24,6 +24,7 @@ NEEDED_BESIDE = {
     "teacher=stored": [f"teacher.file={__file__}"],
     "teacher=onnx": [f"teacher.file={__file__}"],
     "teacher=py3langid": ["data=interface_languages"],
+    "teacher=text_classifier": ["teacher.model.pretrained=folder"],
     **{f"method={name}": ["data.extra_views=1", "data.augment=true"] for name in ("crld", "dino", "mlld", "sskd")},
     "data=dataset": ["data.train._target_=torchvision.datasets.FakeData"],
     **{f"method={name}": ["task=regression"] for name in ("ail", "bounded", "huber", "mse", "outlier_aware")},
