@@ -11,6 +11,8 @@ from kd_lightning.data.idx import download_once, find_directory, read_split
 from kd_lightning.data.module import DistillationDataModule
 from kd_lightning.errors import UserError
 
+KINDS = ["t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"]
+
 
 class FashionMnistData(DistillationDataModule):
     """Fashion-MNIST: (N, 1, 28, 28), 10 classes, 60,000 training and 10,000 test samples.
@@ -24,7 +26,7 @@ class FashionMnistData(DistillationDataModule):
     """
 
     num_classes = 10
-    class_names = ["t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"]
+    class_names: list[str] | None = KINDS
     in_channels = 1
     image_size = 28
     mean = [0.2860]

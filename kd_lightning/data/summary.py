@@ -70,15 +70,29 @@ def _targets(data: DistillationDataModule, samples: Samples) -> str:
     known = targets[targets != UNLABELLED]
     if not known.numel():
         return "no labels"
+    if targets.dim() == 2 and targets.shape[1] == data.num_classes:
+        return _answers(targets)
     classes = f"{data.num_classes} classes, " if data.num_classes else ""
     dense = f" of {' x '.join(map(str, targets.shape[1:]))}" if targets.dim() > 1 else ""
     missing = []
     if data.num_classes and data.num_classes <= 10_000:
         present = set(known.unique().tolist())
         missing = [number for number in range(data.num_classes) if number not in present]
-    named = ", ".join(map(str, missing[:_NAMED])) + (", …" if len(missing) > _NAMED else "")
-    gap = f", none of class {named}" if missing else ""
+    gap = f", none of class {_listed(missing)}" if missing else ""
     return f"{classes}labels{dense} {int(known.min())} to {int(known.max())}{gap}"
+
+
+def _answers(targets: Tensor) -> str:
+    """Of rows with a yes or no for each class (N, C)."""
+    known = targets[targets != UNLABELLED]
+    never = [number for number, column in enumerate(targets.T) if not bool((column > 0).any())]
+    gap = f", never 1: class {_listed(never)}" if never else ""
+    share = float((known > 0).float().mean())
+    return f"{targets.shape[1]} classes, each {int(known.min())} or {int(known.max())}, {share:.0%} above 0{gap}"
+
+
+def _listed(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers[:_NAMED])) + (", …" if len(numbers) > _NAMED else "")
 
 
 def _inputs(inputs: Any) -> str:

@@ -6,7 +6,7 @@ import made_up_data
 import pytest
 import torch
 
-from kd_lightning.data.fashion_scenes import FashionScenesData
+from kd_lightning.data.fashion_scenes import SEEN, FashionScenesData
 from kd_lightning.errors import UserError
 
 
@@ -62,3 +62,18 @@ def test_views_move_picture_and_mask_together(root):
 def test_what_cannot_be_is_one_line(settings, root):
     with pytest.raises(UserError, match=r"^data\.(canvas|most_items) must be >="):
         scenes(root, **settings)
+
+
+def test_which_kinds_are_seen_and_how_much_is_covered_follow_from_the_masks(root):
+    pictures, masks = scenes(root).train_data()
+    same, seen = scenes(root, target="presence").train_data()
+    assert torch.equal(same, pictures)
+    assert seen.tolist() == [[int((mask == kind).sum() >= SEEN) for kind in range(1, 11)] for mask in masks]
+    _, area = scenes(root, target="area").train_data()
+    torch.testing.assert_close(area, torch.tensor([[100 * float((mask > 0).sum()) / 64**2] for mask in masks]))
+    presence, covered = scenes(root, target="presence"), scenes(root, target="area")
+    assert (presence.sizes()["num_classes"], presence.class_names[0]) == (10, "t-shirt")
+    assert (covered.sizes()["num_classes"], covered.class_names) == (1, None)
+    assert (scenes(root).sizes()["num_classes"], scenes(root).class_names[0]) == (11, "background")
+    with pytest.raises(UserError, match=r"data\.target must be one of masks, presence, area, got 'count'"):
+        scenes(root, target="count")
