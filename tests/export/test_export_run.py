@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -247,3 +249,17 @@ def test_a_place_that_cannot_be_written_is_told_and_a_full_disk_leaves_what_was_
     shutil.rmtree(run_dir / "export")
     (run_dir / "export").write_text("in the way")
     assert "File exists" in refused(run_dir, "torch_export")
+
+
+@pytest.mark.slow
+def test_what_the_pages_tab_for_python_says_runs(trained, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    shutil.copytree(trained, tmp_path / "outputs" / "first")
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"^    ```python\n(.*?)^    ```$", PAGE.read_text(), re.M | re.S)
+    exec(compile(textwrap.dedent(block), str(PAGE), "exec"), {})
+    assert "largest difference" in capsys.readouterr().out
+    assert {path.name for path in (tmp_path / "outputs/first/export").glob("*.onnx")} == {
+        "student.onnx", "student.fp16.onnx", "student.int8.onnx",
+    }  # fmt: skip
