@@ -25,6 +25,7 @@ from kd_lightning.cli._error_line import user_line
 from kd_lightning.cli._hydra_main import create_hydra, known_names
 from kd_lightning.cli._jobs import run_single, run_sweep
 from kd_lightning.cli.train import check_job
+from kd_lightning.config.recipes import with_recipe
 from kd_lightning.errors import RunInterrupted, RunsFailed, UserError
 from kd_lightning.runs.invoked import invoked_as
 from kd_lightning.terminal.quiet import quiet
@@ -60,14 +61,14 @@ def start(options: Options, task: Callable[[DictConfig], Any] | None = None, ver
                 run_sweep(hydra, CONFIG, overrides, lambda _: None, check_job)
             return Path(HydraConfig.get().sweep.dir)
         except UserError as error:
-            raise type(error)(in_python(str(error))) from error
+            raise type(error)(in_python(with_recipe(str(error)))) from error
         except (RunInterrupted, RunsFailed):
             raise
         except Exception as error:
             line = user_line(error, lambda: known_names(hydra, CONFIG, overrides))
             if line is None:
                 raise
-            raise UserError(in_python(line)) from error
+            raise UserError(in_python(with_recipe(line))) from error
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from hydra.errors import InstantiationException
 
 from kd_lightning.cli._jobs import run_job
 from kd_lightning.config.explain import explain, is_config_error, one_line
+from kd_lightning.config.recipes import with_recipe
 from kd_lightning.errors import NothingRun, RunInterrupted, RunsFailed, Submitted, UserError
 
 Known = Callable[[], "tuple[list[str], list[str]]"]
@@ -44,6 +45,8 @@ def report_error(error: BaseException, known: Known) -> int:
         print(f"error: {one_line(str(error))}", file=sys.stderr)
         return 1
     line = user_line(error, known)
+    if line is not None:
+        line = with_recipe(line)
     if line is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
         traceback.print_exception(type(error), error, error.__traceback__)
     if line is not None:

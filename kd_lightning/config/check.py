@@ -152,8 +152,11 @@ class _Checker:
         self.values(name, {key: value for key, value in node.items() if key not in beside})
 
     def left_over(self, key: str) -> str:
-        """How to leave out a key that a file says of another choice than was made."""
-        return "" if self.origin.override_of(key) is not None else f"; '~{key}' leaves out what the file says"
+        """How to leave out a key that a file says of another choice than was made; a recipe is left out as a whole."""
+        of_recipe = "/recipe/" in self.origin.of(key)
+        return (
+            "" if self.origin.override_of(key) is not None or of_recipe else f"; '~{key}' leaves out what the file says"
+        )
 
     def values(self, name: str, value: Any) -> None:
         """Ranges of arguments, and targets within arguments."""

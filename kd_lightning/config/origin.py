@@ -62,13 +62,16 @@ class Origin:
         whole_setups = ("debug", "sweep", "recipe", "experiment")  # what they say is said last, see conf/train.yaml
         groups = [g for g in whole_setups if g in self.choices] + [g for g in self.choices if g not in whole_setups]
         for group in groups:
-            options = self.choices[group]
             if not group.startswith("hydra"):
-                for option in options:
-                    yield from self._file(group.partition("@")[0], option)
+                yield from self.chosen(group)
         yield from self._file("", self.config_name)
 
-    def _file(self, group: str, option: str) -> Iterator[tuple[Path, Any]]:
+    def chosen(self, group: str) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+        """The files that were chosen of a group, with their contents from the root."""
+        for option in self.choices.get(group, []):
+            yield from self._file(group.partition("@")[0], option)
+
+    def _file(self, group: str, option: str) -> Iterator[tuple[Path, Mapping[str, Any]]]:
         for directory in self.directories:
             path = directory / group / f"{re.sub(r'[.]ya?ml$', '', option)}.yaml"
             if path.is_file():
