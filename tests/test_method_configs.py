@@ -48,8 +48,8 @@ def test_it_learns_with_cifar_networks_once_their_layers_are_named(path):
     node = {"taps": layers}
     if "wrap" in OmegaConf.load(path):
         node["wrap"] = {"layer": "layer3"}
-    if "class_map" in OmegaConf.load(path).terms:
-        node["terms"] = {"class_map": {"layer": "layer3"}}
+    layered = {name: term.layer for name, term in OmegaConf.load(path).terms.items() if "layer" in term}
+    node["terms"] = {name: {"layer": RESNET_LAYERS[layer]} for name, layer in layered.items()}
     method = built(path, {"method": node})
     student, teacher = resnet8(num_classes=10), resnet14(num_classes=10)
     if method.wrap is not None:

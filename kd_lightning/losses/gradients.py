@@ -32,7 +32,7 @@ def class_map(logits: Tensor, maps: Tensor, numbers: Tensor) -> Tensor:
     return F.normalize(found.flatten(1), dim=1)
 
 
-class _AsksTeacher(nn.Module):
+class AsksTeacher(nn.Module):
     """Keeps both models, beside its own parameters."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class _AsksTeacher(nn.Module):
     def bind(self, student_model: nn.Module, teacher_model: nn.Module | None) -> None:
         """Take both models."""
         if teacher_model is None:
-            raise UserError("this loss differentiates the teacher: it needs one that is a single network")
+            raise UserError("this loss asks the teacher itself: it needs one that is a single network")
         self._models = [student_model, teacher_model]
 
     def _same_as(self, given: Tensor, answered: Tensor) -> None:
@@ -59,7 +59,7 @@ class _AsksTeacher(nn.Module):
             )
 
 
-class ClassMapLoss(_AsksTeacher):
+class ClassMapLoss(AsksTeacher):
     """Mean absolute difference of the true class's Grad-CAMs (Learning without Memorizing: Dhar et al. 2019,
     arXiv:1811.08051, eq. 4).
 
@@ -122,7 +122,7 @@ class ClassMapLoss(_AsksTeacher):
         return F.l1_loss(ours, theirs)
 
 
-class InputGradientLoss(_AsksTeacher):
+class InputGradientLoss(AsksTeacher):
     """Squared difference of the models' derivatives by the input (Sobolev training: Czarnecki et al. 2017,
     arXiv:1706.04859; Jacobian matching: Srinivas & Fleuret 2018, arXiv:1803.00443).
 
