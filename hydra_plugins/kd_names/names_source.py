@@ -61,7 +61,8 @@ def _student(package: str, name: str) -> dict[str, Any]:
         return {"_target_": f"{_MAKERS}.hub_model", "repo": name}
     if package == "timm":
         return {"_target_": f"{_MAKERS}.timm_model", "name": name, "num_classes": "auto", "in_channels": "auto"}
-    return {"_target_": f"torchvision.models.{name}", "num_classes": "auto", "weights": None}
+    size = {"image_size": "auto"} if name.startswith("vit_") else {}  # the others take images of any size
+    return {"_target_": f"torchvision.models.{name}", "num_classes": "auto", **size, "weights": None}
 
 
 def _teacher(package: str, name: str) -> dict[str, Any]:

@@ -46,6 +46,7 @@ def test_a_student_of_one_word_composes_and_passes_the_check(name, composed):
     check(cfg, [f"student={name}"])
     assert cfg.student.num_classes == "auto"
     assert name.partition(":")[2] in (cfg.student.get("name"), cfg.student._target_.rpartition(".")[2])
+    assert ("image_size" in cfg.student) == (name == "torchvision:vit_b_16")
 
 
 @pytest.mark.parametrize("name", ["torchvision:resnet50", "timm:resnet18.a1_in1k", "hf_hub:org/name"])
