@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from kd_lightning.batch import Batch
 from kd_lightning.calling import ask
@@ -162,7 +163,8 @@ class InputGradientLoss(AsksTeacher):
             model = self._models[0]
             training = [module for module in model.modules() if module.training]
             try:
-                ours, _ = self._gradient(model.eval(), batch.inputs, along, create_graph=True)
+                with sdpa_kernel(SDPBackend.MATH):  # fused attention cannot be differentiated twice
+                    ours, _ = self._gradient(model.eval(), batch.inputs, along, create_graph=True)
             finally:
                 for module in training:
                     module.training = True

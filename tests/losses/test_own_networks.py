@@ -17,6 +17,7 @@ from kd_lightning.losses.prime_aware import PrimeAwareLoss
 from kd_lightning.losses.stage_heads import StageHeadLoss
 from kd_lightning.models.mlp import MLP
 from kd_lightning.models.small_cnn import SmallCNN
+from kd_lightning.models.small_vit import SmallViT
 from kd_lightning.outputs import ModelOutput
 from kd_lightning.taps import Taps
 
@@ -108,6 +109,14 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn_from_gradients(loss)
     assert all(p.grad is None for p in teacher.parameters())
     assert other.blocks[0][0].weight.grad.abs().sum() > 0
     assert not other.training
+
+
+def test_a_student_with_attention_is_differentiated_twice():
+    student, teacher = SmallViT(4, 8, 1, 2, 1, 4, 8), SmallCNN([4, 6], 8, 1, 4, 8).eval()
+    loss = InputGradientLoss()
+    loss.bind(student, teacher)
+    loss(ModelOutput(student(INPUTS)), ModelOutput(teacher(INPUTS)), TARGET, BATCH).backward()
+    assert student.blocks[0].self_attn.in_proj_weight.grad.abs().sum() > 0
 
 
 def test_a_teacher_that_sees_other_inputs_than_the_batchs_is_told():
