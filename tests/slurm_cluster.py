@@ -2,6 +2,8 @@
 
 Every daemon listens on 127.0.0.1 only and knows a key of its own: Slurm's defaults would listen on all addresses. The
 nodes are two daemons on one machine that say they had more processors than it has, and GPUs that are ``/dev/null``.
+Jobs of the partition ``urgent`` take the places of others: of those in ``main`` at once, of those in ``patient`` 100 seconds
+after these were told.
 Debian: ``apt-get install slurm-wlm``.
 """
 
@@ -10,12 +12,14 @@ from __future__ import annotations
 import ctypes
 import getpass
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol")
@@ -52,7 +56,11 @@ ReturnToService=2
 JobRequeue=1
 KillWait=30
 PropagateResourceLimits=NONE
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE DefaultTime=60
+PartitionName=patient Nodes=ALL DefaultTime=60 GraceTime=100
+PartitionName=urgent Nodes=ALL DefaultTime=60 PriorityTier=9
 """
 
 
@@ -95,8 +103,8 @@ class SlurmCluster:
             for name, port in zip(self.nodes, ports[1:], strict=True)
         ]
         conf = CONF.format(host=host, user=getpass.getuser(), controller=ports[0], folder=folder)
-        before, partition = conf.rsplit("PartitionName", 1)
-        (folder / "slurm.conf").write_text(before + "\n".join(lines) + f"\nPartitionName{partition}")
+        before, partitions = conf.split("PartitionName", 1)
+        (folder / "slurm.conf").write_text(before + "\n".join(lines) + f"\nPartitionName{partitions}")
         self._daemon(
             "munged", "--foreground", "--force", f"--key-file={folder}/munge.key", f"--socket={folder}/munge.sock",
             f"--pid-file={folder}/munged.pid", f"--log-file={folder}/munged.log", f"--seed-file={folder}/munge.seed",
@@ -167,6 +175,26 @@ class SlurmCluster:
                 daemon.kill()
                 daemon.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = 240) -> None:
+    """Return as soon as the condition holds; an AssertionError with the queue after ``seconds``."""
+    until = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > until:
+            command = ["squeue", "-a", "-r", "-t", "all", "-o", "%i %T %N %r"]
+            queue = subprocess.run(command, capture_output=True, text=True, check=False)
+            raise AssertionError(f"not within {seconds} s: {what}\n{queue.stdout}{queue.stderr}")
+        time.sleep(0.1)
+
+
+def logs(sweep: Path) -> dict[str, str]:
+    """What each job has written, by the log's name without its numbers of jobs: ``train_0``."""
+    found: dict[str, str] = {}
+    for path in sorted((sweep / ".jobs").glob("*/*.log")):
+        name = re.sub(r"-\d+", "", path.stem)
+        found[name] = found.get(name, "") + path.read_text(errors="replace")
+    return found
 
 
 def _end_with_parent() -> None:

@@ -63,12 +63,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _status(directory: Path, every: bool) -> int:
     """Print how a sweep stands; 1 where runs failed or stopped: somebody has to do something."""
-    from kd_lightning.sweeps.standing import FAILED, FINISHED, PENDING, RUNNING, STOPPED, standing_of
+    from kd_lightning.sweeps.standing import FAILED, FINISHED, PENDING, PRUNED, RUNNING, STOPPED, standing_of
 
     sweep = standing_of(directory)
-    order = [FAILED, STOPPED, RUNNING, PENDING, FINISHED]
+    order = [FAILED, STOPPED, RUNNING, PENDING, PRUNED, FINISHED]
     rows = sorted(sweep.runs, key=lambda run: order.index(run.state))
-    listed = rows if every or len(rows) <= SHOWN else [row for row in rows if row.state != FINISHED][:SHOWN]
+    listed = (
+        rows if every or len(rows) <= SHOWN else [row for row in rows if row.state not in (PRUNED, FINISHED)][:SHOWN]
+    )
     _print_table(listed, sweep)
     if len(listed) < len(rows):
         print(f"… and {len(rows) - len(listed)} more (--all)")

@@ -22,8 +22,9 @@ from kd_lightning.runs.result_file import ENDS
 from kd_lightning.runs.submission import Submission, read_submissions
 from kd_lightning.sweeps.sweep_file import read_sweep_file
 
-FINISHED, RUNNING, PENDING, FAILED, STOPPED = "finished", "running", "pending", "failed", "stopped"
-"""A stopped run is none of the others: nobody computes it, and it goes on when the sweep is started again."""
+FINISHED, PRUNED, RUNNING, PENDING = "finished", "pruned", "running", "pending"
+FAILED, STOPPED = "failed", "stopped"
+"""A pruned run was ended by its search. A stopped run is none of the others: nobody computes it, and it goes on when the sweep is started again."""
 
 ALIVE_SECONDS = 600.0
 """A run that no scheduler knows counts as running while its files have changed within that time."""
@@ -39,7 +40,7 @@ class Standing:
 
     Attributes:
         name: of the run.
-        state: :data:`FINISHED`, :data:`RUNNING`, :data:`PENDING`, :data:`FAILED` or :data:`STOPPED`.
+        state: :data:`FINISHED`, :data:`PRUNED`, :data:`RUNNING`, :data:`PENDING`, :data:`FAILED` or :data:`STOPPED`.
         epoch: epochs that are done.
         epochs: that it trains, where that is known.
         best: its best value of the monitored validation metric so far.
@@ -81,7 +82,7 @@ class Sweep:
     def counts(self) -> dict[str, int]:
         """Runs by state, those states that occur."""
         states = [run.state for run in self.runs]
-        return {s: states.count(s) for s in (FINISHED, RUNNING, PENDING, FAILED, STOPPED) if s in states}
+        return {s: states.count(s) for s in (FINISHED, PRUNED, RUNNING, PENDING, FAILED, STOPPED) if s in states}
 
 
 @dataclass
@@ -157,8 +158,8 @@ def _standing(
     row.epoch = int(cost.get("epochs") or 0)
     status = result.get("status")
     if status in ENDS:
-        row.state, row.epochs, row.seconds = FINISHED, row.epoch, cost.get("seconds")
-        row.note = "stopped early" if status == "pruned" else ""
+        row.state, row.epochs, row.seconds = str(status), row.epoch, cost.get("seconds")
+        row.note = "stopped early" if status == PRUNED else ""
         return row
     entry = place.entry if place is not None else None
     if entry is not None and not entry.is_over and place is not None:

@@ -66,7 +66,7 @@ def test_what_failed_comes_first_with_its_error_and_the_exit_code_says_so(sweep,
     assert lines[1].startswith("s1 ")
     assert lines[1].endswith("out of luck")
     assert next(line for line in lines if line.startswith("s0 ")).endswith("stopped early")
-    assert "4 runs: 3 finished, 1 failed" in lines[-2]
+    assert "4 runs: 2 finished, 1 pruned, 1 failed" in lines[-2]
     assert lines[-1].startswith("kd-sweep resume ")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kd_lightning.runs.interrupt import AGAIN, FRUITLESS
+from kd_lightning.runs.interrupt import AGAIN, FRUITLESS, STOPPED
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,10 @@ class Script:
             f"{srun} {shlex.quote(self.python)} -u -m {self.module} {argument}",
             "code=$?",
             f'if [ $code = {AGAIN} ]; then again "the time is over"; fi',
+            # told to stop while the job itself goes on: by a partition that gives the job some time before it takes the place
+            f'if [ $code = {STOPPED} ] && scontrol show job "$job" | grep -q "PreemptTime=[0-9]"; then',
+            '  again "another job goes first"',
+            "fi",
             # 137: killed from outside, by the kernel for want of memory or by somebody; 130 and 143: asked to stop. A job
             # whose time is never enough for a step would come back for ever
             f"if [ $code = {FRUITLESS} ] || {{ [ $code -gt 130 ] && [ $code != 143 ]; }}; then",

@@ -5,16 +5,12 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 import slow_net
 import slurm_cluster
 from processes import SMALL, results, start, weights
+from slurm_cluster import logs, wait_for
 
 from kd_lightning.cli.report import main as kd_report
 from kd_lightning.cli.sweep import main as kd_sweep
@@ -27,57 +23,12 @@ pytestmark = [
     pytest.mark.skipif(bool(missing), reason=f"no Slurm here (apt-get install slurm-wlm): {', '.join(missing)}"),
 ]
 
-STORM = (
-    "--config-dir", "mine", "-m", "data.num_threads=1", "data.train_size=128", "data.labelled=null", "data.batch_size=16",
-    "trainer.accelerator=cpu", "trainer.max_epochs=30", "teacher=mlp", "teacher.model.hidden=[8]",
-    "teacher.train.max_epochs=1", "pictures.every_n_epochs=0", "baseline=false", "student=net",
-    "+student.width=4,5,6,7,8,9",
-)  # fmt: skip
-STEPS, EPOCH = 240, 8
-
-
-@pytest.fixture(scope="module")
-def slurm():
-    cluster = slurm_cluster.SlurmCluster()
-    yield cluster
-    cluster.stop()
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch, slurm) -> Iterator[Path]:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    for name, value in slurm.environment.items():
-        monkeypatch.setenv(name, value)
-    yield tmp_path
-    slurm.run("scancel", "--user", str(os.getuid()), check=False)
-    slurm.wait_until_empty()
-
-
-def wait_for(condition: Callable[[], bool], what: str, seconds: float = 240) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > until:
-            queue = subprocess.run(
-                ["squeue", "-a", "-r", "-t", "all", "-o", "%i %T %N %r"], capture_output=True, text=True, check=False
-            )
-            raise AssertionError(f"not within {seconds} s: {what}\n{queue.stdout}{queue.stderr}")
-        time.sleep(0.1)
+STORM = (*slow_net.RUN, "+student.width=4,5,6,7,8,9")
 
 
 def minutes(slurm: slurm_cluster.SlurmCluster, task: str) -> int:
     """Whole minutes that a task has been running for."""
     return int(slurm.run("squeue", "-h", "-j", task, "-O", "TimeUsed:40").strip().rpartition(":")[0].rpartition(":")[2])
-
-
-def logs(sweep: Path) -> dict[str, str]:
-    """What each job has written, by the log's name without its numbers of jobs: ``train_0``."""
-    found = {}
-    for path in sorted((sweep / ".jobs").glob("*/*.log")):
-        name = re.sub(r"-\d+", "", path.stem)
-        found[name] = found.get(name, "") + path.read_text(errors="replace")
-    return found
 
 
 def test_twelve_runs_in_an_array_are_those_of_one_process(folder, slurm, capsys):
@@ -134,9 +85,7 @@ def test_a_run_on_two_nodes_is_the_run_of_two_processes(folder, slurm):
 
 
 def test_time_limits_requeues_kills_nodes_and_mistakes_change_no_weight_and_lose_no_step(folder, slurm, capsys):
-    (folder / "slurm_net.py").write_text(slow_net.TEXT)
-    (folder / "mine/student").mkdir(parents=True)
-    (folder / "mine/student/net.yaml").write_text("_target_: slurm_net.Net\nin_features: auto\nnum_classes: auto\n")
+    slow_net.write(folder)
     there = folder / "there"
     given = [
         "launcher=slurm",
@@ -150,10 +99,7 @@ def test_time_limits_requeues_kills_nodes_and_mistakes_change_no_weight_and_lose
     array = submission.jobs_of("train")[0].id
     late, requeued, failing, _, lost, cancelled = (f"{array}_{task}" for task in range(6))
 
-    def steps(width: int) -> list[str]:
-        diary = folder / f"diary-{width}"
-        return diary.read_text().splitlines() if diary.exists() else []
-
+    steps = slow_net.steps
     wait_for(lambda: all(len(steps(width)) > 2 for width in range(4, 10)), "all six train")
     slurm.run("scontrol", "update", f"jobid={late}", f"timelimit={minutes(slurm, late) + 2}")
     slurm.run("scancel", "--signal=KILL", cancelled)
@@ -201,9 +147,11 @@ def test_time_limits_requeues_kills_nodes_and_mistakes_change_no_weight_and_lose
         assert weights(there / name, "last") == weights(folder / "here" / name, "last")
         assert weights(there / name) == weights(folder / "here" / name)
         turns = len(set(steps(width))) - 1  # one of the processes is the undisturbed one's
-        taken = len(steps(width)) - (STEPS - 1)
-        lost = EPOCH if width in (6, 7, 8) else 0  # failed, killed, on a node that may not have waited
-        assert STEPS - turns <= taken <= STEPS - turns + lost, f"{name}: {taken} steps in {turns} turns"
+        taken = len(steps(width)) - (slow_net.STEPS - 1)
+        lost = slow_net.EPOCH if width in (6, 7, 8) else 0  # failed, killed, on a node that may not have waited
+        assert slow_net.STEPS - turns <= taken <= slow_net.STEPS - turns + lost, (
+            f"{name}: {taken} steps in {turns} turns"
+        )
     assert not list(folder.rglob("hpc_ckpt*"))
 
 
