@@ -138,7 +138,10 @@ class Sweep:
         finished = [r for r in self.records if r["status"] == "finished"]
         monitor = self._results[finished[0]["run"]][1]["monitor"]
         sign = 1 if monitor["mode"] == "max" else -1
-        best = max(finished, key=lambda record: sign * record[f"best/val_{monitor['metric']}"])
+        chosen_by = f"best/val_{monitor['metric']}"
+        if not all(chosen_by in record for record in finished):
+            raise UserError("best: runs without validation (protocol=literature) choose none: see records")
+        best = max(finished, key=lambda record: sign * record[chosen_by])
         return self.run(best["run"])
 
     def run(self, name: str) -> Distilled:

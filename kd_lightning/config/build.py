@@ -28,6 +28,7 @@ from kd_lightning.member import Member
 from kd_lightning.metrics.metric import STUDENT
 from kd_lightning.outputs import ModelOutput
 from kd_lightning.rng import RngStream
+from kd_lightning.runs.spec import without_validation
 from kd_lightning.runs.weights import load_weights_file
 from kd_lightning.task_parts import completed
 from kd_lightning.tasks.base import check_task
@@ -94,8 +95,9 @@ def build_task(config: Mapping[str, Any], data: DataModule | None = None) -> Tas
         task.fit(data)
     of = {metric.name: metric.of for metric in task.metrics}
     without = getattr(task, "monitor_without_labels", None)
+    has_validation = not without_validation(config)
     known = bool(config.get("teacher")) or without is None or of[without] == STUDENT
-    if data is not None and without is not None and known and not data.labelled_in("val"):
+    if data is not None and without is not None and known and has_validation and not data.labelled_in("val"):
         task.monitor = without
     if task.choosers and not _learns_from_teacher(config.get("method") or {}):
         task.choosers = [name for name in task.choosers if of[name] == STUDENT]

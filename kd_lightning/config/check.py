@@ -20,6 +20,7 @@ from kd_lightning.config.explain import leaf_keys
 from kd_lightning.config.keys import KEYS, TRAINER_ELSEWHERE, children, declared, find, outer_key
 from kd_lightning.config.origin import Origin
 from kd_lightning.config.processes import STRATEGIES
+from kd_lightning.config.protocol import check_protocol
 from kd_lightning.config.rules import NUMERIC, Rule, kind_of, show
 from kd_lightning.config.suggestions import did_you_mean, same_word_elsewhere
 from kd_lightning.config.targets import TargetProblem, check_target, import_target
@@ -81,6 +82,7 @@ class _Checker:
         self.plain("", self.config)
         self.method(self.config["method"])
         self.layers(self.config["optimizer"])
+        check_protocol(self.config, self.fail)
         self.start_exists()
         self.teacher_suits_method()
 

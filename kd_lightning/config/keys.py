@@ -213,6 +213,12 @@ KEYS: dict[str, Key] = {
     "data.existing": Key(Rule("list"), "other directories to look for published data in", PLACE),
     "data.download": Key(_FLAG, "fetch published data that is not found", PLACE),
     "data.cache_dir": Key(_TEXT, "where what was found out about the images is kept", PLACE),
+    "protocol": Key(
+        Rule("text", choices=("validation", "literature")),
+        "`literature`: all training samples (`data.val_size=0`), the last epoch, best on test to compare with tables only",
+        SHOWN,
+        group=True,
+    ),
     # what is shown
     "logger": Key(Rule("targets"), "beside TensorBoard and `metrics.jsonl`, which are always there", SHOWN, True, True),
     "logger.tensorboard.flush_secs": Key(
@@ -266,7 +272,7 @@ ARGUMENTS: dict[str, Key] = {
     "batch_size": Key(_COUNT),
     "seed": Key(_SEED, role=SEED),
     "split_seed": Key(_SEED, role=SEED),
-    "val_size": Key(_POSITIVE),
+    "val_size": Key(_NUMBER),
     "train_size": Key(_COUNT_OR_NULL),
     "labelled": Key(Rule("integer", null=True, low=0)),
     "views": Key(Rule("integer", null=True, low=0)),

@@ -59,7 +59,13 @@ class Origin:
 
     def _files(self) -> Iterator[tuple[Path, Any]]:
         """The chosen files with their contents from the root, the ones that have the last word first."""
-        whole_setups = ("debug", "sweep", "recipe", "experiment")  # what they say is said last, see conf/train.yaml
+        whole_setups = (
+            "debug",
+            "sweep",
+            "protocol",
+            "recipe",
+            "experiment",
+        )  # what they say is said last, see conf/train.yaml
         groups = [g for g in whole_setups if g in self.choices] + [g for g in self.choices if g not in whole_setups]
         for group in groups:
             if not group.startswith("hydra"):

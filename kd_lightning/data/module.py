@@ -43,7 +43,8 @@ class DistillationDataModule(LightningDataModule):
         eval_batch_size: samples a batch in validation and test, >= 1.
         seed: of the training order and of the augmentation.
         split_seed: of the choice of validation, subset and labelled samples.
-        val_size: samples taken from the training data for validation, >= 1, or their fraction, in (0, 1).
+        val_size: samples taken from the training data for validation, >= 1, or their fraction, in (0, 1); 0: none, and the
+            last epoch is what is tested.
         train_size: training samples kept, None for all; chosen by class, and nested for growing sizes.
         labelled: training samples that keep their label, None for all; chosen by class. The others' target is
             ``UNLABELLED``: they count for the soft loss only.
@@ -102,8 +103,8 @@ class DistillationDataModule(LightningDataModule):
         for key, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
             if value < 1:
                 raise UserError(f"data.{key} must be >= 1, got {value}")
-        if val_size <= 0:
-            raise UserError(f"data.val_size must be > 0 (validation chooses the best checkpoint), got {val_size}")
+        if val_size < 0:
+            raise UserError(f"data.val_size must be > 0, or 0 for no validation (protocol=literature), got {val_size}")
         if train_size is not None and train_size < 1:
             raise UserError(f"data.train_size must be >= 1 or null for all, got {train_size}")
         if labelled is not None and labelled < 0:
@@ -275,6 +276,8 @@ class DistillationDataModule(LightningDataModule):
     def val_dataloader(self) -> ThreadedLoader:
         """The validation samples in a fixed order, each once."""
         self.setup("validate")
+        if not len(self._val):
+            raise UserError("data.val_size=0: there are no validation samples (protocol=literature keeps none)")
         return self._loader(self.resident(self._val), self.eval_batch_size, "val", views=1, pad_shards=False)
 
     def test_dataloader(self) -> ThreadedLoader:
@@ -316,12 +319,13 @@ class DistillationDataModule(LightningDataModule):
         )
 
     def example_batch(self) -> Batch:
-        """Two validation samples, to infer shapes from."""
+        """Two validation samples, or training samples where there are none, to infer shapes from."""
         self.setup("fit")
-        index = torch.tensor([0, min(1, len(self._val) - 1)])
-        inputs, target = self._val.read(index, 0)
-        also = tuple(Batch(inputs, target, index, view_number(0, k + 1), "val") for k in range(self.extra_views))
-        return Batch(inputs, target, index, 0, "val", also)
+        samples, split = (self._val, "val") if len(self._val) else (self._train, "train")
+        index = torch.tensor([0, min(1, len(samples) - 1)])
+        inputs, target = samples.read(index, 0)
+        also = tuple(Batch(inputs, target, index, view_number(0, k + 1), split) for k in range(self.extra_views))
+        return Batch(inputs, target, index, 0, split, also)
 
     def train_dataset(self) -> Samples:
         """What the training loader reads."""

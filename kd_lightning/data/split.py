@@ -43,6 +43,8 @@ def stratified_order(targets: Tensor, seed: int) -> Tensor:
 
 def count_of(size: float, total: int, key: str) -> int:
     """``size`` as a number of samples: itself, or that fraction of ``total`` if below 1. Leaves some of ``total``."""
+    if size == 0:
+        return 0
     count = int(size) if size >= 1 else max(1, round(size * total))
     if count >= total:
         raise UserError(f"{key}={size} leaves nothing of {total} samples to train on: lower it")

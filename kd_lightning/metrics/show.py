@@ -58,6 +58,17 @@ def mean_and_std(metric: Metric, values: Sequence[float]) -> str:
     return f"{show(metric, mean)} ± {show(metric, std, mean)}{unit(metric)}"
 
 
+ON_TEST = "best_on_test/"
+"""Before the name of the monitored metric, and of ``epoch``: the best figure on test samples of the epochs of a run without
+validation."""
+
+
+def best_on_test(metric: Metric, values: Sequence[float], epoch: int | None = None) -> str:
+    """What must be said wherever the best figures on test are shown: that, and how, they were chosen."""
+    said = mean_and_std(metric, values) + (f" in epoch {epoch}" if epoch is not None else "")
+    return f"best on test {said} (chosen by looking at the test set: for comparison with published tables only)"
+
+
 def signed(metric: Metric, gain: float, size: float | None = None, more: int = 0) -> str:
     """A gain in short, "+" for better: ``gain`` is a difference times :attr:`Metric.sign`."""
     return minus(f"{gain * scale(metric):+.{digits(metric, size or gain) + more}f}")

@@ -27,7 +27,7 @@ from kd_lightning.runs.loggers import build_loggers, log_start, remove_event_fil
 from kd_lightning.runs.result_content import result_content
 from kd_lightning.runs.result_file import write_where_possible
 from kd_lightning.runs.run_recorder import RunRecorder
-from kd_lightning.runs.spec import Progress, RunSpec
+from kd_lightning.runs.spec import TEACHER, Progress, RunSpec, without_validation
 from kd_lightning.tasks.pictures import Pictures
 from kd_lightning.teachers.evaluation_memo import EvaluationMemo
 from kd_lightning.teachers.example import example_answer
@@ -213,13 +213,13 @@ class Group:
     def _fit(
         self, trainer: pl.Trainer, distiller: Distiller, recorders: Sequence[RunRecorder], standing: Progress
     ) -> None:
-        loaders = [self.datamodule.train_dataloader(), self.datamodule.val_dataloader()]
+        loaders = [self.datamodule.train_dataloader(), *self._looked_at()]
         self._train_loader = loaders[0]
         if standing.loader is not None:
             loaders[0].load_state_dict(standing.loader)
         try:
             with graceful(lambda: setattr(distiller, "interrupted", True)), keyboard_interrupt_kept():
-                trainer.fit(distiller, loaders[0], loaders[1])
+                trainer.fit(distiller, loaders[0], *loaders[1:])
         except RunInterrupted:
             raise
         except Exception:
@@ -228,6 +228,13 @@ class Group:
         finally:
             for loader in loaders:
                 loader.close()
+
+    def _looked_at(self) -> list[Any]:
+        """The loader of what is measured during training: validation. Without any the test samples, only to compare with
+        tables (the recorder chooses nothing by them); a teacher's appear in no table."""
+        if not without_validation(self.config):
+            return [self.datamodule.val_dataloader()]
+        return [] if self.specs[0].role == TEACHER else [self.datamodule.test_dataloader()]
 
     def _test(self, trainer: pl.Trainer, members: Sequence[Member], recorders: Sequence[RunRecorder]) -> None:
         """Test the best checkpoints of the runs that reached their end; whoever fails here leaves the others alone."""

@@ -22,7 +22,10 @@ def inputs_not_finite(datamodule: Any, batches: int) -> str | None:
         datamodule: of the run.
         batches: that were trained on, >= 1.
     """
-    for loader, most in ((datamodule.train_dataloader(), batches), (datamodule.val_dataloader(), None)):
+    read: list[tuple[Any, int | None]] = [(datamodule.train_dataloader(), batches)]
+    if datamodule.val_samples:
+        read.append((datamodule.val_dataloader(), None))
+    for loader, most in read:
         try:
             for batch in itertools.islice(loader, most):
                 samples = sorted(batch.index[_rows_not_finite(batch.inputs, batch.size)].tolist())

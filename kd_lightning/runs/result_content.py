@@ -40,6 +40,9 @@ def result_content(
     if recorder.best is not None:
         metrics[f"best/val_{recorder.monitor}"] = recorder.best
         metrics |= {"best/epoch": recorder.best_epoch + 1, "best/step": recorder.best_step}  # counted from 1, as shown
+    if recorder.best_on_test is not None:
+        metrics[f"best_on_test/{recorder.monitor}"] = recorder.best_on_test
+        metrics["best_on_test/epoch"] = recorder.best_on_test_epoch + 1
     student, finished = None, recorder.status == "finished"
     if member is not None:
         student = {

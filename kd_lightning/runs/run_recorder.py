@@ -19,7 +19,7 @@ from kd_lightning.runs.code_change import identity_of, is_same, why_other
 from kd_lightning.runs.disk_errors import disk_error
 from kd_lightning.runs.loggers import log_end
 from kd_lightning.runs.metrics_file import METRICS_FILE, MetricsFile
-from kd_lightning.runs.spec import TEACHER, Progress, RunSpec
+from kd_lightning.runs.spec import TEACHER, Progress, RunSpec, without_validation
 
 if TYPE_CHECKING:
     from kd_lightning.member import Member
@@ -33,6 +33,8 @@ KEPT = (
     "best_epoch",
     "best_step",
     "best_metrics",
+    "best_on_test",
+    "best_on_test_epoch",
     "mark",
     "stale",
     "epoch",
@@ -83,12 +85,15 @@ class RunRecorder(Recorder):
         self.best_epoch = self.best_step = -1
         self.best_metrics: dict[str, float] = {}
         self.test_metrics: dict[str, float] = {}
+        self.best_on_test: float | None = None  # of a run without validation: shown to compare with tables, never read
+        self.best_on_test_epoch = -1
         self.mark: float | None = None  # what early stopping measures improvements from
         self.stale = 0
         self.epoch = self.step = 0
         self.seconds = 0.0
         self.checkpoint_every_n_steps = config["checkpoint"]["every_n_steps"]
         self._last_epoch = (config.get("trainer") or {}).get("max_epochs")
+        self._without_validation = without_validation(config)
         self._patience = config["early_stopping"]["patience"]
         self._min_delta = float(config["early_stopping"]["min_delta"] or 0.0)
         self.callback_states: Callable[[], dict[str, Any]] | None = None  # of a run with callbacks of its own
@@ -143,6 +148,9 @@ class RunRecorder(Recorder):
         self._write(step, epoch, metrics)
 
     def validated(self, member: Member, step: int, epoch: int, metrics: dict[str, float]) -> None:
+        if self._without_validation:
+            self._compared(member, step, epoch, metrics)
+            return
         value, chooser = metrics[self.monitor], self.declared.chooser(metrics)
         choice = metrics[chooser.name]
         line = self.declared.students(metrics, "val/")
@@ -170,6 +178,17 @@ class RunRecorder(Recorder):
             self.save(member, epoch + 1, 0, step)
         self._judged(lambda judge: judge.report(epoch + 1, value))
         self._report(self.spec.name, epoch=epoch + 1, metric=chooser, value=choice, best=self.best_choice)
+
+    def _compared(self, member: Member, step: int, epoch: int, metrics: dict[str, float]) -> None:
+        """Figures on the test samples during training, as tables report the best of them: nothing is chosen by them."""
+        if member.optimization.follows_metric:
+            raise UserError("scheduler follows the validation metric, and there is no validation: choose another one")
+        self._write(step, epoch, self.declared.students(metrics, "on_test/"))
+        self.epoch, self.step = epoch + 1, step
+        value, sign = metrics[self.monitor], self.declared.monitored.sign
+        if math.isfinite(value) and (self.best_on_test is None or sign * (value - self.best_on_test) > 0):
+            self.best_on_test, self.best_on_test_epoch = value, epoch
+        self._report(self.spec.name, epoch=epoch + 1)
 
     def tested(self, metrics: dict[str, float]) -> None:
         self.test_metrics = dict(metrics)
@@ -259,7 +278,8 @@ class RunRecorder(Recorder):
         kept = {key: last[key] for key in ("state_dict", "epoch", "global_step", "fingerprint")}
         self._store(self.spec.best_checkpoint, {**kept, "metrics": {}})
         self.best_epoch, self.best_step = last["epoch"] - 1, last["global_step"]
-        log.warning("%s: no validation was made, so the last state is tested", self.spec.name)
+        if not self._without_validation:
+            log.warning("%s: no validation was made, so the last state is tested", self.spec.name)
 
     def close(self, final: dict[str, Any] | None = None, table: str | None = None) -> None:
         """Close the files and loggers; ``final`` metrics and the ``table`` of the result are told to them first.

@@ -83,6 +83,11 @@ class Progress:
     callbacks: dict[str, Any] | None = field(default=None, compare=False)
 
 
+def without_validation(config: Mapping[str, Any]) -> bool:
+    """Whether the training data keep no sample for validation (``protocol=literature``): a run's last epoch is tested then."""
+    return bool((config.get("data") or {}).get("val_size") == 0)
+
+
 def shared_part(config: Mapping[str, Any]) -> dict[str, Any]:
     """What runs trained in lockstep have in common: the values of all keys in which they may not differ, by dotted key."""
     return {key: value for key, value in flat(config) if not find(key).own}

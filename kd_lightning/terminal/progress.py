@@ -248,11 +248,13 @@ class GroupProgress(pl.Callback):
         of = f"/{self.epochs}" if self.epochs else ""
         left = self._seconds_left()
         ending = f"  {_clock(left)} left" if left else ""
-        self._print(f"epoch {self._told_epoch}{of}  {self._in_one_line()}{ending}")
+        self._print(f"epoch {self._told_epoch}{of}  {self._in_one_line()}{ending}".rstrip())
 
     def _in_one_line(self) -> str:
         seen = [(row, row.value) for row in self.rows.values() if row.status == RUNNING and row.value is not None]
         name = self._heading
+        if self._metric is None:  # nothing is validated
+            return ""
         if len(seen) <= 2:
             values = [(row.name, self._figure(value), self._figure(row.best)) for row, value in seen]
             return "  ".join(f"{run}: {name} {value} (best {best})" for run, value, best in values)

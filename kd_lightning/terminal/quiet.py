@@ -27,6 +27,7 @@ def quiet() -> None:
         ".*The number of training batches .* is smaller than the logging interval.*",
         ".*`lr_scheduler.step\\(\\)` before `optimizer.step\\(\\)`.*",
         ".*treespec, LeafSpec.*",
+        ".*You defined a `validation_step` but have no `val_dataloader`.*",  # a teacher's, where there is no validation
         ".*`srun` command is available on your system but is not used.*",
     ):
         warnings.filterwarnings("ignore", message=text)

@@ -16,7 +16,7 @@ from rich.text import Text
 from kd_lightning.config.replicates import seeds_of_result, setting_of_result
 from kd_lightning.metrics.declared import Declared
 from kd_lightning.metrics.metric import Metric
-from kd_lightning.metrics.show import NONE, better_by, mean_and_std, with_unit
+from kd_lightning.metrics.show import NONE, ON_TEST, best_on_test, better_by, mean_and_std, with_unit
 from kd_lightning.runs.result_file import ENDS
 
 MOST_ROWS = 24
@@ -163,6 +163,9 @@ def sweep_table(results: Sequence[Mapping[str, Any]], rerun: str = "", skipped: 
     notes.append(", ".join(told) or "no runs")
     if len(cells) > 1 and max(len(members) for members in cells.values()) == 1:
         notes.append("one seed each: a difference may be luck (seed=0,1,2)")
+    for name, cell in {**_configurations(references), **{name: cells[name] for name in ranked[:MOST_ROWS]}}.items():
+        if values := _values(cell, f"{ON_TEST}{first.monitor}"):
+            notes.append(f"{name}: {best_on_test(first.monitored, values)}")
     for result in results:
         if result["status"] not in ENDS:
             notes.append(f"{result['name']} {result['status']}: {result.get('error') or 'continues where it stopped'}")
@@ -172,7 +175,7 @@ def sweep_table(results: Sequence[Mapping[str, Any]], rerun: str = "", skipped: 
         rows,
         notes=notes,
         command=rerun if unfinished else "",
-        emphasis=emphasis if any(result["status"] == "finished" for result in distilled) else None,
+        emphasis=emphasis if _values(distilled, f"best/val_{first.monitor}") else None,
     )
 
 
@@ -252,6 +255,9 @@ def _notes(result: Mapping[str, Any], metric: Metric) -> list[str]:
         if teacher is not None and gain > 0 and metric.sign * (teacher - alone) > 0:
             note += f", {100 * (own - alone) / (teacher - alone):.0f} % of the teacher's lead"
         notes.append(note)
+    figures = result.get("metrics") or {}
+    if (best := figures.get(f"{ON_TEST}{metric.name}")) is not None:
+        notes.append(best_on_test(metric, [best], figures.get(f"{ON_TEST}epoch")))
     return notes
 
 

@@ -180,6 +180,7 @@ NOT_DECIDING = frozenset(
         "doctor",
         "grad_norms_every_n_steps",
         "log_every_n_steps",
+        "protocol",  # data.val_size=0 decides, without which it is refused
     ]
 )
 SEEDS = frozenset({"seed", "teacher.train.seed"})
@@ -233,7 +234,7 @@ def test_what_only_looks_like_a_seed_is_none(key):
 OUT_OF_RANGE = {
     "lr": -1.0, "max_lr": 0.0, "weight_decay": -0.1, "momentum": 1.0, "dropout": 1.0, "label_smoothing": 1.0,
     "pct_start": 1.1, "final_fraction": -0.1, "batch_size": 0, "temperature": 0.0, "seed": -1, "split_seed": -1,
-    "val_size": 0, "train_size": 0, "labelled": -1, "views": -1, "max_epochs": 0, "max_steps": -2,
+    "val_size": -1, "train_size": 0, "labelled": -1, "views": -1, "max_epochs": 0, "max_steps": -2,
     "limit_train_batches": 0, "accumulate_grad_batches": 0, "gradient_clip_val": 0.0,
 }  # fmt: skip
 

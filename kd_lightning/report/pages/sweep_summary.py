@@ -52,8 +52,10 @@ def leaderboard_markdown(study: Study, limit: int = 50) -> str:
     """The leaderboard as a Markdown table, best on validation first, with the chosen configuration in bold."""
     sign = -study.declared.monitored.sign
     rows = summary.rows(study)
-    cells = [row for row in rows if row["kind"] == "cell" and study.val_metric in row["stats"]]
-    cells.sort(key=lambda row: sign * row["stats"][study.val_metric]["mean"])
+    cells = [row for row in rows if row["kind"] == "cell" and row["stats"]]
+    if study.val_metric in study.metrics:
+        cells = [row for row in cells if study.val_metric in row["stats"]]
+        cells.sort(key=lambda row: sign * row["stats"][study.val_metric]["mean"])
     shown = [name for name in (study.test_metric, study.val_metric, fidelity_metric(study)) if name in study.metrics]
     head = ["configuration", *shown, "difference to the student alone", "runs"]
     lines = [summary.headline(study), "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]

@@ -155,6 +155,9 @@ def notes(study: Study) -> list[str]:
     n = max((len(cell.runs) for cell in study.cells), default=0)
     if study.chosen is not None:
         said.append(f"Chosen by the mean {study.title_of(study.val_metric)}; test figures took no part in the choice.")
+    for cell in [*study.alone, *study.cells]:
+        if values := list(cell.values(f"{show.ON_TEST}{study.metric}").values()):
+            said.append(f"{cell.label or 'distilled'}: {show.best_on_test(study.declared.monitored, values)}.")
     gains = [gain for cell in study.cells if (gain := study.gain(cell, study.test_metric))]
     if any(gain.low is not None for gain in gains):
         said.append("Intervals are 95 %: Student's t on the differences to the student alone, paired by seed.")

@@ -46,7 +46,7 @@ def cards(study: Study, metric: str) -> list[dict[str, str]]:
         first = {
             "label": f"{study.title_of(metric)} of the chosen configuration",
             "value": "\u2013",
-            "note": "no run has finished yet",
+            "note": "without validation none is chosen" if study.metrics else "no run has finished yet",
         }
         return [
             first,

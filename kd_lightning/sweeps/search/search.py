@@ -27,6 +27,7 @@ from kd_lightning.errors import NothingRun, RunsFailed, UserError
 from kd_lightning.metrics.declared import Declared
 from kd_lightning.runs.directory import LOCK
 from kd_lightning.runs.result_file import Result
+from kd_lightning.runs.spec import without_validation
 from kd_lightning.sweeps.launch import Batch, compute, finish, start_logging
 
 try:
@@ -61,6 +62,10 @@ def search(context: HydraContext, config: DictConfig, arguments: Sequence[str]) 
     """
     start_logging(config)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if without_validation(config):
+        raise UserError(
+            "hydra.sweeper: a search chooses by validation, and protocol=literature has none: leave one out"
+        )
     options: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
     space = space_of(context.config_loader, options["params"] or {}, arguments)
     trials = Trials(config, options, space)

@@ -60,7 +60,7 @@ class Objective:
             for key in path.split("."):
                 found = found.get(key) if isinstance(found, Mapping) else None
         if isinstance(found, bool) or not isinstance(found, (int, float)):
-            metrics = ", ".join(name for name in result["metrics"] if not name.startswith("test/"))
+            metrics = ", ".join(name for name in result["metrics"] if not name.startswith(("test/", "best_on_test/")))
             raise UserError(
                 f"hydra.sweeper.objectives: {self.path}: {result['name']} has no such figure; there are {metrics}, "
                 "student.parameters, student.bytes, student.latency_ms, cost.seconds"
@@ -79,7 +79,7 @@ def objectives_of(texts: Sequence[str], monitor_is_maximized: bool) -> list[Obje
         goal, colon, path = str(text).partition(":")
         if not colon:
             goal, path = "", goal
-        if path.startswith("test/"):
+        if path.startswith(("test/", "best_on_test/")):
             raise UserError(f"hydra.sweeper.objectives: {text}: test data choose nothing: take monitor")
         if path == "monitor" and not goal:
             goal = "max" if monitor_is_maximized else "min"
