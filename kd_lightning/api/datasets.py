@@ -135,21 +135,43 @@ def _columns(value: Any) -> tuple[Any, ...]:
     """An array, or a pair of arrays (of pandas' tables and plain lists of labels, too); empty for anything else, such as a list of samples."""
     pair = isinstance(value, list) and len(value) == 2 and (hasattr(value[0], "shape") or hasattr(value[0], "to_numpy"))
     parts = tuple(value) if isinstance(value, tuple) or pair else (value,)
-    arrays = tuple(
-        part.to_numpy()
-        if hasattr(part, "to_numpy")
-        else np.asarray(part)
-        if len(parts) > 1 and isinstance(part, list) and part and isinstance(part[0], (str, bool, int, float))
-        else part
-        for part in parts
-    )
+    arrays = tuple(_array(part, len(parts) > 1) for part in parts)
     return arrays if arrays and all(isinstance(array, (Tensor, np.ndarray)) for array in arrays) else ()
+
+
+def _array(part: Any, one_of_several: bool) -> Any:
+    """A column of a pandas table, or a list of labels (None: no label) or of equally long rows of numbers, as an array."""
+    if hasattr(part, "to_numpy"):
+        return part.to_numpy()
+    if not (one_of_several and isinstance(part, list) and part):
+        return part
+    if all(item is None or isinstance(item, (str, bool, int, float)) for item in part):
+        return np.asarray(part)
+    try:
+        made = np.asarray(part)
+    except ValueError:  # rows of several lengths
+        return part
+    return made if made.dtype.kind in "biuf" else part
 
 
 def _rows(key: str, columns: tuple[Any, ...]) -> Dataset:
     lengths = {len(column) for column in columns}
     if len(lengths) > 1:
         raise UserError(f"{key}: the arrays have {' and '.join(map(str, sorted(lengths)))} rows")
+    for column in columns:
+        if isinstance(column, np.ma.MaskedArray) and np.ma.is_masked(column):
+            raise UserError(
+                f"{key}: {np.ma.count_masked(column):,} values of an array are masked, and torch knows no mask: fill them "
+                "(.filled(value)), or leave their samples out"
+            )
     if all(isinstance(column, Tensor) or column.dtype.kind in "biuf" for column in columns):
-        return TensorDataset(*(torch.as_tensor(column) for column in columns))
+        return TensorDataset(*map(_tensor, columns))
     return Rows(columns)
+
+
+def _tensor(column: Any) -> Tensor:
+    """An array as a tensor that shares its memory where torch can: in the machine's order of bytes, forwards, not read-only."""
+    if isinstance(column, Tensor):
+        return column
+    values = np.require(column, column.dtype.newbyteorder("="), ["C_CONTIGUOUS", "WRITEABLE"])
+    return torch.from_numpy(values)

@@ -33,7 +33,7 @@ def distill(
     batch_size: int | None = None,
     optimizer: str | Mapping[str, Any] | None = None,
     lr: float | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     baseline: bool = True,
     run_dir: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -65,10 +65,11 @@ def distill(
         batch_size: training samples a step; None: the loader's, else 64.
         optimizer: a name as in ``kd-train optimizer=NAME``.
         lr: its learning rate.
-        seed: of the student's initial weights and dropout; the order of the data is ``settings={"data.seed": …}``.
+        seed: of the student's initial weights and dropout; None: 0; the order of the data is ``settings={"data.seed": …}``.
         baseline: train the same student without the teacher too.
         run_dir: where the files go; one that holds this very run is continued, or read where it is finished.
-        settings: any other key of the configuration: ``{"trainer.precision": "bf16-mixed", "task": "regression"}``.
+        settings: any other key of the configuration: ``{"trainer.precision": "bf16-mixed", "task": "regression"}``; one that
+            an argument gives already is refused where it says something else.
         verbose: show progress and lines.
 
     Raises:
@@ -81,7 +82,8 @@ def distill(
         weights=weights, max_epochs=max_epochs, batch_size=batch_size, optimizer=optimizer, lr=lr, baseline=baseline,
         settings=settings,
     )  # fmt: skip
-    options.set("seed", seed)
+    if seed is not None:
+        options.set("seed", seed)
     if run_dir is not None:
         options.set("run_dir", Path(run_dir))
     return Distilled(start(options, computed, verbose=verbose), options.objects)
@@ -100,7 +102,7 @@ def chosen(
     settings: Mapping[str, Any] | None,
     **short: Any,
 ) -> Options:
-    """The overrides that the arguments of a call stand for; a later one has the last word, so ``settings`` come last."""
+    """The overrides that the arguments of a call stand for."""
     options = Options()
     choose_data(options, train, val, test)
     options.choose("teacher", "none" if teacher is None else teacher)
@@ -113,7 +115,8 @@ def chosen(
     for key, value in short.items():
         if value is not None:
             options.set(key, value)
-    options.set("baseline", baseline)
+    if not baseline:
+        options.set("baseline", False)
     for key, value in (settings or {}).items():
         options.set(key, value)
     return options

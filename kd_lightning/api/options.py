@@ -49,6 +49,7 @@ class Options:
         self.overrides: list[str] = []
         self.objects: list[Any] = []
         self._nodes: dict[tuple[str, str], dict[str, Any]] = {}
+        self._said: dict[str, tuple[str, str]] = {}  # key -> how it was called, and its values as text
 
     def choose(self, group: str, value: Any) -> None:
         """One option of a group: a name, a mapping, or an object."""
@@ -92,10 +93,14 @@ class Options:
         return node_of_callable(value)
 
     def set(self, key: str, value: Any) -> None:
-        """One value of a key, or of a keyword argument that is short for one; a group's is an option."""
-        key = self.key(key)
+        """One value of a key, or of a keyword argument that is short for one; a group's is an option.
+
+        Raises:
+            UserError: there is no such key, or it was given with another value before.
+        """
+        name, key = key, self.key(key)
         is_group = key in KEYS and KEYS[key].group
-        self.overrides.append(f"{key}={self.option(key, value) if is_group else written(value)}")
+        self._add(name, key, self.option(key, value) if is_group else written(value))
 
     def vary(self, key: str, values: Any) -> None:
         """Several values of a key, for a sweep."""
@@ -104,10 +109,17 @@ class Options:
         values = list(values)
         if not values:
             raise UserError(f"over: {key}: the list of values is empty")
-        key = self.key(key)
+        name, key = key, self.key(key)
         is_group = key in KEYS and KEYS[key].group
-        texts = [self.option(key, value) if is_group else written(value) for value in values]
-        self.overrides.append(f"{key}={','.join(texts)}")
+        self._add(name, key, ",".join(self.option(key, value) if is_group else written(value) for value in values))
+
+    def _add(self, name: str, key: str, text: str) -> None:
+        called, before = self._said.setdefault(key, (name, text))
+        if before != text:
+            raise UserError(
+                f"{key}: given twice, {called}={before} and {name}={text}: which of them is meant? Leave one out"
+            )
+        self.overrides.append(f"{key}={text}")
 
     def key(self, name: str) -> str:
         """The configuration's key that a keyword means.

@@ -29,6 +29,7 @@ from kd_lightning.data.content import code_digest, items_digest, state_digest
 from kd_lightning.data.loader.foreign import ForeignCode
 from kd_lightning.errors import UserError
 from kd_lightning.rng import RngStream
+from kd_lightning.tensor_bytes import bytes_of
 
 _ITEMS = 64
 """Items of a data set that are read for its digest; the tensors and arrays that it keeps all count."""
@@ -109,9 +110,8 @@ def module_digest(module: nn.Module) -> str:
     for name, value in module.state_dict().items():
         digest.update(name.encode())
         if isinstance(value, torch.Tensor):
-            flat = value.detach().cpu().contiguous().reshape(-1)
             digest.update(f"{tuple(value.shape)}{value.dtype}".encode())
-            digest.update(flat.view(torch.uint8).numpy().tobytes())
+            digest.update(bytes_of(value).tobytes())
     return digest.hexdigest()
 
 

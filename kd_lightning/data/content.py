@@ -21,6 +21,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from kd_lightning.tensor_bytes import bytes_of
+
 ITEM_BYTES, ITEMS = 256 << 20, 20_000
 _WHOLE, _BLOCKS, _BLOCK = 1 << 30, 256, 1 << 20
 _DEPTH = 6
@@ -107,9 +109,8 @@ def _state(digest: Hash, value: Any, depth: int, seen: set[int]) -> None:
 def _value(digest: Hash, value: Any) -> None:
     """An item, whatever it is made of."""
     if isinstance(value, Tensor):
-        value = value.detach().cpu().contiguous()
         digest.update(f"{tuple(value.shape)}{value.dtype}".encode())
-        _bytes(digest, value.reshape(-1).view(torch.uint8).numpy())
+        _bytes(digest, bytes_of(value))
     elif isinstance(value, np.ndarray) and value.dtype != object:
         digest.update(f"{value.shape}{value.dtype}".encode())
         _bytes(digest, np.ascontiguousarray(value).reshape(-1).view(np.uint8))

@@ -31,6 +31,7 @@ from kd_lightning.data.samples import Samples, Seeded, SeveralGatheredViews, Sev
 from kd_lightning.data.split import count_of, hide_labels, keep_first, stratified_order
 from kd_lightning.data.summary import described, summary_line
 from kd_lightning.errors import UserError
+from kd_lightning.tensor_bytes import bytes_of
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +158,7 @@ class DistillationDataModule(LightningDataModule):
         values, targets = self.train_data()
         train, val = self.choose(targets)
         self._chosen, self._total = {"train": train, "val": val}, len(targets)
-        digest = hashlib.blake2b(values.contiguous().view(-1).view(torch.uint8).numpy(), digest_size=16)
+        digest = hashlib.blake2b(bytes_of(values), digest_size=16)
         for part in (targets, train, val):
             digest.update(part.numpy().tobytes())
         digest.update(repr(self.labelled).encode())

