@@ -1,4 +1,4 @@
-"""How figures are written: shares in percent, other values with three significant digits, a true minus sign.
+"""How figures are written: shares in percent, other values with three significant digits, a true minus sign, small ones as 1.84e-07.
 
 A difference is told in the metric's own direction, in one way everywhere: "better by 0.8 points", "worse by 0.02".
 """
@@ -12,6 +12,8 @@ from kd_lightning.metrics.metric import Metric
 
 NONE = "\u2013"
 """Stands where there is no figure."""
+_MOST_DECIMALS = 6
+_NOTHING = 1e-300  # powers of ten below are none that a float divides by
 
 
 def scale(metric: Metric) -> float:
@@ -30,16 +32,28 @@ def digits(metric: Metric, size: float) -> int:
     """Decimals for values of about ``size``: one for percent, otherwise three significant figures."""
     if metric.share:
         return 1
-    if not size or not math.isfinite(size):
+    if not math.isfinite(size) or abs(size) < _NOTHING:
         return 2
-    return min(6, max(0, 2 - math.floor(math.log10(abs(size)))))
+    return max(0, 2 - math.floor(math.log10(abs(size))))
 
 
 def show(metric: Metric, value: float | None, size: float | None = None, more: int = 0) -> str:
-    """``value`` as text in the metric's display scale, without unit; ``size`` fixes the decimals of a whole column."""
+    """``value`` as text in the metric's display scale, without unit; ``size`` fixes the decimals of a whole column.
+
+    Small units are powers of ten, ``1.84e-07``, the same one for all values of a size.
+    """
     if value is None or not math.isfinite(value):
         return NONE
-    return minus(f"{value * scale(metric):.{digits(metric, size or value) + more}f}")
+    return _written(metric, value, size or value, more)
+
+
+def _written(metric: Metric, value: float, size: float, more: int, sign: str = "") -> str:
+    places, amount, power = digits(metric, size), value * scale(metric), ""
+    if places > _MOST_DECIMALS:
+        exponent = 2 - places
+        places, amount, power = 2, amount / 10.0**exponent, f"e{exponent:03d}"
+    text = minus(f"{amount:{sign}.{places + more}f}")
+    return text + power if text.strip("0.") else text
 
 
 def with_unit(metric: Metric, value: float | None, size: float | None = None) -> str:
@@ -71,7 +85,7 @@ def best_on_test(metric: Metric, values: Sequence[float], epoch: int | None = No
 
 def signed(metric: Metric, gain: float, size: float | None = None, more: int = 0) -> str:
     """A gain in short, "+" for better: ``gain`` is a difference times :attr:`Metric.sign`."""
-    return minus(f"{gain * scale(metric):+.{digits(metric, size or gain) + more}f}")
+    return _written(metric, gain, size or gain, more, sign="+")
 
 
 def better_by(metric: Metric, gain: float, size: float | None = None, with_units: bool = True) -> str:

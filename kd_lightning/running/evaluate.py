@@ -110,6 +110,10 @@ def say_evaluation(measured: Metrics, stored: Metrics) -> int:
         equal = before == value or (math.isnan(value) and name in stored and before is None)  # no figure: no label, say
         mark = "" if equal else f"   result.json says {before}"
         same = same and equal
-        print(f"{name:<{width}}  {value:.6f}{mark}")
+        print(f"{name:<{width}}  {_figure(value)}{mark}")
     print("equal to result.json" if same else "differs from result.json")
     return 0 if same else 1
+
+
+def _figure(value: float) -> str:
+    return f"{value:.6g}" if 0 < abs(value) < 1e-3 else f"{value:.6f}"  # targets in small units have small errors

@@ -124,7 +124,7 @@ class RegressionTask(BaseTask):
             zeroed = torch.where(known, values, 0.0)
             mean = zeroed.sum(0) / count
             std = (torch.where(known, zeroed - mean, 0.0).square().sum(0) / count).sqrt()
-            if not bool((std > 1e-12 * (1 + mean.abs())).all()):
+            if not bool((std > 1e-12 * mean.abs()).all()):
                 raise UserError(f"task: all training targets are {float(mean[0]):g}: there is nothing to learn")
             self.mean, self.std = mean.float(), std.float()
         if len(self.mean) not in (1, values.shape[1]) or len(self.mean) != len(self.std):

@@ -303,3 +303,10 @@ def test_yes_and_no_in_several_columns_are_ones_and_zeros(tmp_path):
     data = made(write(tmp_path / "tags.csv", rows, ("size", "a", "b", "c")), target=["a", "b", "c"])
     assert data.targets[:2].tolist() == [[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
     assert torch.isnan(data.targets[3]).tolist() == [False, False, True]
+
+
+def test_inputs_in_a_unit_far_too_large_for_them_are_no_constants(tmp_path):
+    rows = [[f"{1e-13 * (k % 7)}", k + 0.5] for k in range(60)]
+    data = made(write(tmp_path / "farads.csv", rows, ("capacity", "price")))
+    data.setup("fit")
+    assert data.encoder.feature_names == ["capacity"]

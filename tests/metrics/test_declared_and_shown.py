@@ -8,7 +8,7 @@ import pytest
 
 from kd_lightning.metrics.declared import Declared
 from kd_lightning.metrics.metric import Metric
-from kd_lightning.metrics.show import NONE, better_by, mean_and_std, signed, with_unit
+from kd_lightning.metrics.show import NONE, better_by, mean_and_std, show, signed, with_unit
 from kd_lightning.metrics.verdicts import behind
 
 RMSE = Metric("rmse", False, title="error", unit="kWh")
@@ -125,3 +125,16 @@ def test_a_teacher_that_the_student_alone_beats_is_told_in_the_metrics_direction
     assert behind(RMSE, 2.0, [2.1, 3.0]) is None
     assert "error 2.00 kWh against 1.90 kWh" in behind(RMSE, 2.0, [1.95, 1.9, 3.0])
     assert behind(ACC, 0.9, []) is None
+
+
+def test_small_units_keep_three_figures_and_one_power_of_ten_a_column():
+    assert with_unit(RMSE, 1.8437e-7) == "1.84e-07 kWh"
+    assert with_unit(RMSE, -1.8437e-5) == "\u22121.84e-05 kWh"
+    assert with_unit(RMSE, 0.00018437) == "0.000184 kWh"
+    assert mean_and_std(RMSE, [1.8e-7, 2.0e-7]) == "1.90e-07 ± 0.14e-07 kWh"
+    assert show(RMSE, 1.8e-7, 1e-7, more=1) == "1.800e-07"
+    assert signed(RMSE, -2e-8, 1.8e-7) == "\u22120.20e-07"
+    assert better_by(RMSE, 2e-8, 1.8e-7) == "better by 0.20e-07 kWh"
+    assert better_by(RMSE, 1e-13, 1.8e-7) == "no difference"
+    assert show(RMSE, 0.0, 1e-7) == "0.00"
+    assert show(RMSE, 5e-324) == "0.00"

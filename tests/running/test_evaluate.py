@@ -129,3 +129,9 @@ def test_checkpoints_hold_student_and_adapters_and_never_the_teacher(cwd, tmp_pa
             trained = [v for k, v in state.items() if k.startswith("student.") and "running" not in k]
             assert sum(v.numel() for v in trained if v.dtype.is_floating_point) == parameters
     assert run(tmp_path, "hint", program="evaluate").code == 0
+
+
+def test_errors_of_targets_in_small_units_are_shown_by_their_figures(capsys):
+    say_evaluation({"test/rmse": 1.8437e-7, "test/r2": 0.25, "test/mae": 0.0}, {})
+    shown = [line.split()[1] for line in capsys.readouterr().out.splitlines()[:3]]
+    assert shown == ["1.8437e-07", "0.250000", "0.000000"]

@@ -97,6 +97,11 @@ def test_targets_are_standardised_by_the_labelled_training_samples_alone():
     assert torch.equal(again.predict(output), task.predict(output))
 
 
+def test_targets_in_a_unit_far_too_large_for_them_are_no_constants():
+    task = fitted(torch.tensor([1e-13, 2e-13, 3e-13]))
+    assert task.encode(torch.tensor([3e-13])).item() == pytest.approx(math.sqrt(1.5))
+
+
 def test_a_sample_without_a_label_adds_nothing_to_loss_and_errors():
     task = fitted(torch.tensor([0.0, 2.0]))
     output = ModelOutput(torch.tensor([[0.5], [9.0]], requires_grad=True))

@@ -229,7 +229,7 @@ def _number(name: str, column: np.ndarray) -> ColumnCode | None:
     if not len(known):
         return None
     median, mean, std = float(np.median(known)), float(known.mean()), float(known.std())
-    if std <= 1e-12 * max(1.0, abs(mean)):
+    if std <= 1e-12 * abs(mean):
         return None
     return ColumnCode(name, NUMBER, mean, std, median, low=float(known.min()), high=float(known.max()))
 
