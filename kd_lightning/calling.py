@@ -44,8 +44,13 @@ def only_input(model: Callable[..., Any], names: Collection[str]) -> str | None:
     return next(iter(read)) if len(read) == 1 and accepted[1] <= read else None
 
 
-def whole_number_hint(inputs: Any) -> str:
-    """What to type where a model without an embedding got whole numbers; empty for other inputs."""
+def inputs_hint(inputs: Any) -> str:
+    """What to type where a model got several inputs, or whole numbers without an embedding; empty for other inputs."""
+    if isinstance(inputs, Mapping) and len(inputs) > 1:
+        names = [str(name) for name in inputs]
+        return f"; its inputs are called {', '.join(names)}: data.inputs={names[0]} gives it that one alone"
+    if isinstance(inputs, (list, tuple)) and len(inputs) > 1 and all(isinstance(value, Tensor) for value in inputs):
+        return f"; it gets {len(inputs)} inputs: data.inputs=0 gives it the first one alone"
     whole = isinstance(inputs, Tensor) and not inputs.is_floating_point()
     return "; data.input_type=float32 makes numbers of them that layers other than embeddings take" if whole else ""
 

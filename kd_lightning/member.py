@@ -7,6 +7,7 @@ and the same run alone are the same code and give the same numbers.
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -29,6 +30,8 @@ from kd_lightning.rng import RngStream
 from kd_lightning.schedules.learning_rate import RunLength
 from kd_lightning.taps import Taps
 from kd_lightning.task_parts import completed
+
+log = logging.getLogger(__name__)
 
 AUTOCAST = {"32-true": None, "32": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
@@ -269,6 +272,11 @@ class Member(nn.Module):
         parameters = self.trained_parameters()
         if not parameters:
             raise UserError(f"{self.name}: the student has no trainable parameter (check requires_grad)")
+        if (
+            not self.student.training
+        ):  # it was evaluated last; single layers in eval mode within one that trains stay so
+            log.info("%s: the student stood in eval mode: it is put into training mode", self.name)
+            self.train()
         optimizer = self.optimization.make_optimizer(self._grouping.groups(self.student, parameters))
         check_settings(self._grouping.layers, optimizer, self._grouping.decay_vectors)
         scale_rates(optimizer)

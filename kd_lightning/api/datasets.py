@@ -32,6 +32,11 @@ class Rows(Dataset):
     def __init__(self, columns: tuple[Any, ...]) -> None:
         self.columns = columns
 
+    @property
+    def targets(self) -> Any:
+        """The last column, where there are several: known without reading rows."""
+        return self.columns[-1] if len(self.columns) > 1 else None
+
     def __len__(self) -> int:
         return len(self.columns[0])
 

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from kd_lightning.batch import UNLABELLED
 from kd_lightning.data.content import items_digest, state_digest
-from kd_lightning.data.first_look import FirstLook
+from kd_lightning.data.first_look import FirstLook, form_of
 from kd_lightning.data.items import NO_TARGET_NOTE, ItemForm
 from kd_lightning.data.labels import Labels, read_labels
 from kd_lightning.data.loader.foreign import ForeignCode
@@ -25,7 +25,7 @@ from kd_lightning.data.places import Places
 from kd_lightning.data.sample_data import Items, SampleData, samples_of
 from kd_lightning.data.samples import Seeded
 from kd_lightning.data.split import count_of, hidden_labels, keep_first, masked, stratified_order
-from kd_lightning.data.targets import read_targets
+from kd_lightning.data.targets import kept_targets, read_targets
 from kd_lightning.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -168,7 +168,10 @@ class DatasetData(DistillationDataModule):
             pool = order[size:] if whole else self._stratified(pool[~chosen[pool]])
         else:
             val_data = self._whole("val", "the validation data")
+            self.require_alike("val")
             pool = self._stratified(pool)
+        if self._sets["test"] is not None:
+            self.require_alike("test")
         rows = keep_first(pool, self.train_size)
         known = None if self._targets is None else self._targets[rows]
         if self.labels.kind == "soft" and self.labelled is not None:
@@ -261,16 +264,31 @@ class DatasetData(DistillationDataModule):
         key, dataset = f"data.{split}", self._sets[split]
         items = Items(dataset, key)
         labels = self.labels.of(key)
-        made = samples_of(
+        return samples_of(
             dataset, torch.arange(items.rows), self.form, self._look.inputs, labels, seed=self.seed, name=name
         )
+
+    def require_alike(self, split: str) -> None:
+        """Look at a validation or test data set before anything is trained: at its first sample's form, and at its labels
+        where it keeps them beside its samples.
+
+        Raises:
+            UserError: they are not what the training samples are.
+        """
+        key, dataset = f"data.{split}", self._sets[split]
+        items = Items(dataset, key)
         inputs, _ = self.form.split(items(0))
-        mine, theirs = (
-            tuple(value.shape) if isinstance(value, Tensor) else None for value in (self._look.first, inputs)
-        )
-        if self.form.collate_fn is None and mine != theirs:
-            raise UserError(f"{key}: inputs have the shape {theirs}, those of data.train {mine}")
-        return made
+        if self.form.collate_fn is None:
+            (shape, kind), (mine, own_kind) = form_of(inputs), form_of(self._look.first)
+            if shape != mine:
+                raise UserError(f"{key}: inputs have the shape {shape}, those of data.train {mine}")
+            if kind != own_kind and self._look.inputs.input_type is None:  # bytes become [0, 1], other numbers stay
+                raise UserError(f"{key}: inputs are of type {kind}, those of data.train {own_kind}: give both alike")
+        kept = kept_targets(dataset, self.form, items, items.rows)
+        if kept is not None:
+            self.labels.of(key).encode(kept, items.rows)
+        if same := self._look.same_tensors(self._sets["train"], dataset):
+            self.notes.append(f"{key}: {same}")
 
 
 def _for_evaluation(train: Any, given: Any) -> Any:

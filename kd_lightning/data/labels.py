@@ -104,7 +104,8 @@ class Labels:
             if label in (UNLABELLED, *IGNORED):
                 return UNLABELLED
             known = ", ".join(map(str, list(self.numbers)[:LISTED]))
-            raise UserError(f"{self.key}: a sample has the label {label!r}, the classes are {known}")
+            shown = label.item() if hasattr(label, "item") else label
+            raise UserError(f"{self.key}: a sample has the label {shown!r}, the classes are {known}")
         return self.numbers[label]
 
 

@@ -42,6 +42,14 @@ def read_targets(dataset: Any, form: ItemForm, read: Reader, rows: int) -> tuple
     return collate_targets([form.split(read(i))[1] for i in chosen]), len(chosen) == rows
 
 
+def kept_targets(dataset: Any, form: ItemForm, read: Reader, rows: int) -> Any:
+    """Raw targets of all samples where the data set keeps them beside its items, as :func:`read_targets`; None otherwise."""
+    for kept in _kept(dataset, rows):
+        if all(_same(kept[i], form.split(read(i))[1]) for i in (0, rows - 1)):
+            return kept
+    return None
+
+
 def _kept(dataset: Any, rows: int) -> list[Any]:
     """What a data set keeps that may be its targets: tensors and lists of as many numbers or texts as it has items."""
     candidates = [getattr(dataset, name, None) for name in ("targets", "labels")]
@@ -83,7 +91,7 @@ def _probed(kept: Any, rows: int) -> list[int]:
 
 def _same(kept: Any, item: Any) -> bool:
     if isinstance(kept, str) or isinstance(item, str) or item is None:
-        return bool(kept == item) if type(kept) is type(item) else False
+        return isinstance(kept, str) and isinstance(item, str) and kept == item  # numpy's texts are texts
     try:
         own = torch.as_tensor(item)
     except (TypeError, ValueError, RuntimeError):

@@ -22,5 +22,6 @@ def behind(metric: Metric, teacher: float, alone: Sequence[float]) -> str | None
     best = max(better, key=lambda value: metric.sign * value)
     return (
         f"beaten by the student alone in validation ({metric.heading} {with_unit(metric, teacher)} against "
-        f"{with_unit(metric, best)}): train the teacher longer (teacher.train.max_epochs) or choose a larger one"
+        f"{with_unit(metric, best)}): train the teacher longer (teacher.train.max_epochs) or choose a larger one; of one that "
+        "was trained elsewhere, see whether its classes are in the data's order (teacher.classes)"
     )

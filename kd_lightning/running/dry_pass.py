@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from kd_lightning.batch import Batch
-from kd_lightning.calling import whole_number_hint
+from kd_lightning.calling import inputs_hint
 from kd_lightning.config.build import build_member
 from kd_lightning.errors import UserError
 from kd_lightning.joints import Clock, Teacher
@@ -259,7 +259,7 @@ def _told(what: str, batch: Batch, student: str = "student") -> Iterator[None]:
         text = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(
             f"{whose} fails on one batch (inputs {described(batch.inputs)}, target {described(batch.target)}): "
-            f"{text[:300]}{whole_number_hint(batch.inputs)} (HYDRA_FULL_ERROR=1 shows where)"
+            f"{text[:300]}{inputs_hint(batch.inputs)} (HYDRA_FULL_ERROR=1 shows where)"
         ) from error
 
 

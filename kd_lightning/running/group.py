@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
@@ -195,6 +196,12 @@ class Group:
             if recorder.status == "diverged":
                 accumulated = int(self.config["trainer"].get("accumulate_grad_batches") or 1)
                 recorder.explain(inputs_not_finite(self.datamodule, recorder.step * accumulated))
+            elif not all(map(math.isfinite, recorder.best_metrics.values())):
+                cause = inputs_not_finite(self.datamodule, 0)
+                if cause and recorder.warned("validation", f"{cause}: validation counts that sample all the same"):
+                    log.warning(
+                        "WARNING: %s: %s: validation counts that sample all the same", recorder.spec.name, cause
+                    )
         for recorder in recorders:
             recorder.finish()
         self._verify_teacher()

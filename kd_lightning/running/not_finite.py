@@ -20,7 +20,7 @@ def inputs_not_finite(datamodule: Any, batches: int) -> str | None:
 
     Args:
         datamodule: of the run.
-        batches: that were trained on, >= 1.
+        batches: that were trained on, >= 0; with 0 only those of validation are read.
     """
     read: list[tuple[Any, int | None]] = [(datamodule.train_dataloader(), batches)]
     if datamodule.val_samples:

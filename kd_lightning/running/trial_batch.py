@@ -13,9 +13,8 @@ from kd_lightning.structure import mapped
 
 
 def repeated(example: Batch, samples: int) -> Batch:
-    """A training batch of the example's samples, over and over."""
-    count = example.size
-    rows = torch.arange(max(samples, count)) % count
+    """A training batch of ``samples`` >= 1 samples: the example's, over and over."""
+    rows = torch.arange(samples) % example.size
 
     def take(value: Any) -> Any:
         if isinstance(value, list) and value and isinstance(value[0], str):  # texts, one a sample

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from kd_lightning.batch import Batch
-from kd_lightning.calling import ask, whole_number_hint
+from kd_lightning.calling import ask, inputs_hint
 from kd_lightning.errors import UserError
 from kd_lightning.joints import FEATURES, LOGITS, Teacher
 from kd_lightning.outputs import ModelOutput, as_model_output, looks_like_probabilities
@@ -185,7 +185,7 @@ class NetworkTeacher:
             )
             text = " ".join(f"{type(error).__name__}: {error}".split())
             raise UserError(
-                f"{context.where}.model: fails on one batch (inputs {shapes}): {text[:300]}{whole_number_hint(batch.inputs)}"
+                f"{context.where}.model: fails on one batch (inputs {shapes}): {text[:300]}{inputs_hint(batch.inputs)}"
             ) from error
 
     def _require_numbers(self, teacher: FrozenTeacher, context: TeacherContext) -> None:
