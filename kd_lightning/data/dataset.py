@@ -12,13 +12,14 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, TensorDataset
 
 from kd_lightning.batch import UNLABELLED
 from kd_lightning.data.content import items_digest, state_digest
 from kd_lightning.data.first_look import FirstLook, form_of
 from kd_lightning.data.items import NO_TARGET_NOTE, ItemForm
-from kd_lightning.data.labels import Labels, read_labels
+from kd_lightning.data.label_checks import refuse_infinite
+from kd_lightning.data.labels import Labels, as_tensor, read_labels
 from kd_lightning.data.loader.foreign import ForeignCode
 from kd_lightning.data.module import DistillationDataModule
 from kd_lightning.data.places import Places
@@ -158,6 +159,7 @@ class DatasetData(DistillationDataModule):
     def build_splits(self) -> tuple[SampleData, SampleData, str]:
         """Training and validation samples, and the digest of data set, targets, choice, and items."""
         val, pool = self._sets["val"], self._order()[0]
+        self._refuse_infinite_test_values()
         if val is None:
             order = self._shuffled(pool, self.split_seed)
             size = count_of(self.val_size, len(order), "data.val_size")
@@ -186,6 +188,12 @@ class DatasetData(DistillationDataModule):
                 "the same samples without"
             )
         return train_data, val_data, self._digest(rows)
+
+    def _refuse_infinite_test_values(self) -> None:
+        """Now, where test is a set of plain tensors: it is read after the training."""
+        test = self._sets["test"]
+        if type(test) is TensorDataset and self.labels.kind == "values":
+            refuse_infinite(as_tensor(self.form.split(test.tensors)[1], "data.test"), "data.test")
 
     def build_test(self) -> SampleData:
         """The test samples."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import torch
+from torch import Tensor
+
 from kd_lightning.errors import UserError
 
 IGNORED = (-100, 255)  # what torch's cross_entropy and segmentation masks write for "no label"
@@ -51,3 +54,23 @@ def refuse(present: list[int], samples: int, key: str, num_classes: int | None, 
 def check_count(width: int, num_classes: int | None, key: str) -> None:
     if num_classes is not None and num_classes != width:
         raise UserError(f"data.num_classes={num_classes}, but a target of {key} has {width} columns")
+
+
+def refuse_infinite(values: Tensor, key: str, rows: Tensor | None = None) -> None:
+    """Stop at values that are infinite, or would be as float32: one spoils every figure that it is part of.
+
+    Args:
+        values: shape (N, ...).
+        key: config key of the data.
+        rows: where these samples stand in the data set; None: they are all of it.
+    """
+    odd = values.to(torch.float32).isinf() if values.is_floating_point() else torch.zeros(0, dtype=torch.bool)
+    if not bool(odd.any()):
+        return
+    first = odd.nonzero()[0]
+    place = int(first[0]) if rows is None else int(rows[first[0]])
+    within = f" at position {first[1:].tolist()}" if len(first) > 1 else ""
+    raise UserError(
+        f"{key}: the target of sample {place} (the first is 0) is {float(values[tuple(first)]):g}{within}: values must be "
+        "finite as float32; nan says that nobody knows one"
+    )

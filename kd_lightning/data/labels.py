@@ -28,7 +28,16 @@ import torch
 from torch import Tensor
 
 from kd_lightning.batch import UNLABELLED
-from kd_lightning.data.label_checks import ALMOST_ALL, IGNORED, LISTED, SUSPICIOUS, check_count, ignored_numbers, refuse
+from kd_lightning.data.label_checks import (
+    ALMOST_ALL,
+    IGNORED,
+    LISTED,
+    SUSPICIOUS,
+    check_count,
+    ignored_numbers,
+    refuse,
+    refuse_infinite,
+)
 from kd_lightning.errors import UserError
 
 TARGET_TYPES = ("classes", "values")
@@ -58,11 +67,16 @@ class Labels:
     notes: list[str] = field(default_factory=list)
     key: str = "data.train"
 
-    def encode(self, raw: Any, count: int) -> Tensor:
+    def encode(self, raw: Any, count: int, rows: Tensor | None = None) -> Tensor:
         """Targets as data sets give them, of ``count`` samples, as the models' losses take them.
 
+        Args:
+            raw: targets of any form, see above.
+            count: how many samples they are of.
+            rows: where these stand in the data set, for messages; None: they are all of it.
+
         Raises:
-            UserError: a label that the training data does not have.
+            UserError: a label that the training data does not have, a value that is infinite.
         """
         if self.kind == "none" or raw is None:
             return torch.full((count,), UNLABELLED)
@@ -72,6 +86,7 @@ class Labels:
         if self.kind == "several":
             return values
         if self.kind != "classes":
+            refuse_infinite(values, self.key, rows)
             return values.to(torch.float32)
         if self.form == "rows":
             return torch.where(values.sum(1) > 0, values.argmax(1), UNLABELLED)
@@ -267,7 +282,7 @@ def _flat(values: Tensor) -> bool:
 
 
 def _odd(values: Tensor) -> float:
-    return float(values[values != values.round()].flatten()[0])
+    return float(values[~values.isnan() & ((values != values.round()) | values.isinf())].flatten()[0])
 
 
 def _width(values: Tensor) -> int:

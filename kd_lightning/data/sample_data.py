@@ -107,7 +107,8 @@ class SampleData(Dataset):
 
     def change(self, inputs: Any, target: Any, indices: Tensor, view: int) -> tuple[Any, Any]:
         """Cast and augment a batch, and hide labels."""
-        inputs, target = self.inputs.cast(inputs), self.labels.encode(target, len(indices))
+        inputs = self.inputs.cast(inputs)
+        target = self.labels.encode(target, len(indices), self.rows[indices])
         if self.augment is not None:
             places = torch.arange(len(indices))
             size = inputs.shape[-2:]

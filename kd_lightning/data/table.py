@@ -21,6 +21,7 @@ from kd_lightning.data.module import DistillationDataModule
 from kd_lightning.data.places import Places
 from kd_lightning.data.split import hide_labels, keep_first, stratified_order
 from kd_lightning.data.tables.encoding import TableEncoder, as_categories, in_order
+from kd_lightning.data.tables.finite import refuse_infinite
 from kd_lightning.data.tables.reading import Table, bundled_table, read_table
 from kd_lightning.data.tables.splitting import split_rows
 from kd_lightning.data.tables.target_columns import as_yes_or_no, refuse_dressed_numbers, refuse_texts
@@ -95,6 +96,7 @@ class TableData(DistillationDataModule):
         both = [name for name in self.columns if name in self.target_columns]
         if both:
             raise UserError(f"data.inputs: {both[0]!r} is the target")
+        refuse_infinite(self.table, self.columns, self.target_columns)
         self._categorical, self._most_categories = list(categorical), most_categories
         self.labels, self.targets = self._read_targets(target_type)
         self.num_classes, self.class_names = self.labels.num_classes, self.labels.names

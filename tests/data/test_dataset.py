@@ -459,3 +459,20 @@ def test_what_makes_inputs_of_items_belongs_to_the_views():
     assert len({data.view_fingerprint() for data in modules}) == 3
     assert module(Texts(), collate_fn=pad).view_fingerprint() == modules[0].view_fingerprint()
     assert module(input_type="int64").view_fingerprint() != module().view_fingerprint()
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+@pytest.mark.parametrize("width", [(), (2,)])
+def test_an_infinite_target_is_told_with_its_place_before_training(split, width):
+    sets = {name: TensorDataset(torch.rand(30, 4), torch.rand(30, *width)) for name in ("train", "val", "test")}
+    sets[split].tensors[1][(17, *(1,) * len(width))] = torch.inf
+    made = DatasetData(**sets, batch_size=6)
+    with pytest.raises(UserError, match=rf"data.{split}: the target of sample 17 .*is inf.*finite"):
+        list(made.val_dataloader())
+
+
+def test_an_infinite_class_number_is_told():
+    targets = torch.arange(30) % 3 * torch.ones(30)
+    targets[4] = torch.inf
+    with pytest.raises(UserError, match="a target is inf: class numbers are whole"):
+        module(TensorDataset(torch.rand(30, 4), targets), target_type="classes").setup("fit")

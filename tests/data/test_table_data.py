@@ -310,3 +310,18 @@ def test_inputs_in_a_unit_far_too_large_for_them_are_no_constants(tmp_path):
     data = made(write(tmp_path / "farads.csv", rows, ("capacity", "price")))
     data.setup("fit")
     assert data.encoder.feature_names == ["capacity"]
+
+
+@pytest.mark.parametrize(
+    ("size", "price", "words"),
+    [
+        ("1.5", "inf", r"houses.csv, row 6: column 'price' holds inf, values must be finite: mend it"),
+        ("-inf", "2.5", r"houses.csv, row 6: column 'size' holds -inf, values must be finite"),
+        ("1.5", "1e39", r"houses.csv, row 6: column 'price' holds 1e\+39, more than a float32 holds"),
+    ],
+)
+def test_an_infinite_cell_is_told_with_file_row_and_column_whatever_split_it_is_in(tmp_path, size, price, words):
+    rows = [[f"{k}.5", f"{k}.25"] for k in range(40)]
+    rows[5] = [size, price]
+    with pytest.raises(UserError, match=words):
+        made(write(tmp_path / "houses.csv", rows, ("size", "price")))

@@ -223,9 +223,6 @@ def is_number(text: object) -> bool:
 
 def _number(name: str, column: np.ndarray) -> ColumnCode | None:
     known = column[~np.isnan(column)]
-    infinite = known[~np.isfinite(known)]
-    if len(infinite):
-        raise UserError(f"data: column {name!r} holds {infinite[0]}: values must be finite")
     if not len(known):
         return None
     median, mean, std = float(np.median(known)), float(known.mean()), float(known.std())
