@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -325,3 +326,29 @@ def test_an_infinite_cell_is_told_with_file_row_and_column_whatever_split_it_is_
     rows[5] = [size, price]
     with pytest.raises(UserError, match=words):
         made(write(tmp_path / "houses.csv", rows, ("size", "price")))
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        (lambda k: f"{758621 + k},0", r"holds '758621,0', .*write plain numbers, 758621\.0;"),
+        (lambda k: f"1.{234 + k},56", r"holds '1\.234,56', .*write plain numbers, 1234\.56;"),
+        (lambda k: f"1,{234 + k},000", r"holds '1,234,000', .*write plain numbers, 1234000;"),
+        (lambda k: f"1.{234 + k}.000", r"holds '1\.234\.000', .*write plain numbers, 1234000;"),
+        (
+            lambda k: f"758,{621 + k}",
+            r"'758,621', .*, 758621 if the comma separates thousands, 758\.621 if it is a dec",
+        ),
+        (lambda k: f"0,{123 + k}", r"holds '0,123', .*write plain numbers, 0\.123;"),
+        (lambda k: f"758,{621 + k}" if k else "758,62", r"holds '758,62', .*write plain numbers, 758\.62;"),
+    ],
+)
+def test_decimal_commas_are_no_thousands(tmp_path, cells, words):
+    file = write(tmp_path / "prices.csv", [[k, cells(k)] for k in range(59, -1, -1)][::-1], ("size", "price"))
+    with pytest.raises(UserError, match=words):
+        made(file)
+
+
+def test_inputs_with_decimal_commas_are_left_out_with_what_to_write(tmp_path):
+    file = write(tmp_path / "areas.csv", [[f"{k},5", k % 9, k + 0.5] for k in range(150)], ("area", "rooms", "price"))
+    assert re.search(r"area \(numbers like '\d+,5', which is not read as a number: write plain", made(file).summary())

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from kd_lightning.data.tables.reading import Table
+from kd_lightning.data.tables.written_numbers import how_to_write, is_dressed, is_number
 from kd_lightning.errors import UserError
 
 CLIP = 10.0
@@ -102,7 +103,10 @@ class TableEncoder:
             if code is None:
                 constant.append(name)
             elif len(code.categories) > most_categories and name not in categorical:
-                unlike.append(f"{name} ({len(code.categories):,} different texts)")
+                numbers = all(is_dressed(text) or is_number(text) for text in code.categories)
+                odd = [text for text in code.categories if numbers and not is_number(text)]
+                told = f"numbers like {how_to_write(odd)}" if odd else f"{len(code.categories):,} different texts"
+                unlike.append(f"{name} ({told})")
             else:
                 codes.append(code)
                 gaps = int(missing(column).sum())
@@ -210,15 +214,6 @@ def _refuse_numbers_with_slips(name: str, column: np.ndarray) -> None:
             f"data: column {name!r} holds numbers, but {which}: mend or empty it, or say data.drop=[{name}] or "
             f"data.categorical=[{name}]"
         )
-
-
-def is_number(text: object) -> bool:
-    """Whether a cell is read as a number."""
-    try:
-        float(str(text))
-    except ValueError:
-        return False
-    return True
 
 
 def _number(name: str, column: np.ndarray) -> ColumnCode | None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 import numpy as np
 
-from kd_lightning.data.tables.encoding import is_number
+from kd_lightning.data.tables.written_numbers import how_to_write, is_dressed, is_number
 from kd_lightning.errors import UserError
 
 _PAIRS = ({"yes": 1.0, "no": 0.0}, {"y": 1.0, "n": 0.0}, {"true": 1.0, "false": 0.0}, {"t": 1.0, "f": 0.0})
-_DRESSED = re.compile(r"[-+]?\s*[$€£¥]?\s*[-+]?\d[\d,.' ]*\s*[%$€£¥]?")
 
 
 def as_yes_or_no(column: np.ndarray) -> np.ndarray:
@@ -26,7 +24,7 @@ def as_yes_or_no(column: np.ndarray) -> np.ndarray:
 
 
 def refuse_texts(columns: Mapping[str, np.ndarray], key: str, otherwise: str) -> None:
-    """Raise a UserError for the first column of texts: its first cell that is no number, and what to write instead.
+    """Raise a UserError for the first column of texts: a cell that is no number, and what to write instead.
 
     Args:
         columns: that are to be numbers, by name.
@@ -35,19 +33,14 @@ def refuse_texts(columns: Mapping[str, np.ndarray], key: str, otherwise: str) ->
     """
     for name, column in columns.items():
         if column.dtype == object:
-            cell = next((c for c in column.tolist() if c is not None and not is_number(c)), "")
-            raise UserError(f"{key}: column {name!r} holds {cell!r}, {_fix(cell)}{otherwise}")
+            odd = [cell for cell in column.tolist() if cell is not None and not is_number(cell)] or [""]
+            dressed = is_dressed(odd[0])
+            fix = how_to_write(odd) if dressed else f"{odd[0]!r}, which is no number: mend or empty such cells"
+            raise UserError(f"{key}: column {name!r} holds {fix}{otherwise}")
 
 
 def refuse_dressed_numbers(name: str, column: np.ndarray, few: int) -> None:
     """Raise a UserError for a target of more than ``few`` numbers with currencies or commas, each of which would be a class."""
     cells = {cell for cell in column.tolist() if cell is not None} if column.dtype == object else set()
-    if len(cells) > few and all(_DRESSED.fullmatch(cell) for cell in cells):
+    if len(cells) > few and all(map(is_dressed, cells)):
         refuse_texts({name: column}, "data.target", "; as they stand they are classes by data.target_type=classes")
-
-
-def _fix(cell: str) -> str:
-    if not _DRESSED.fullmatch(cell):
-        return "which is no number: mend or empty such cells"
-    plain = re.sub(r"[^\d.+-]", "", cell)
-    return f"which is not read as a number: write plain numbers{f', {plain}' if is_number(plain) else ''}"
