@@ -13,7 +13,7 @@ A column with one value in all training rows says nothing and is left out.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,7 @@ class ColumnCode:
         kind: "number" or "category".
         mean, std, median: of a number's training rows.
         low, high: the smallest and the largest of these; None where a run of old did not keep them.
+        lacking: the part of the training rows that has no value, 0 to 1; None where a run of old did not keep it.
         categories: of a category, in their order.
     """
 
@@ -51,6 +52,7 @@ class ColumnCode:
     categories: tuple[str, ...] = ()
     low: float | None = None
     high: float | None = None
+    lacking: float | None = None
 
     @property
     def features(self) -> list[str]:
@@ -108,8 +110,8 @@ class TableEncoder:
                 told = f"numbers like {how_to_write(odd)}" if odd else f"{len(code.categories):,} different texts"
                 unlike.append(f"{name} ({told})")
             else:
-                codes.append(code)
                 gaps = int(missing(column).sum())
+                codes.append(replace(code, lacking=gaps / len(column)))
                 if gaps:
                     imputed.append(
                         f"{name} ({gaps:,}, {'none of its categories' if code.categories else 'the median'})"
@@ -154,31 +156,27 @@ class TableEncoder:
     def as_plain(self) -> list[dict[str, Any]]:
         """For ``result.json``."""
         return [
-            {"name": c.name, "categories": list(c.categories)}
-            if c.kind == CATEGORY
-            else {"name": c.name, "mean": c.mean, "std": c.std, "median": c.median, "low": c.low, "high": c.high}
+            {"name": c.name, "lacking": c.lacking}
+            | (
+                {"categories": list(c.categories)}
+                if c.kind == CATEGORY
+                else {"mean": c.mean, "std": c.std, "median": c.median, "low": c.low, "high": c.high}
+            )
             for c in self.codes
         ]
 
     @classmethod
     def from_plain(cls, plain: Sequence[Mapping[str, Any]]) -> TableEncoder:
         """What :meth:`as_plain` gave, as an encoder again."""
-        return cls(
-            [
-                ColumnCode(str(entry["name"]), CATEGORY, categories=tuple(entry["categories"]))
-                if "categories" in entry
-                else ColumnCode(
-                    str(entry["name"]),
-                    NUMBER,
-                    entry["mean"],
-                    entry["std"],
-                    entry["median"],
-                    low=entry.get("low"),
-                    high=entry.get("high"),
-                )
-                for entry in plain
-            ]
-        )
+        codes = []
+        for entry in plain:
+            given: dict[str, Any] = {"name": str(entry["name"]), "lacking": entry.get("lacking")}
+            if "categories" in entry:
+                codes.append(ColumnCode(**given, kind=CATEGORY, categories=tuple(entry["categories"])))
+            else:
+                numbers = {key: entry[key] for key in ("mean", "std", "median")}
+                codes.append(ColumnCode(**given, kind=NUMBER, **numbers, low=entry.get("low"), high=entry.get("high")))
+        return cls(codes)
 
 
 def as_categories(column: np.ndarray) -> np.ndarray:

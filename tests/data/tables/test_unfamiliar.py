@@ -40,3 +40,34 @@ def test_of_a_run_that_kept_no_range_far_is_what_is_cut_off(codes):
     assert unfamiliar(old, table([371], ["Ulm"])) == []
     (said,) = unfamiliar(old, table([1e4], ["Ulm"]))
     assert said.startswith("row 1 has a value of 'size' more than 10 standard deviations off")
+
+
+def test_a_column_that_is_empty_or_nearly_though_training_had_it_is_told(codes):
+    assert unfamiliar(codes, table([np.nan] * 3, ["Ulm"] * 3)) == [
+        "none of the 3 rows has a value of 'size', which all training rows have: taken as the training rows' median, 95"
+    ]
+    mostly = [np.nan] * 6 + [50.0, 60.0]
+    (said,) = unfamiliar(codes, table(mostly, ["Ulm"] * 8))
+    assert said.startswith("6 rows (the first: 1) have no value of 'size', which all training rows have: taken as")
+    (said,) = unfamiliar(codes, table([50.0] * 8, [None] * 8))
+    assert said == (
+        "none of the 8 rows has a value of 'town', which 75% of the training rows have: taken as none of its categories"
+    )
+    assert unfamiliar(codes, table([50.0] * 3, [None, None, "Ulm"])) == []
+
+
+def test_gaps_as_many_as_training_had_say_nothing():
+    rng = np.random.default_rng(0)
+    size = np.where(rng.random(300) < 0.6, np.nan, rng.normal(size=300))
+    encoder, _ = TableEncoder.fitted(table(size, ["Ulm", "Bonn"] * 150), ["size", "town"], [], 100)
+    for start in range(0, 300, 10):
+        assert unfamiliar(encoder.codes, table(size[start : start + 10], ["Ulm"] * 10)) == []
+    assert unfamiliar(encoder.codes, table([np.nan], ["Ulm"])) == []
+
+
+def test_of_a_run_that_kept_no_gaps_an_empty_column_is_told(codes):
+    plain = [{k: v for k, v in entry.items() if k != "lacking"} for entry in TableEncoder(codes).as_plain()]
+    old = TableEncoder.from_plain(plain).codes
+    (said,) = unfamiliar(old, table([np.nan, np.nan], ["Ulm", "Ulm"]))
+    assert said == "none of the 2 rows has a value of 'size': taken as the training rows' median, 95"
+    assert unfamiliar(old, table([np.nan, 50], ["Ulm", "Ulm"])) == []
