@@ -23,6 +23,7 @@ from kd_lightning.data.split import hide_labels, keep_first, stratified_order
 from kd_lightning.data.tables.encoding import TableEncoder, as_categories, in_order
 from kd_lightning.data.tables.finite import refuse_infinite
 from kd_lightning.data.tables.reading import Table, bundled_table, read_table
+from kd_lightning.data.tables.row_numbers import row_numbers
 from kd_lightning.data.tables.splitting import split_rows
 from kd_lightning.data.tables.target_columns import as_yes_or_no, refuse_dressed_numbers, refuse_texts
 from kd_lightning.errors import UserError
@@ -98,6 +99,8 @@ class TableData(DistillationDataModule):
             raise UserError(f"data.inputs: {both[0]!r} is the target")
         refuse_infinite(self.table, self.columns, self.target_columns)
         self._categorical, self._most_categories = list(categorical), most_categories
+        chosen = {*(inputs or ()), *categorical}
+        self._row_numbers = row_numbers(self.table, [name for name in self.columns if name not in chosen])
         self.labels, self.targets = self._read_targets(target_type)
         self.num_classes, self.class_names = self.labels.num_classes, self.labels.names
         self.encoder: TableEncoder | None = None
@@ -127,6 +130,9 @@ class TableData(DistillationDataModule):
         self.reading = {"table": self.encoder.as_plain(), "target": list(self.target_columns)}
         target = f"target {', '.join(self.target_columns)}: {self.labels.kind}" if self.target_columns else "no target"
         self.notes = [target, self.encoder.described(), *notes]
+        if names := ",".join(self._row_numbers):
+            told = f"{names.replace(',', ', ')}: whole numbers, another in each row, like an identifier: data.drop=[{names}] leaves it out"
+            self.notes.append(told)
         train = keep_first(self._in_order(rows), self.train_size)
         targets = hide_labels(self.targets[train], self.labelled)
         inputs = [self._encoder.encode(self.table.rows(part.numpy())) for part in (train, val)]

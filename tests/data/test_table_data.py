@@ -14,7 +14,8 @@ import torch
 
 from kd_lightning.data.table import TableData
 from kd_lightning.data.tables.encoding import TableEncoder
-from kd_lightning.data.tables.reading import read_table
+from kd_lightning.data.tables.reading import bundled_table, read_table
+from kd_lightning.data.tables.row_numbers import row_numbers
 from kd_lightning.errors import UserError
 
 
@@ -352,3 +353,23 @@ def test_decimal_commas_are_no_thousands(tmp_path, cells, words):
 def test_inputs_with_decimal_commas_are_left_out_with_what_to_write(tmp_path):
     file = write(tmp_path / "areas.csv", [[f"{k},5", k % 9, k + 0.5] for k in range(150)], ("area", "rooms", "price"))
     assert re.search(r"area \(numbers like '\d+,5', which is not read as a number: write plain", made(file).summary())
+
+
+def test_a_column_that_numbers_the_rows_is_an_input_that_is_told(tmp_path):
+    rng = np.random.default_rng(0)
+    mixed = rng.permutation(60)
+    rows = [[10_000 + k, 3 * k, mixed[k], f"{k}.5", rng.integers(9), 7 * mixed[k], k + 0.5] for k in range(60)]
+    file = write(tmp_path / "a.csv", rows, ("id", "order", "mixed", "real", "rooms", "unlike", "price"))
+    assert (
+        "; id, order, mixed: whole numbers, another in each row, like an identifier: data.drop=[id,order,mixed] leaves"
+        in made(file).summary()
+    )
+    assert "id" in _ready(made(file)).encoder.feature_names
+    assert "identifier" not in made(file, drop=["id", "order", "mixed"]).summary()
+    assert "identifier" not in made(file, inputs=["id", "rooms"]).summary()  # these were chosen
+
+
+@pytest.mark.parametrize("name", ["bikeshare", "diabetes", "breast_cancer", "iris", "wine"])
+def test_no_shipped_table_has_a_column_that_numbers_its_rows(name):
+    table = bundled_table(name)
+    assert row_numbers(table, list(table.columns)) == []
