@@ -59,7 +59,7 @@ def run_hydra(
         config_name: ``train`` for ``conf/train.yaml``; the command is then called ``kd-train``.
         argv: command line arguments without the program's name; None takes those of the process.
         check: called with a composed configuration and its overrides before any directory is made; in a multirun, for
-            every value that the sweep gives to a key. Raises UserError.
+            every value that the sweep gives to a key, and for two at a time. Raises UserError.
 
     Returns:
         the exit code.

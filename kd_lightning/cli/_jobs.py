@@ -7,6 +7,7 @@ then whoever computes the run: it holds the directory against other processes, a
 from __future__ import annotations
 
 import copy
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from kd_lightning.cli._compose import SweepComposer
+from kd_lightning.config.keys import is_seed
 from kd_lightning.config.names import swept_keys
 from kd_lightning.config.plain import plain_mapping, plain_texts
 from kd_lightning.config.repeated import merged
@@ -30,6 +32,9 @@ from kd_lightning.sweeps.sweep_file import held_sweep
 
 TaskFunction = Callable[[DictConfig], Any]
 Check = Callable[[DictConfig, Sequence[str]], None]
+
+PAIRS = 60
+"""Jobs that are composed and checked for two values that do not go together, at the most: some seconds."""
 
 
 def run_single(
@@ -87,8 +92,13 @@ def run_sweep(
     _refuse_other_directory(cfg)
     SweepComposer(hydra.config_loader).install()
     if check is not None:
-        for job in _jobs_to_check(hydra, _task_overrides(cfg), params):
-            _check_job(check, hydra.config_loader.load_sweep_config(cfg, job))
+        for job, together in _jobs_to_check(hydra, _task_overrides(cfg), params):
+            try:
+                _check_job(check, hydra.config_loader.load_sweep_config(cfg, job))
+            except UserError as error:
+                if not together:
+                    raise
+                raise type(error)(f"{error} (in the sweep's jobs with {' '.join(together)})") from error
     HydraConfig.instance().set_config(cfg)  # the sweep's directory may refer to ${hydra:...}
     sweep_dir = Path(str(cfg.hydra.sweep.dir)).resolve()
     with read_write(cfg.hydra):
@@ -124,10 +134,12 @@ def _task_overrides(cfg: DictConfig) -> list[str]:
     return plain_texts(cfg.hydra.overrides.task)
 
 
-def _jobs_to_check(hydra: Hydra, task_overrides: list[str], params: Any) -> list[list[str]]:
-    """Jobs in which each value of the sweep appears at least once: the sum, not the product, of the numbers of values.
+def _jobs_to_check(hydra: Hydra, task_overrides: list[str], params: Any) -> list[tuple[list[str], list[str]]]:
+    """Jobs in which each value of the sweep appears, and each two values of its keys (seeds apart) together, not the product
+    of them all; beside each job the two values that it is for.
 
-    Values that a sweeper chooses itself (ranges of Optuna and the like) are checked when their job starts.
+    Of more than ``PAIRS`` pairs the first ones. Values that a sweeper chooses itself (ranges of Optuna and the like) are
+    checked when their job starts.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -144,10 +156,16 @@ def _jobs_to_check(hydra: Hydra, task_overrides: list[str], params: Any) -> list
                     f"command line: {override.input_line}: gives no value: a range ends before its last one"
                 )
     first = {key: options[0] for key, options in values.items()}
-    jobs = [list(first.values())]
+    jobs: list[tuple[list[str], list[str]]] = [(list(first.values()), [])]
     for key, options in values.items():
-        jobs += [list({**first, key: option}.values()) for option in options[1:]]
-    return jobs
+        jobs += [(list({**first, key: option}.values()), []) for option in options[1:]]
+    varied = [(key, options[1:]) for key, options in values.items() if len(options) > 1 and not is_seed(key)]
+    pairs = [
+        (list({**first, key: option, other: value}.values()), [option, value])
+        for (key, options), (other, others) in itertools.combinations(varied, 2)
+        for option, value in itertools.product(options, others)
+    ]
+    return jobs + pairs[:PAIRS]
 
 
 def _check_job(check: Check | None, cfg: DictConfig) -> None:

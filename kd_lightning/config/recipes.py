@@ -10,6 +10,7 @@ import yaml
 from hydra.core.hydra_config import HydraConfig
 
 from kd_lightning.config.origin import Origin
+from kd_lightning.config.plain import plain_texts
 
 RECIPE = "recipe"
 
@@ -22,7 +23,7 @@ def with_recipe(line: str) -> str:
     """
     if not HydraConfig.initialized():
         return line
-    origin = Origin(list(HydraConfig.get().overrides.task))
+    origin = Origin(plain_texts(HydraConfig.get().overrides.task))
     for path, content in origin.chosen(RECIPE):
         recipe = f"{RECIPE}={path.stem}"
         groups = _groups(yaml.safe_load(path.read_text(encoding="utf-8")).get("defaults") or [])

@@ -11,6 +11,7 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 
 from kd_lightning.cli._hydra_main import run_hydra
+from kd_lightning.cli.train import check_job
 from kd_lightning.errors import RunInterrupted, RunsFailed, UserError
 
 ONE_BY_ONE = "hydra/launcher=basic"
@@ -129,6 +130,17 @@ def test_a_shipped_grid_needs_no_flag(folder):
     seeds = []
     assert run_hydra(lambda cfg: seeds.append(cfg.seed), "train", ["sweep=seeds", ONE_BY_ONE, "sweep_dir=sweep"]) == 0
     assert seeds == [0, 1, 2, 3, 4]
+
+
+def test_two_values_that_do_not_go_together_are_refused_before_any_job(folder, capsys):
+    called = []
+    argv = ["-m", "method=kd,dkd", "data=fashion_mnist", "data.augment.mixup=0,0.8", ONE_BY_ONE, "sweep_dir=sweep"]
+    assert run_hydra(called.append, "train", argv, check=check_job) == 2
+    said = capsys.readouterr().err
+    assert "TrueClassLoss looks at the sample's label, a mixed sample has two" in said
+    assert "(in the sweep's jobs with method=dkd data.augment.mixup=0.8)" in said
+    assert not called
+    assert not (folder / "sweep").exists()
 
 
 def test_a_failing_job_of_a_sweep_fails_the_command(folder, capsys):
