@@ -16,7 +16,7 @@ from kd_lightning.running.missing_result import failed_result, without_result
 from kd_lightning.running.present_state import ended_result, keep, refuse_other_run, stored_result
 from kd_lightning.running.run_group import tell_failure
 from kd_lightning.runs.interrupt import stoppable
-from kd_lightning.runs.result_file import Result
+from kd_lightning.runs.result_file import NOT_STARTED, Result
 from kd_lightning.runs.spec import ALONE, RunSpec
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,11 @@ def execute(
             break
         if attempt < retries:
             log.warning("%s: start again (%d of %d)", ", ".join(s.name for s in todo), attempt + 1, retries)
-    return [results.get(s.run_dir) or ended_result(s) or without_result(s, "interrupted") for s in specs]
+    return [results.get(s.run_dir) or ended_result(s) or _interrupted(s) for s in specs]
+
+
+def _interrupted(spec: RunSpec) -> Result:
+    return without_result(spec, "interrupted", None if spec.run_dir.exists() else NOT_STARTED)
 
 
 def _attempt(

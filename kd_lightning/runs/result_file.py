@@ -23,6 +23,13 @@ FORMAT = 1
 STATUSES = ("finished", "pruned", "failed", "diverged", "interrupted")
 ENDS = ("finished", "pruned")
 """What is not started again: the run reached its end, or a search stopped it early on purpose."""
+NOT_STARTED = "not started"
+"""The error of an interrupted run that never began."""
+
+
+def standing(result: Mapping[str, Any]) -> str:
+    """How a run is counted where people read it: its status, or that it was not started."""
+    return NOT_STARTED if result.get("error") == NOT_STARTED else str(result["status"])
 
 
 def write_result(path: str | os.PathLike, result: Mapping[str, Any]) -> None:

@@ -40,7 +40,7 @@ def resume(directory: Path, keys: Sequence[str] = ()) -> int:
     from kd_lightning.config.targets import import_target
     from kd_lightning.running.execute import execute
     from kd_lightning.runs.directory import held
-    from kd_lightning.runs.result_file import ENDS
+    from kd_lightning.runs.result_file import ENDS, standing
     from kd_lightning.runs.work_file import read_work
     from kd_lightning.sweeps.report import refresh_report
     from kd_lightning.terminal.quiet import quiet
@@ -56,7 +56,8 @@ def resume(directory: Path, keys: Sequence[str] = ()) -> int:
         results = execute(specs, executor, tell=lambda _: refresh_report(directory))
         refresh_report(directory, final=True)
     statuses = [result["status"] for result in results]
-    print(", ".join(f"{statuses.count(status)} {status}" for status in dict.fromkeys(statuses)))
+    said = [standing(result) for result in results]
+    print(", ".join(f"{said.count(word)} {word}" for word in dict.fromkeys(said)))
     if "interrupted" in statuses:
         raise RunInterrupted(f"interrupted; kd-sweep resume {directory} goes on")
     return int(not {*statuses} <= {*ENDS})

@@ -17,12 +17,19 @@ from kd_lightning.config.replicates import seeds_of_result, setting_of_result
 from kd_lightning.metrics.declared import Declared
 from kd_lightning.metrics.metric import Metric
 from kd_lightning.metrics.show import NONE, ON_TEST, best_on_test, better_by, mean_and_std, with_unit
-from kd_lightning.runs.result_file import ENDS
+from kd_lightning.runs.result_file import ENDS, NOT_STARTED, standing
 
 MOST_ROWS = 24
 """Configurations in a sweep's table; the report has them all."""
 
-STYLES = {"finished": "green", "pruned": "cyan", "interrupted": "yellow", "failed": "red", "diverged": "red"}
+STYLES = {
+    "finished": "green",
+    "pruned": "cyan",
+    "interrupted": "yellow",
+    NOT_STARTED: "yellow",
+    "failed": "red",
+    "diverged": "red",
+}
 NOTE_STYLES = {"worse by": "red", **{f" {status}:": style for status, style in STYLES.items()}}
 
 
@@ -155,7 +162,7 @@ def sweep_table(results: Sequence[Mapping[str, Any]], rerun: str = "", skipped: 
     ranked = sorted(cells, key=lambda name: _rank(cells[name], first.monitored, cells.values()))
     rows += [row(name, cells[name]) for name in ranked[:MOST_ROWS]]
     what = first.monitored.heading if len(known) == 1 else "metric"
-    counts = {status: sum(result["status"] == status for result in results) for status in STYLES}
+    counts = {status: sum(standing(result) == status for result in results) for status in STYLES}
     told = [f"{count} {status}" for status, count in counts.items() if count]
     if skipped:
         told.append(f"{len(skipped)} of them already before")
@@ -167,8 +174,11 @@ def sweep_table(results: Sequence[Mapping[str, Any]], rerun: str = "", skipped: 
         if values := _values(cell, f"{ON_TEST}{first.monitor}"):
             notes.append(f"{name}: {best_on_test(first.monitored, values)}")
     for result in results:
-        if result["status"] not in ENDS:
+        if standing(result) not in (*ENDS, NOT_STARTED):
             notes.append(f"{result['name']} {result['status']}: {result.get('error') or 'continues where it stopped'}")
+    if waiting := [str(result["name"]) for result in results if standing(result) == NOT_STARTED]:
+        more = f" and {len(waiting) - MOST_ROWS} more" if len(waiting) > MOST_ROWS else ""
+        notes.append(f"{NOT_STARTED}: {', '.join(waiting[:MOST_ROWS])}{more}")
     unfinished = any(result["status"] not in ENDS for result in results)
     return Closing(
         ["configuration", "n", f"best val {what}", f"test {what}", *([first[fidelity].heading] if fidelity else [])],

@@ -215,3 +215,18 @@ def test_sizes_have_decimal_units():
         "3.0 GB",
         NONE,
     ]
+
+
+def test_runs_that_never_began_are_not_said_to_continue():
+    stopped = {"status": "interrupted", "student": None}
+    table = sweep_table(
+        [
+            run_of(2.0, 0, error=None, **stopped),
+            *(run_of(float(t), 0, error="not started", **stopped) for t in (4, 8)),
+            run_of(1.0, 0),
+        ],
+        rerun="again",
+    )
+    assert table.notes[0] == "1 finished, 1 interrupted, 2 not started"
+    assert table.notes[-2:] == ["T02.0_s0 interrupted: continues where it stopped", "not started: T04.0_s0, T08.0_s0"]
+    assert table.command == "again"
