@@ -25,7 +25,7 @@ from kd_lightning.data.tables.finite import refuse_infinite
 from kd_lightning.data.tables.reading import Table, bundled_table, read_table
 from kd_lightning.data.tables.row_numbers import row_numbers
 from kd_lightning.data.tables.splitting import split_rows
-from kd_lightning.data.tables.target_columns import as_yes_or_no, refuse_dressed_numbers, refuse_texts
+from kd_lightning.data.tables.target_columns import as_yes_or_no, refuse_dressed_numbers, refuse_texts, several_in_one
 from kd_lightning.errors import UserError
 
 NO_TARGET = "none"
@@ -129,6 +129,8 @@ class TableData(DistillationDataModule):
         )
         self.reading = {"table": self.encoder.as_plain(), "target": list(self.target_columns)}
         target = f"target {', '.join(self.target_columns)}: {self.labels.kind}" if self.target_columns else "no target"
+        if combined := several_in_one(self.labels.names or ()):
+            target += f", {combined}"
         self.notes = [target, self.encoder.described(), *notes]
         if names := ",".join(self._row_numbers):
             told = f"{names.replace(',', ', ')}: whole numbers, another in each row, like an identifier: data.drop=[{names}] leaves it out"

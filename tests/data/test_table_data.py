@@ -373,3 +373,20 @@ def test_a_column_that_numbers_the_rows_is_an_input_that_is_told(tmp_path):
 def test_no_shipped_table_has_a_column_that_numbers_its_rows(name):
     table = bundled_table(name)
     assert row_numbers(table, list(table.columns)) == []
+
+
+@pytest.mark.parametrize(
+    ("kinds", "told"),
+    [
+        (
+            ["a", "b", "a|b", "a|c", "b|c"],
+            "price: classes, each combination is a class of its own ('a|b'); several labels",
+        ),
+        (["New York, NY", "Austin, TX", "Reno, NV"], None),
+        (["cat", "dog"], None),
+    ],
+)
+def test_labels_put_together_in_one_cell_are_told_as_the_classes_that_they_become(tmp_path, kinds, told):
+    rows = [[k % 7, kinds[k % len(kinds)]] for k in range(60)]
+    summary = made(write(tmp_path / "tags.csv", rows, ("size", "price"))).summary()
+    assert told in summary if told else "combination" not in summary

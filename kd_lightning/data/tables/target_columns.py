@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -44,3 +44,16 @@ def refuse_dressed_numbers(name: str, column: np.ndarray, few: int) -> None:
     cells = {cell for cell in column.tolist() if cell is not None} if column.dtype == object else set()
     if len(cells) > few and all(map(is_dressed, cells)):
         refuse_texts({name: column}, "data.target", "; as they stand they are classes by data.target_type=classes")
+
+
+def several_in_one(names: Sequence[str]) -> str | None:
+    """What a user should know of classes like ``a|c``, which are fewer labels put together; None where there are none."""
+    for separator in "|;,":
+        parts = {part.strip() for name in names for part in name.split(separator)}
+        if len(parts) < len(names):
+            like = next(name for name in names if separator in name)
+            return (
+                f"each combination is a class of its own ({like!r}); several labels a row are a column of yes and no each, "
+                "data.target=[…]"
+            )
+    return None
