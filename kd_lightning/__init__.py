@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from kd_lightning.batch import Batch
     from kd_lightning.data.loader.threaded_loader import ThreadedLoader
     from kd_lightning.distiller import Distiller
-    from kd_lightning.export.export_run import export_run
+    from kd_lightning.exporting.export_run import export
     from kd_lightning.member import Member
     from kd_lightning.method import Method
     from kd_lightning.outputs import ModelOutput
@@ -36,7 +36,7 @@ __all__ = [
     "ThreadedLoader",
     "__version__",
     "distill",
-    "export_run",
+    "export",
     "open_run",
     "sweep",
 ]
@@ -51,7 +51,7 @@ _HOMES = {
     "Taps": "taps",
     "ThreadedLoader": "data.loader.threaded_loader",
     "distill": "api.distill",
-    "export_run": "export.export_run",
+    "export": "exporting.export_run",
     "open_run": "running.open_run",
     "sweep": "api.sweep",
 }

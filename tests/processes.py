@@ -29,7 +29,7 @@ PRELOAD = (
     "kd_lightning.sweeps.launch",
     "kd_lightning.sweeps.from_hydra",
     "kd_lightning.running.evaluate",
-    "kd_lightning.export.export_run",
+    "kd_lightning.exporting.export_run",
     "kd_lightning.report.pages.page",
     "kd_lightning.report.pages.sweep_summary",
     "kd_lightning.data.digits",

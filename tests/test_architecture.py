@@ -43,7 +43,7 @@ ROOMS = (
     "teachers",
     "check",  # config/check.py: asks all of these, at the start, before anything is made
     "running",  # how runs are executed
-    "export",  # opens a finished run
+    "exporting",  # opens a finished run
     "sweeps",
     "cli",
     "api",  # the same from Python
@@ -153,7 +153,7 @@ def test_the_distiller_reaches_no_kind_of_task_no_kind_of_teacher_and_no_file():
         if module not in reached:
             reached.add(module)
             left += imports()[module]
-    assert not {room(m) for m in reached} & {"tasks", "teachers", "runs", "report", "config", "data", "export"}
+    assert not {room(m) for m in reached} & {"tasks", "teachers", "runs", "report", "config", "data", "exporting"}
 
 
 @pytest.mark.parametrize("place", CHECKED)

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from kd_lightning.export.export_run import Exported, export_run
-from kd_lightning.export.formats import DEFAULT
+from kd_lightning.exporting.export_run import Exported, export
+from kd_lightning.exporting.formats import DEFAULT
 from kd_lightning.running.open_run import OpenRun, open_run
 from kd_lightning.runs.result_file import read_result
 from kd_lightning.terminal.table import Closing, result_table
@@ -71,8 +71,8 @@ class Distilled:
         return self.opened.predict(inputs, batch_size)
 
     def export(self, formats: str | Sequence[str] = DEFAULT, **options: Any) -> Exported:
-        """Write the student for other programs, see :func:`kd_lightning.export.export_run.export_run`."""
-        return export_run(self.run_dir, [formats] if isinstance(formats, str) else formats, **options)
+        """Write the student for other programs, see :func:`kd_lightning.exporting.export_run.export`."""
+        return export(self.run_dir, [formats] if isinstance(formats, str) else formats, **options)
 
     def _table(self) -> Closing:
         return result_table(self.result)

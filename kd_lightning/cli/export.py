@@ -39,8 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     quiet()
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
-    from kd_lightning.export.export_run import MAX_LOSS, export_run
-    from kd_lightning.export.formats import DEFAULT
+    from kd_lightning.exporting.export_run import MAX_LOSS, export
+    from kd_lightning.exporting.formats import DEFAULT
     from kd_lightning.runs.latest import LATEST, latest
 
     try:
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         names = given["format"].split(",") if "format" in given else DEFAULT
         preprocess = given.get("preprocess", "false") == "true"
         run_dir = latest("run") if str(arguments.run_dir) == LATEST else arguments.run_dir
-        exported = export_run(
+        exported = export(
             run_dir,
             [name for name in names if name],
             preprocess,

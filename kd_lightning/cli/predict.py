@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         made = PredictOptions(**options)
         if inputs[0].lower().endswith(".onnx"):
-            from kd_lightning.export.opened_onnx import open_onnx
+            from kd_lightning.exporting.opened_onnx import open_onnx
 
             return predict_files(open_onnx(inputs[0]), inputs[1:], made)
         return predict_files(open_run(latest("run") if inputs[0] == LATEST else inputs[0]), inputs[1:], made)

@@ -109,7 +109,7 @@ def test_an_array_gets_masks_by_number(said):
 @pytest.mark.slow
 def test_the_exported_file_gives_the_same_masks(said):
     pytest.importorskip("onnxruntime")
-    kd.export_run("run", ["onnx"])
+    kd.export("run", ["onnx"])
     assert said("run", "new", "output=by_run")[0] == 0
     assert said("run/export/student.onnx", "new", "output=by_file")[0] == 0
     for name in ("square.png", "far/wide.png"):

@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from kd_lightning.cli.evaluate import main as kd_evaluate
 from kd_lightning.cli.predict import main as kd_predict
 from kd_lightning.cli.train import main
-from kd_lightning.export.export_run import export_run
+from kd_lightning.exporting.export_run import export
 from kd_lightning.report.study.collect import collect
 from kd_lightning.running.open_run import open_run
 
@@ -113,7 +113,7 @@ def test_predictions_are_in_the_datas_units_from_a_file_like_the_one_learned_fro
 
 def test_it_evaluates_exports_and_shows_what_it_measured(valued, capfd):
     assert kd_evaluate(["values"]) == 0
-    exported = export_run(valued, ["safetensors", "torch_export"])
+    exported = export(valued, ["safetensors", "torch_export"])
     measured = {name: figures["metrics"]["rmse"] for name, figures in exported.report["files"].items()}
     result = json.loads((valued / "result.json").read_text())
     assert list(measured.values()) == pytest.approx([result["metrics"]["test/rmse"]] * 2, rel=1e-5)
@@ -138,7 +138,7 @@ def test_answers_are_stored_for_values_and_for_gaussians(valued, kd_train, place
     assert {"test/nll", "test/calibration"} <= set(gaussian["metrics"])
     assert {"test/nll", "test/calibration"} <= set(gaussian["teacher"])
     assert 0 <= gaussian["metrics"]["test/calibration"] <= 0.5
-    answer = export_run(place / "g", ["safetensors"]).report["files"]["student.safetensors"]
+    answer = export(place / "g", ["safetensors"]).report["files"]["student.safetensors"]
     assert answer["metrics"]["nll"] == pytest.approx(gaussian["metrics"]["test/nll"], rel=1e-4)
 
 

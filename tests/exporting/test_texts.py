@@ -15,7 +15,7 @@ from kd_lightning.cli.predict import main as predict
 from kd_lightning.cli.train import main
 from kd_lightning.data.texts.hashing import HashingTokenizer
 from kd_lightning.errors import UserError
-from kd_lightning.export.tokenizers import HASHING, trusted_tokenizer
+from kd_lightning.exporting.tokenizers import HASHING, trusted_tokenizer
 
 QUICK = (
     "data=text", "data.file=reviews.csv", "data.text=text", "data.target=label", "data.batch_size=16",
@@ -51,7 +51,7 @@ def test_every_form_answers_as_the_checkpoint_and_the_file_alone_reads_lines(pla
     pytest.importorskip("onnxscript")
     pytest.importorskip("onnxruntime")
     monkeypatch.chdir(place)
-    made = kd.export_run("run", ["onnx", "safetensors", "torch_export", "torchscript"])
+    made = kd.export("run", ["onnx", "safetensors", "torch_export", "torchscript"])
     for figures in made.report["files"].values():
         assert figures["largest_difference"] <= figures["tolerance"]
         assert (figures["inputs"], figures["equal_decisions"]) == ("tokens", 1.0)
@@ -73,7 +73,7 @@ def test_what_is_beside_the_file_is_enough_for_another_language(place, monkeypat
     """onnxruntime, numpy, and the numbers as preprocessing.json words them: nothing of ours."""
     runtime = pytest.importorskip("onnxruntime")
     monkeypatch.chdir(place)
-    kd.export_run("run", ["onnx"])
+    kd.export("run", ["onnx"])
     said = json.loads(Path("run/export/preprocessing.json").read_text())
     settings = dict(said["reading"]["text"]["tokenizer"])
     assert settings.pop("_target_") == HASHING
@@ -94,9 +94,9 @@ def test_what_texts_cannot_have_is_one_line(place, monkeypatch):
     pytest.importorskip("onnxruntime")
     monkeypatch.chdir(place)
     with pytest.raises(UserError, match="preprocess=true: is for images, this student takes texts"):
-        kd.export_run("run", ["onnx"], preprocess=True)
+        kd.export("run", ["onnx"], preprocess=True)
     with pytest.raises(UserError, match="of texts precision=int8_dynamic"):
-        kd.export_run("run", ["onnx"], precision=["int8"])
+        kd.export("run", ["onnx"], precision=["int8"])
 
 
 @pytest.mark.slow
@@ -112,7 +112,7 @@ def test_a_transformer_takes_texts_of_any_length_too(place, monkeypatch, capfd):
     )
     words = [word for word in QUICK if not word.startswith(("student=", "run_dir="))]
     assert main([*words, *small, "student.intermediate_size=16", "run_dir=bert"]) == 0
-    figures = kd.export_run("bert", ["onnx"]).report["files"]["student.onnx"]
+    figures = kd.export("bert", ["onnx"]).report["files"]["student.onnx"]
     assert figures["largest_difference"] <= figures["tolerance"]
     assert predict(["bert/export/student.onnx", "lines.txt"]) == 0
     capfd.readouterr()

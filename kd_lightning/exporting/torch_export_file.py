@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from kd_lightning.export.named_inputs import Inputs, any_length, calling_by_name
+from kd_lightning.exporting.named_inputs import Inputs, any_length, calling_by_name
 
 
 class TorchExportExporter:

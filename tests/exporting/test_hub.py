@@ -21,7 +21,7 @@ def hub(monkeypatch):
 
 
 def test_files_and_card_arrive_in_one_commit(cnn, hub):
-    exported = kd.export_run(cnn, ["torch_export"], push="me/digits")
+    exported = kd.export(cnn, ["torch_export"], push="me/digits")
     there = hub.repos["me/digits"]
     assert set(there) == {"student.pt2", "preprocessing.json", "README.md", "export.json"}
     for name, content in there.items():
@@ -34,11 +34,11 @@ def test_a_hub_that_refuses_is_one_line_and_the_files_stay(cnn, hub, monkeypatch
     with pytest.raises(
         UserError, match=rf"push=me/digits: {hub.address} did not take it: .*; the files are in"
     ) as told:
-        kd.export_run(cnn, ["torch_export"], push="me/digits")
+        kd.export(cnn, ["torch_export"], push="me/digits")
     assert "\n" not in str(told.value)
     assert (cnn / "export" / "student.pt2").is_file()
     with pytest.raises(UserError, match="push=digits: give the repository as org/name"):
-        kd.export_run(cnn, ["torch_export"], push="digits")
+        kd.export(cnn, ["torch_export"], push="digits")
 
 
 def test_the_command_says_where_it_went(cnn, hub):

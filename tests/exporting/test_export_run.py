@@ -96,14 +96,14 @@ def refused(run_dir: Path, *formats: str, **settings: object) -> str:
     """The error's one line; nothing in the run's directory may have changed."""
     before = content(run_dir)
     with pytest.raises(UserError) as caught:
-        kd.export_run(run_dir, formats, **settings)
+        kd.export(run_dir, formats, **settings)
     assert "\n" not in str(caught.value)
     assert content(run_dir) == before
     return str(caught.value)
 
 
 def test_torch_export_answers_as_the_checkpoint_for_any_number_of_samples(run_dir):
-    exported = kd.export_run(run_dir, ["torch_export"])
+    exported = kd.export(run_dir, ["torch_export"])
     figures = exported.report["files"]["student.pt2"]
     assert figures["largest_difference"] <= 1e-4
     assert figures["equal_decisions"] == 1
@@ -121,7 +121,7 @@ def test_torch_export_answers_as_the_checkpoint_for_any_number_of_samples(run_di
 
 def test_safetensors_go_into_the_plain_model_class(run_dir):
     load_file = pytest.importorskip("safetensors.torch").load_file
-    kd.export_run(run_dir, ["safetensors"])
+    kd.export(run_dir, ["safetensors"])
     student = MLP(in_features=64, num_classes=10, hidden=[16])
     student.load_state_dict(load_file(run_dir / "export" / "student.safetensors"))
     opened = kd.open_run(run_dir)
@@ -130,7 +130,7 @@ def test_safetensors_go_into_the_plain_model_class(run_dir):
 
 
 def test_the_card_and_the_preprocessing_say_what_the_student_is(run_dir):
-    kd.export_run(run_dir, ["torch_export"])
+    kd.export(run_dir, ["torch_export"])
     known = json.loads((run_dir / "export" / "preprocessing.json").read_text())
     assert (known["shape"], known["dtype"], known["scale"]) == ([1, 8, 8], "float32", 16.0)
     assert known["class_names"] == [str(digit) for digit in range(10)]
@@ -147,7 +147,7 @@ def test_the_card_and_the_preprocessing_say_what_the_student_is(run_dir):
 def test_onnx_runs_without_torch_on_raw_pixels(run_dir):
     pytest.importorskip("onnxscript")
     pytest.importorskip("onnxruntime")
-    kd.export_run(run_dir, ["onnx"], preprocess=True)
+    kd.export(run_dir, ["onnx"], preprocess=True)
     opened = kd.open_run(run_dir)
     pixels = torch.randint(0, 17, (9, *opened.example_shape), dtype=torch.uint8)
     np.save(run_dir / "pixels.npy", pixels.numpy())
@@ -166,8 +166,8 @@ def test_onnx_runs_without_torch_on_raw_pixels(run_dir):
 
 
 def test_a_users_own_exporter_is_one_class_and_what_was_exported_before_stays_in_the_report(run_dir, exporters):
-    kd.export_run(run_dir, ["torch_export"])
-    exported = kd.export_run(run_dir, ["my_forms.Npz"])
+    kd.export(run_dir, ["torch_export"])
+    exported = kd.export(run_dir, ["my_forms.Npz"])
     assert exported.files == (run_dir / "export" / "student.npz",)
     assert set(exported.report["files"]) == {"student.pt2", "student.npz"}
     assert exported.report["files"]["student.npz"]["largest_difference"] == 0
@@ -175,7 +175,7 @@ def test_a_users_own_exporter_is_one_class_and_what_was_exported_before_stays_in
 
 
 def test_an_export_that_is_not_equal_changes_nothing(run_dir, exporters):
-    kd.export_run(run_dir, ["my_forms.Npz"])
+    kd.export(run_dir, ["my_forms.Npz"])
     assert "differ from the checkpoint's by up to 0.01, beyond" in refused(run_dir, "export_forms.Coarse")
     assert "by up to nan" in refused(run_dir, "torch_export", "export_forms.NoNumber")
     assert "answers in the shape (1, 10)" in refused(run_dir, "export_forms.OneAtATime")
@@ -231,7 +231,7 @@ def test_what_cannot_be_exported_is_told(run_dir, tmp_path):
 
 
 def test_a_place_that_cannot_be_written_is_told_and_a_full_disk_leaves_what_was_there(run_dir, monkeypatch):
-    kd.export_run(run_dir, ["torch_export"])
+    kd.export(run_dir, ["torch_export"])
 
     def full(self: Path, text: str, **_: object) -> int:
         raise OSError(28, "No space left on device", str(self))
@@ -244,7 +244,7 @@ def test_a_place_that_cannot_be_written_is_told_and_a_full_disk_leaves_what_was_
         raise OSError(28, "No space left on device", "/scratch/whole.onnx", None, str(path))
 
     with monkeypatch.context() as patched:
-        patched.setattr("kd_lightning.export.torch_export_file.TorchExportExporter.write", full_copy)
+        patched.setattr("kd_lightning.exporting.torch_export_file.TorchExportExporter.write", full_copy)
         assert refused(run_dir, "torch_export").startswith(f"export: {run_dir / 'export'}")
     shutil.rmtree(run_dir / "export")
     (run_dir / "export").write_text("in the way")

@@ -1,5 +1,5 @@
 """Which shipped student can be written in which form: every model with random weights, written, opened again, compared for
-another number of samples. ``python tests/export/matrix.py`` writes docs/export_matrix.md; with names of families after it, their
+another number of samples. ``python tests/exporting/matrix.py`` writes docs/export_matrix.md; with names of families after it, their
 rows alone."""
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import yaml
 from torch import Tensor, nn
 
 from kd_lightning.config.build import build_sized_model
-from kd_lightning.export.precision import Form, forms
+from kd_lightning.exporting.precision import Form, forms
 from kd_lightning.outputs import as_model_output
 
 ROOT = Path(__file__).parents[2]
@@ -128,7 +128,7 @@ def main(names: Collection[str]) -> None:
         "# Which student can be exported how",
         "",
         "Each model with random weights, written, opened again, compared for another number of samples than it was traced",
-        "with. Written by `python tests/export/matrix.py`; a test repeats part of it. What int8 costs depends on trained",
+        "with. Written by `python tests/exporting/matrix.py`; a test repeats part of it. What int8 costs depends on trained",
         "weights: [`kd-export`](export.md#half-precision-and-eight-bits) measures it for yours.",
         "",
         "| student | " + " | ".join(columns) + " |",

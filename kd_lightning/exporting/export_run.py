@@ -18,14 +18,14 @@ from torch import nn
 
 from kd_lightning.config.build import as_trained, build_datamodule, build_sized_model
 from kd_lightning.errors import UserError
-from kd_lightning.export.card import model_card
-from kd_lightning.export.compare import Compared, on_the_test_split
-from kd_lightning.export.formats import DEFAULT, first_line
-from kd_lightning.export.hub import upload
-from kd_lightning.export.model import OneTensor, Pixels
-from kd_lightning.export.named_inputs import LENGTH, ByName, example, takes_names
-from kd_lightning.export.precision import FULL, Form, Samples, calibration, forms
-from kd_lightning.export.report import (
+from kd_lightning.exporting.card import model_card
+from kd_lightning.exporting.compare import Compared, on_the_test_split
+from kd_lightning.exporting.formats import DEFAULT, first_line
+from kd_lightning.exporting.hub import upload
+from kd_lightning.exporting.model import OneTensor, Pixels
+from kd_lightning.exporting.named_inputs import LENGTH, ByName, example, takes_names
+from kd_lightning.exporting.precision import FULL, Form, Samples, calibration, forms
+from kd_lightning.exporting.report import (
     REPORT,
     comparison_table,
     earlier_files,
@@ -66,7 +66,7 @@ class Exported:
         return comparison_table(self.report).plain()
 
 
-def export_run(
+def export(
     run_dir: Path | str,
     formats: Sequence[str] = DEFAULT,
     preprocess: bool = False,

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from kd_lightning.batch import Batch, as_batch
 from kd_lightning.errors import UserError
-from kd_lightning.export.formats import first_line
-from kd_lightning.export.model import Pixels, answering
-from kd_lightning.export.named_inputs import Inputs, each, samples_in, tensors_of
+from kd_lightning.exporting.formats import first_line
+from kd_lightning.exporting.model import Pixels, answering
+from kd_lightning.exporting.named_inputs import Inputs, each, samples_in, tensors_of
 from kd_lightning.joints import Task
 from kd_lightning.runs.latency import median_ms
 

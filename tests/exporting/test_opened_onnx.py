@@ -14,7 +14,7 @@ from processes import run
 
 import kd_lightning as kd
 from kd_lightning.errors import UserError
-from kd_lightning.export.opened_onnx import open_onnx
+from kd_lightning.exporting.opened_onnx import open_onnx
 
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
@@ -26,7 +26,7 @@ def exported(convolutional, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("onnx")
     for name, preprocess in (("floats", False), ("bytes", True)):
         run_dir = shutil.copytree(convolutional, folder / "runs" / name)
-        kd.export_run(run_dir, ["onnx"], preprocess=preprocess)
+        kd.export(run_dir, ["onnx"], preprocess=preprocess)
         shutil.copytree(run_dir / "export", folder / name)
     return folder
 

@@ -13,8 +13,8 @@ import torch
 
 import kd_lightning as kd
 from kd_lightning.errors import UserError
-from kd_lightning.export import precision
-from kd_lightning.export.precision import forms
+from kd_lightning.exporting import precision
+from kd_lightning.exporting.precision import forms
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -25,7 +25,7 @@ def lowered(convolutional, tmp_path_factory):
     """All forms in all precisions, of one run."""
     run_dir = shutil.copytree(convolutional, tmp_path_factory.mktemp("lowered") / "run")
     formats, precisions = ["onnx", "torchscript", "safetensors"], ["fp32", "fp16", "int8", "int8_dynamic"]
-    return run_dir, kd.export_run(run_dir, formats, preprocess=True, precision=precisions, max_loss=0.5)
+    return run_dir, kd.export(run_dir, formats, preprocess=True, precision=precisions, max_loss=0.5)
 
 
 def test_every_form_in_every_precision_it_can_be_written_in_stands_in_one_table(lowered):
@@ -84,9 +84,9 @@ def test_the_ranges_of_activations_come_from_training_samples(cnn, monkeypatch):
     seen = []
     original = precision.calibration
     monkeypatch.setattr(
-        "kd_lightning.export.export_run.calibration", lambda *given: seen.append(original(*given)) or seen[-1]
+        "kd_lightning.exporting.export_run.calibration", lambda *given: seen.append(original(*given)) or seen[-1]
     )
-    kd.export_run(cnn, ["onnx"], precision=["int8"], max_loss=0.5)
+    kd.export(cnn, ["onnx"], precision=["int8"], max_loss=0.5)
     (samples,) = seen
     assert samples.shape == (512, 1, 8, 8)
     data = kd.open_run(cnn).spec.config["data"]
@@ -100,9 +100,9 @@ def test_the_ranges_of_activations_come_from_training_samples(cnn, monkeypatch):
 def test_too_much_lost_is_refused_and_nothing_is_kept(cnn, monkeypatch):
     monkeypatch.setitem(precision.LOWERED, "int8", spoiled)
     with pytest.raises(UserError, match=r"format=onnx precision=int8: the test accuracy is worse by .* max_loss=0\.05"):
-        kd.export_run(cnn, ["onnx"], precision=["fp32", "int8"])
+        kd.export(cnn, ["onnx"], precision=["fp32", "int8"])
     assert not (cnn / "export").exists()
-    kd.export_run(cnn, ["onnx"], precision=["int8"], max_loss=1.0)
+    kd.export(cnn, ["onnx"], precision=["int8"], max_loss=1.0)
     assert json.loads((cnn / "export" / "export.json").read_text())["files"]["student.int8.onnx"]["lost"] > 0
 
 

@@ -1,6 +1,6 @@
 """Which task's student can be exported how, and what eight bits cost on trained ones: real short runs, each exported.
 
-``python tests/export/tasks_matrix.py`` writes the second half of docs/export_matrix.md (some minutes).
+``python tests/exporting/tasks_matrix.py`` writes the second half of docs/export_matrix.md (some minutes).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from PIL import Image
 import kd_lightning as kd
 from kd_lightning.cli.train import main as train
 from kd_lightning.errors import UserError
-from kd_lightning.export.precision import PRECISIONS, forms
+from kd_lightning.exporting.precision import PRECISIONS, forms
 
 QUICK = ["trainer.accelerator=cpu", "trainer.max_epochs=5", "baseline=false", "pictures.every_n_epochs=0"]
 ALONE = ["teacher=none", "method=none"]
@@ -79,7 +79,7 @@ def exported(run_dir: str, format: str, precision: str) -> tuple[str, Mapping[st
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            found = kd.export_run(run_dir, [format], precision=[precision], max_loss=1e9)
+            found = kd.export(run_dir, [format], precision=[precision], max_loss=1e9)
         except UserError:
             return "no", None
     return "yes", found.report["files"][found.files[0].name]
@@ -130,7 +130,7 @@ def main() -> None:
             f"{OF_TASKS}'s student",
             "",
             "Students that were trained for some epochs, exported and compared on their test split as `kd-export` does; written",
-            "by `python tests/export/tasks_matrix.py`, a test repeats part of it. The texts' student is `token_bag`; `int8` takes ranges",
+            "by `python tests/exporting/tasks_matrix.py`, a test repeats part of it. The texts' student is `token_bag`; `int8` takes ranges",
             "from a single input, and is refused for two.",
             "",
             *table(by_task(list(TASKS))),

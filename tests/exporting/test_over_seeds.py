@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import kd_lightning as kd
-from kd_lightning.export.over_seeds import over_seeds
+from kd_lightning.exporting.over_seeds import over_seeds
 
 
 @pytest.fixture
@@ -59,5 +59,5 @@ def test_the_card_of_a_sweeps_run_has_it(convolutional, tmp_path):
         result["seed"] = result["config"]["seed"] = seed
         (place / "result.json").write_text(json.dumps(result))
     (tmp_path / "sweep.json").write_text(json.dumps({"command": "kd-train -m seed=0,1"}))
-    kd.export_run(tmp_path / "s0", ["torch_export"])
+    kd.export(tmp_path / "s0", ["torch_export"])
     assert "one of 2 runs that differ in their seeds only" in (tmp_path / "s0" / "export" / "README.md").read_text()

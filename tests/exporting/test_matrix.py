@@ -42,7 +42,7 @@ def test_what_the_page_says_is_so(family):
 
 
 def test_a_form_that_does_not_answer_alike_is_told(monkeypatch):
-    from kd_lightning.export.safetensors_file import SafetensorsExporter
+    from kd_lightning.exporting.safetensors_file import SafetensorsExporter
 
     monkeypatch.setattr(SafetensorsExporter, "open", lambda self, path, model: model)  # weights that were zeroed
     (row,) = matrix.rows(["mlp"], ["safetensors"], ["fp32"])

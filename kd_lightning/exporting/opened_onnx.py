@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
-from kd_lightning.export.compare import BYTES
-from kd_lightning.export.formats import first_line
-from kd_lightning.export.named_inputs import shape_of
-from kd_lightning.export.onnx_file import OnnxExporter
-from kd_lightning.export.tokenizers import trusted_tokenizer
+from kd_lightning.exporting.compare import BYTES
+from kd_lightning.exporting.formats import first_line
+from kd_lightning.exporting.named_inputs import shape_of
+from kd_lightning.exporting.onnx_file import OnnxExporter
+from kd_lightning.exporting.tokenizers import trusted_tokenizer
 from kd_lightning.joints import Task
 from kd_lightning.outputs import ModelOutput
 from kd_lightning.running.open_run import OpenRun, Preprocessing

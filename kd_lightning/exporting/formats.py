@@ -11,10 +11,10 @@ from kd_lightning.errors import UserError
 from kd_lightning.joints import Exporter
 
 SHIPPED = {
-    "safetensors": "kd_lightning.export.safetensors_file.SafetensorsExporter",
-    "onnx": "kd_lightning.export.onnx_file.OnnxExporter",
-    "torchscript": "kd_lightning.export.torchscript_file.TorchScriptExporter",
-    "torch_export": "kd_lightning.export.torch_export_file.TorchExportExporter",
+    "safetensors": "kd_lightning.exporting.safetensors_file.SafetensorsExporter",
+    "onnx": "kd_lightning.exporting.onnx_file.OnnxExporter",
+    "torchscript": "kd_lightning.exporting.torchscript_file.TorchScriptExporter",
+    "torch_export": "kd_lightning.exporting.torch_export_file.TorchExportExporter",
 }
 NEEDS = {"safetensors": ("safetensors",), "onnx": ("onnx", "onnxscript", "onnxruntime")}
 """Packages beyond our own dependencies that a shipped form needs."""

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from kd_lightning.export.named_inputs import takes_names
-from kd_lightning.export.over_seeds import over_seeds
+from kd_lightning.exporting.named_inputs import takes_names
+from kd_lightning.exporting.over_seeds import over_seeds
 from kd_lightning.metrics.declared import Declared
 from kd_lightning.running.open_run import OpenRun
 from kd_lightning.tasks.classification import ClassificationTask

@@ -30,10 +30,10 @@ from torch import Tensor, nn
 from kd_lightning.calling import ask
 from kd_lightning.config.suggestions import did_you_mean
 from kd_lightning.errors import UserError
-from kd_lightning.export.compare import TOLERANCE
-from kd_lightning.export.formats import exporters
-from kd_lightning.export.named_inputs import Inputs, each
-from kd_lightning.export.onnx_file import INPUT
+from kd_lightning.exporting.compare import TOLERANCE
+from kd_lightning.exporting.formats import exporters
+from kd_lightning.exporting.named_inputs import Inputs, each
+from kd_lightning.exporting.onnx_file import INPUT
 from kd_lightning.joints import DataModule, Exporter
 from kd_lightning.outputs import ModelOutput, as_model_output
 from kd_lightning.terminal.quiet import silenced

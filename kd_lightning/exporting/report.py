@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kd_lightning.export.compare import BATCHES
-from kd_lightning.export.named_inputs import NAMES, takes_names
-from kd_lightning.export.tokenizers import with_tokenizer
+from kd_lightning.exporting.compare import BATCHES
+from kd_lightning.exporting.named_inputs import NAMES, takes_names
+from kd_lightning.exporting.tokenizers import with_tokenizer
 from kd_lightning.metrics.declared import Declared
 from kd_lightning.metrics.metric import Metric
 from kd_lightning.metrics.show import NONE, show, unit, with_unit
@@ -34,7 +34,7 @@ def report_content(
     Args:
         result: of the run.
         samples: of the test split.
-        checkpoint: its figures (:meth:`kd_lightning.export.compare.Compared.figures`).
+        checkpoint: its figures (:meth:`kd_lightning.exporting.compare.Compared.figures`).
         files: by name: format, size, figures.
     """
     return {

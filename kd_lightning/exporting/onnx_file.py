@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kd_lightning.export.named_inputs import Inputs, any_length
+from kd_lightning.exporting.named_inputs import Inputs, any_length
 
 INPUT, OUTPUT = "inputs", "logits"
 """What the graph calls them."""
