@@ -16,7 +16,8 @@ from torch.utils.data import Dataset, TensorDataset
 
 from kd_lightning.batch import UNLABELLED
 from kd_lightning.data.content import items_digest, state_digest
-from kd_lightning.data.first_look import FirstLook, form_of
+from kd_lightning.data.first_look import FirstLook
+from kd_lightning.data.held_out import require_alike
 from kd_lightning.data.items import NO_TARGET_NOTE, ItemForm
 from kd_lightning.data.label_checks import refuse_infinite
 from kd_lightning.data.labels import Labels, as_tensor, read_labels
@@ -26,7 +27,7 @@ from kd_lightning.data.places import Places
 from kd_lightning.data.sample_data import Items, SampleData, samples_of
 from kd_lightning.data.samples import Seeded
 from kd_lightning.data.split import count_of, hidden_labels, keep_first, masked, stratified_order
-from kd_lightning.data.targets import kept_targets, read_targets
+from kd_lightning.data.targets import read_targets
 from kd_lightning.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -170,10 +171,10 @@ class DatasetData(DistillationDataModule):
             pool = order[size:] if whole else self._stratified(pool[~chosen[pool]])
         else:
             val_data = self._whole("val", "the validation data")
-            self.require_alike("val")
+            self._require_alike("val")
             pool = self._stratified(pool)
         if self._sets["test"] is not None:
-            self.require_alike("test")
+            self._require_alike("test")
         rows = keep_first(pool, self.train_size)
         known = None if self._targets is None else self._targets[rows]
         if self.labels.kind == "soft" and self.labelled is not None:
@@ -200,6 +201,12 @@ class DatasetData(DistillationDataModule):
         if self._sets["test"] is None:
             return self._samples("eval", self._order()[1], "the training data")
         return self._whole("test", "the test data")
+
+    def _require_alike(self, split: str) -> None:
+        note = require_alike(
+            f"data.{split}", self._sets[split], self._sets["train"], self.form, self._look, self.labels
+        )
+        self.notes += filter(None, [note])
 
     def places(self, split: str) -> Places:
         """Where the samples of a split stand in the data set that they come from."""
@@ -275,28 +282,6 @@ class DatasetData(DistillationDataModule):
         return samples_of(
             dataset, torch.arange(items.rows), self.form, self._look.inputs, labels, seed=self.seed, name=name
         )
-
-    def require_alike(self, split: str) -> None:
-        """Look at a validation or test data set before anything is trained: at its first sample's form, and at its labels
-        where it keeps them beside its samples.
-
-        Raises:
-            UserError: they are not what the training samples are.
-        """
-        key, dataset = f"data.{split}", self._sets[split]
-        items = Items(dataset, key)
-        inputs, _ = self.form.split(items(0))
-        if self.form.collate_fn is None:
-            (shape, kind), (mine, own_kind) = form_of(inputs), form_of(self._look.first)
-            if shape != mine:
-                raise UserError(f"{key}: inputs have the shape {shape}, those of data.train {mine}")
-            if kind != own_kind and self._look.inputs.input_type is None:  # bytes become [0, 1], other numbers stay
-                raise UserError(f"{key}: inputs are of type {kind}, those of data.train {own_kind}: give both alike")
-        kept = kept_targets(dataset, self.form, items, items.rows)
-        if kept is not None:
-            self.labels.of(key).encode(kept, items.rows)
-        if same := self._look.same_tensors(self._sets["train"], dataset):
-            self.notes.append(f"{key}: {same}")
 
 
 def _for_evaluation(train: Any, given: Any) -> Any:

@@ -4,25 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
-from torch.utils.data import TensorDataset
 
 from kd_lightning.data.content import item_digest
 from kd_lightning.data.inputs import Inputs
 from kd_lightning.data.items import ItemForm
 from kd_lightning.data.sample_data import Items
 from kd_lightning.errors import UserError
-
-
-def form_of(value: Any) -> tuple[tuple[int, ...] | None, str | None]:
-    """Shape and kind of number of a sample's inputs: floats of any width are one kind, every other type is its own."""
-    if isinstance(value, np.ndarray):
-        value = torch.from_numpy(np.empty(value.shape, value.dtype)) if value.dtype.kind in "biuf" else value
-    if not isinstance(value, Tensor):
-        return None, None
-    return tuple(value.shape), "float" if value.is_floating_point() else str(value.dtype).removeprefix("torch.")
 
 
 class FirstLook:
@@ -69,16 +57,6 @@ class FirstLook:
             self.notes.append(
                 "the data set draws from a generator of its own, which nobody can seed: its views cannot be made again"
             )
-
-    @staticmethod
-    def same_tensors(train: Any, other: Any) -> str | None:
-        """What to say where another data set has the training samples' own inputs; None where it does not."""
-        if not (isinstance(train, TensorDataset) and isinstance(other, TensorDataset)):
-            return None
-        mine, theirs = train.tensors[0], other.tensors[0]
-        if mine.shape != theirs.shape or mine.dtype != theirs.dtype or not torch.equal(mine, theirs):
-            return None
-        return "these are the training samples: what is measured on them says nothing of new ones"
 
     def require_pictures(self) -> None:
         """Raise a UserError where there is nothing to crop and flip."""

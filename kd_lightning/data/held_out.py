@@ -1,0 +1,66 @@
+"""Validation and test data of one's own, looked at before anything is trained: are they like the training samples, and new?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import TensorDataset
+
+from kd_lightning.data.first_look import FirstLook
+from kd_lightning.data.items import ItemForm
+from kd_lightning.data.labels import Labels
+from kd_lightning.data.sample_data import Items
+from kd_lightning.data.targets import kept_targets
+from kd_lightning.errors import UserError
+
+
+def require_alike(key: str, dataset: Any, train: Any, form: ItemForm, look: FirstLook, labels: Labels) -> str | None:
+    """Look at the first sample, and at the labels where the data set keeps them beside its samples.
+
+    Args:
+        key: the data set's config key.
+        dataset: validation or test samples.
+        train: the training data set.
+        form: how items are taken apart.
+        look: what the training samples' first items told.
+        labels: what the training targets mean.
+
+    Returns:
+        What a user should know; None: nothing.
+
+    Raises:
+        UserError: they are not what the training samples are.
+    """
+    items = Items(dataset, key)
+    inputs, _ = form.split(items(0))
+    if form.collate_fn is None:
+        (shape, kind), (wanted, own) = form_of(inputs), form_of(look.first)
+        if shape != wanted:
+            raise UserError(f"{key}: inputs have the shape {shape}, those of data.train {wanted}")
+        if kind != own and look.inputs.input_type is None:  # bytes become [0, 1], other numbers stay
+            raise UserError(f"{key}: inputs are of type {kind}, those of data.train {own}: give both alike")
+    kept = kept_targets(dataset, form, items, items.rows)
+    if kept is not None:
+        labels.of(key).encode(kept, items.rows)
+    if _same_tensors(train, dataset):
+        return f"{key}: these are the training samples: what is measured on them says nothing of new ones"
+    return None
+
+
+def form_of(value: Any) -> tuple[tuple[int, ...] | None, str | None]:
+    """Shape and kind of number of a sample's inputs: floats of any width are one kind, every other type is its own."""
+    if isinstance(value, np.ndarray):
+        value = torch.from_numpy(np.empty(value.shape, value.dtype)) if value.dtype.kind in "biuf" else value
+    if not isinstance(value, Tensor):
+        return None, None
+    return tuple(value.shape), "float" if value.is_floating_point() else str(value.dtype).removeprefix("torch.")
+
+
+def _same_tensors(train: Any, other: Any) -> bool:
+    if not (isinstance(train, TensorDataset) and isinstance(other, TensorDataset)):
+        return False
+    mine, theirs = train.tensors[0], other.tensors[0]
+    return mine.shape == theirs.shape and mine.dtype == theirs.dtype and torch.equal(mine, theirs)
