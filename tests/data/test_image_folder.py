@@ -209,7 +209,10 @@ def only_class(root):
     [
         (lambda root: os.rename(root, root.parent / "away"), r"data\.root.*there is no directory .*images/train"),
         (lambda root: os.rename(root / "train", root.parent / "t"), r"data\.train_dir: there is no directory"),
-        (lambda root: [os.rename(d, root.parent / d.name) for d in (root / "train").iterdir()], r"has no folders"),
+        (
+            lambda root: [os.rename(d, root.parent / d.name) for d in (root / "train").iterdir()],
+            r"has no folders: .*; data\.labels=none takes them without",
+        ),
         (empty_class, r"train/red has no images"),
         (only_class, r"single class folder 'red'"),
     ],

@@ -33,7 +33,10 @@ def class_folders(directory: Path, key: str) -> list[str]:
     if unprintable is not None:  # the name becomes the class's: in tables, results, event files
         raise UserError(f"{key}: the name of the folder {shown(directory / unprintable)} is not UTF-8: rename it")
     if not names:
-        raise UserError(f"{key}: {directory} has no folders: put the images of each class into a folder of their own")
+        raise UserError(
+            f"{key}: {directory} has no folders: put the images of each class into a folder of their own; data.labels=none "
+            "takes them without classes"
+        )
     return names
 
 
