@@ -72,6 +72,7 @@ class ContrastiveLoss(EmbeddingPair):
             self.register_buffer(name, torch.empty(train_samples, dimension).uniform_(-bound, bound))
         self.register_buffer("constants", torch.full((2,), -1.0))
         self.other_classes = other_classes
+        self.takes_mixed = not other_classes  # which class a mixed sample is of nobody can say
         if other_classes:
             self.register_buffer("labels", torch.full((train_samples,), -1))
         self.embed_student: nn.Linear | None = None

@@ -25,6 +25,10 @@ MOST = 256
 """Classes that a PNG's palette can tell apart."""
 
 
+ROWS = (".csv", ".tsv", ".json", ".jsonl")
+"""What tables of answers are called."""
+
+
 class MaskFiles:
     """Writes masks into a folder, and beside them ``classes.json``: number, name and colour of each class.
 
@@ -93,6 +97,8 @@ def predict_masks(run: OpenRun, inputs: Sequence[str], output: str | None, overl
     """
     if output is None:
         raise UserError("the run answers with masks: say into which folder, output=FOLDER")
+    if Path(output).suffix.lower() in ROWS:
+        raise UserError(f"output={output}: the run answers with masks, not with rows of values: name a folder for them")
     files = MaskFiles(Path(output), overlay, run.class_names)
     if files.folder.exists() and not files.folder.is_dir():
         raise UserError(f"output={output}: is a file; masks go into a folder")

@@ -147,7 +147,7 @@ def test_an_example_is_two_validation_samples():
     [
         ({"batch_size": 0}, r"data\.batch_size"),
         ({"eval_batch_size": 0}, r"data\.eval_batch_size"),
-        ({"val_size": 0}, r"data\.val_size"),
+        ({"val_size": -1}, r"data\.val_size"),
         ({"val_size": 1200}, r"data\.val_size=1200 leaves nothing"),
         ({"train_size": 0}, r"data\.train_size"),
         ({"train_size": 1001}, r"data\.train_size=1001"),

@@ -11,6 +11,7 @@ import pytest
 
 import kd_lightning.losses
 from kd_lightning.errors import UserError
+from kd_lightning.losses.contrastive import ContrastiveLoss
 from kd_lightning.losses.dkd import OtherClassesLoss
 from kd_lightning.losses.entropy_weight import EntropyWeighted
 from kd_lightning.losses.mixed import takes_mixed
@@ -19,7 +20,8 @@ from kd_lightning.method import Method
 from kd_lightning.tasks.classification import ClassificationTask
 from kd_lightning.tasks.regression import RegressionTask
 
-DELEGATES = {"EntropyWeighted"}
+DELEGATES = {"EntropyWeighted", "CrossHeadLoss"}
+WHERE_ASKED = {"ContrastiveLoss"}  # looks at it with an argument only, and says so then
 
 
 def shipped() -> Iterator[tuple[type, ast.FunctionDef]]:
@@ -42,8 +44,14 @@ def test_every_shipped_term_that_takes_mixed_samples_looks_at_no_target():
     for kind, function in kinds.items():
         names = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)}
         attributes = {node.attr for node in ast.walk(function) if isinstance(node, ast.Attribute)}
-        if kind.__name__ not in DELEGATES and vars(kind).get("takes_mixed"):
+        if kind.__name__ not in DELEGATES | WHERE_ASKED and vars(kind).get("takes_mixed"):
             assert "target" not in names | attributes, kind.__name__
+
+
+def test_negatives_of_other_classes_take_no_mixed_samples():
+    settings = {"tap": "logits", "train_samples": 10}
+    assert takes_mixed(ContrastiveLoss(**settings))
+    assert not takes_mixed(ContrastiveLoss(**settings, other_classes=True))
 
 
 def test_a_term_with_a_forward_of_its_own_does_not_inherit_the_word():

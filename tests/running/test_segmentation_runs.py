@@ -74,5 +74,5 @@ def test_answers_for_every_pixel_are_stored_and_read(kd_train, tmp_path, capfd):
     assert result["teacher"]["cache"].startswith("reading")
     Image.new("L", (32, 32)).save(tmp_path / "a.png")
     assert predict(["run", "a.png", "output=masks.csv"]) == 2
-    assert "for a sample, not a row of values: use kd.open_run" in capfd.readouterr().err
+    assert "the run answers with masks, not with rows of values: name a folder" in capfd.readouterr().err
     assert not (tmp_path / "masks.csv").exists()
