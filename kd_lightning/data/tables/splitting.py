@@ -54,9 +54,11 @@ def split_rows(
 
 
 def _whole_groups(groups: Tensor, known: Tensor, size: float, seed: int, by_time: bool, key: str) -> Tensor:
-    """Numbers of the groups that hold about ``size`` of the known rows, at least one."""
+    """Numbers of the groups that hold about ``size`` of the known rows, at least one, but for 0 none."""
     wanted = count_of(size, int(known.sum()), key)
     present, counts = groups[known].unique(return_counts=True)
+    if not wanted:
+        return present[:0]
     order = torch.arange(len(present)).flip(0) if by_time else stratified_order(torch.zeros(len(present)), seed)
     taken = counts[order].cumsum(0)
     number = min(int((taken < wanted).sum()) + 1, len(present) - 1)
