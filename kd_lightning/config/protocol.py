@@ -34,6 +34,8 @@ def check_protocol(config: Mapping[str, Any], fail: Callable[[str, str], None]) 
             fail(f"data.{key}", "protocol=literature has no validation: leave it out")
     if (config.get("early_stopping") or {}).get("patience") is not None:
         fail("early_stopping.patience", "stops by validation, and protocol=literature has none: leave it out")
+    if (config.get("trainer") or {}).get("limit_val_batches") is not None:
+        fail("trainer.limit_val_batches", "protocol=literature looks at the whole test set: leave it out")
     train = (config.get("teacher") or {}).get("train") or {}
     for key, node in (("scheduler", config.get("scheduler")), ("teacher.train.scheduler", train.get("scheduler"))):
         if node and _follows_metric(node):

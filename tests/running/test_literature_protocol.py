@@ -18,6 +18,9 @@ REFUSED = {
     "no validation under the other protocol": (("data.val_size=0",), "data.val_size: must be > 0, got 0"),
     "validation samples": (("protocol=literature", "data.val_size=100"), "data.val_size: protocol=literature trains on all"),
     "early stopping": (("protocol=literature", "early_stopping.patience=3"), "early_stopping.patience: stops by validation"),
+    "a part of the test set": (
+        ("protocol=literature", "+trainer.limit_val_batches=2"), "trainer.limit_val_batches: protocol=literature looks at the whole"
+    ),
     "a scheduler that follows a metric": (("protocol=literature", "scheduler=plateau"), "scheduler: follows the validation"),
     "an average kept at a validation": (("protocol=literature", "callbacks=ema"), "callbacks.ema: its average is kept"),
     "a checkpoint chosen by a metric": (
