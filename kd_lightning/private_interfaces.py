@@ -25,7 +25,7 @@ Lightning:
 
 torch:
     ``SummaryWriter._get_file_writer``: a summary of our own, TensorBoard's HParams (``runs/hparams.py``).
-    ``Module._compiled_call_impl``: one call of a compiled student without compiling it (``member.py``).
+    ``Module._compiled_call_impl``: calls of a compiled model without compiling it (``member.py``, ``runs/latency.py``).
     ``Tensor._version``: whether a tapped feature was overwritten in place (``taps.py``).
     ``_orig_mod``: the module within what ``torch.compile`` returned (``calling.py``, ``runs/latency.py``).
 

@@ -13,7 +13,7 @@ from torch.utils.data import IterableDataset
 
 from kd_lightning.batch import Batch, as_batch, unnamed
 from kd_lightning.errors import UserError
-from kd_lightning.joints import FEATURES, LOGITS, ModuleTeacher
+from kd_lightning.joints import FEATURES, LOGITS
 from kd_lightning.member import Member
 from kd_lightning.outputs import ModelOutput
 from kd_lightning.rng import RngStream
@@ -104,7 +104,10 @@ def _callbacks(trainer: pl.Trainer) -> Sequence[pl.Callback]:
 
 def teacher_module(teacher: Callable[[Batch], Any] | None) -> nn.Module | None:
     """The network inside a teacher, for terms that look at its layers; None where it is none."""
-    return teacher.module if isinstance(teacher, ModuleTeacher) else None
+    module = getattr(
+        teacher, "module", None
+    )  # of a teacher behind another: isinstance sees the property, not what it finds
+    return module if isinstance(module, nn.Module) else None
 
 
 def answers_evaluation(teacher: Callable[[Batch], Any]) -> bool:

@@ -30,6 +30,7 @@ from kd_lightning.joints import Clock, Teacher
 from kd_lightning.member import Member
 from kd_lightning.outputs import ModelOutput, as_model_output, looks_like_probabilities, unused_heads
 from kd_lightning.rng import RngStream
+from kd_lightning.running.accelerator import training_device
 from kd_lightning.running.continuation import refuse_length_in_method, watched
 from kd_lightning.running.shared import require_storable
 from kd_lightning.running.trial_batch import described, moved, repeated
@@ -77,16 +78,6 @@ def try_students(specs: Sequence[RunSpec], datamodule: Any, teacher: Teacher | N
             if problem is not None:
                 problems[spec.run_dir] = problem
         return problems
-
-
-def training_device(config: Mapping[str, Any]) -> torch.device:
-    """Where Lightning's Trainer will train."""
-    accelerator = str(config["trainer"].get("accelerator") or "auto")
-    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        return torch.device("cuda")
-    if accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import torch
 
 from kd_lightning.config.build import build_model
 from kd_lightning.rng import RngStream
+from kd_lightning.running.accelerator import training_device
 from kd_lightning.runs.latency import state_bytes
 from kd_lightning.runs.provenance import peak_memory_bytes
 from kd_lightning.runs.spec import RunSpec
@@ -23,10 +24,10 @@ OVERHEAD = 8 << 20  # loggers, buffers and allocator of a member
 SHARE = 0.5  # of free memory that members may take; activations live one member at a time and use the rest
 
 
-def free_memory() -> int:
-    """Free bytes: of the GPU where there is one, else of main memory (with what the page cache would give back)."""
-    if torch.cuda.is_available():
-        return torch.cuda.mem_get_info()[0]
+def free_memory(device: torch.device) -> int:
+    """Free bytes of a device: of the GPU, else of main memory (with what the page cache would give back)."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             fields = dict(line.split(":", 1) for line in file)
@@ -67,7 +68,7 @@ def members_that_fit(specs: Sequence[RunSpec], datamodule: Any) -> int:
             with RngStream(0):
                 sizes[str(node)] = state_bytes(build_model(node, spec.config, datamodule, "student"))
     largest = max(sizes.values()) * COPIES + OVERHEAD
-    fit = max(1, int(SHARE * free_memory() / largest))
+    fit = max(1, int(SHARE * free_memory(training_device(specs[0].config)) / largest))
     if fit < len(specs):
         log.info("%d of %d runs at once: free memory holds no more (max_fused)", fit, len(specs))
     return fit

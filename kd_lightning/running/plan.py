@@ -12,12 +12,11 @@ from torch import Tensor
 
 from kd_lightning.config.build import build_datamodule, build_member
 from kd_lightning.config.processes import processes_of
-from kd_lightning.running.accelerator import require_accelerator
+from kd_lightning.running.accelerator import require_accelerator, training_device
 from kd_lightning.running.auto_taps import with_taps
 from kd_lightning.running.continuation import cannot_continue
 from kd_lightning.running.dry_pass import (
     CLOCK,
-    training_device,
     try_students,
     untouched_randomness,
 )

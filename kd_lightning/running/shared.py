@@ -8,6 +8,7 @@ from typing import Any
 
 from kd_lightning.joints import Teacher
 from kd_lightning.outputs import ModelOutput
+from kd_lightning.running.accelerator import training_device
 from kd_lightning.runs.spec import ALONE, RunSpec
 from kd_lightning.teachers.cache.approximate import may_be_stored
 from kd_lightning.teachers.cache.opening import open_or_write_cache
@@ -34,6 +35,7 @@ def with_stored_answers(
         top_k=node.get("cache_top_k"),
         limit_gb=node.get("cache_limit_gb"),
         needs_features=bool(teacher_layers(specs)),
+        device=training_device(config),
         announce=announce,
     )
 

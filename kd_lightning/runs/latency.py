@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from kd_lightning.batch import Batch, unnamed
 from kd_lightning.calling import ask
+from kd_lightning.joints import Teacher
 
 
 def parameters_count(module: nn.Module) -> int:
@@ -30,8 +31,8 @@ def state_bytes(module: nn.Module) -> int:
 def latency_ms(module: nn.Module, example_inputs: Any, budget: float = 0.2, repeats: int = 50) -> float:
     """Median time in milliseconds of a forward pass over one sample (batch size 1) in evaluation mode.
 
-    The module is left as it was: each part's training mode, its buffers and the random number generators. A module
-    from ``torch.compile`` is timed uncompiled, since a new batch size would have it compiled again.
+    The module is left as it was: each part's training mode, its buffers and the random number generators. A compiled
+    module is timed uncompiled, since a new batch size would have it compiled again.
 
     Args:
         module: any model.
@@ -42,19 +43,22 @@ def latency_ms(module: nn.Module, example_inputs: Any, budget: float = 0.2, repe
     module = getattr(module, "_orig_mod", module)
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     inputs = _first_sample(example_inputs, device)
-    with _evaluating(module):
+    with _evaluating(module), _uncompiled(module):
         return median_ms(lambda: ask(module, inputs), device, budget, repeats)
 
 
-def teacher_latency_ms(
-    teacher: Callable[[Batch], Any], example: Batch, budget: float = 0.2, repeats: int = 50
-) -> float:
-    """Median time in milliseconds of a teacher's answer about one sample that no store knows, where the teacher is."""
-    first = unnamed(example)._replace(inputs=_first_sample(example.inputs, torch.device("cpu")), target=None)
-    first = first._replace(index=None if example.index is None else example.index[:1])
-    device = teacher(first).logits.device
-    batch = first._replace(inputs=_first_sample(example.inputs, device))
-    return median_ms(lambda: teacher(batch), device, budget, repeats)
+def teacher_latency_ms(teacher: Teacher, example: Batch, budget: float = 0.2, repeats: int = 50) -> float:
+    """Median time in milliseconds of a teacher's answer about one sample that no store knows.
+
+    On the CPU, to which the teacher is moved: there the students are timed too once their Trainer is done.
+    """
+    device = torch.device("cpu")
+    teacher.to(device)
+    batch = unnamed(example)._replace(inputs=_first_sample(example.inputs, device), target=None)
+    batch = batch._replace(index=None if example.index is None else example.index[:1].to(device))
+    module = getattr(teacher, "module", None)
+    with _uncompiled(module) if isinstance(module, nn.Module) else contextlib.nullcontext():
+        return median_ms(lambda: teacher(batch), device, budget, repeats)
 
 
 def median_ms(call: Callable[[], Any], device: torch.device, budget: float, repeats: int) -> float:
@@ -90,6 +94,16 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
             for buffer, before in buffers:
                 if not torch.equal(buffer, before):  # unchanged ones are not written: they may be shared or read-only
                     buffer.copy_(before)
+
+
+@contextlib.contextmanager
+def _uncompiled(module: nn.Module) -> Iterator[None]:
+    """A module whose own ``compile`` was called, as it is without."""
+    compiled, module._compiled_call_impl = getattr(module, "_compiled_call_impl", None), None
+    try:
+        yield
+    finally:
+        module._compiled_call_impl = compiled
 
 
 def _first_sample(inputs: Any, device: torch.device) -> Any:
