@@ -64,7 +64,7 @@ def one_step(
     output = taps(student.train(), inputs)
     views = [(taps(student, other), teacher_other)] if method.wants_views else []
     task_loss = F.cross_entropy(output.logits, target, ignore_index=-1)
-    batch = Batch(inputs, target, torch.arange(len(inputs)), split="train")
+    batch = Batch(inputs, target, torch.arange(len(inputs), device=inputs.device), split="train")
     clock = Clock(epoch=9, step=100, total_steps=1000, steps_per_epoch=10)
     total, parts = method(output, teacher_output, target, task_loss, clock=clock, batch=batch, views=views)
     total.backward()
