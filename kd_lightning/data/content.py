@@ -55,9 +55,7 @@ def items_digest(rows: Tensor, read: Callable[[int], Any]) -> str:
     """Of the items at ``rows``, int64 of shape (N,); ``read`` gives one."""
     digest: Hash = hashlib.blake2b(digest_size=16)
     if len(rows):
-        counted = _Counting()
-        _value(counted, read(int(rows[0])))
-        count = max(64, min(len(rows), ITEMS, ITEM_BYTES // max(1, counted.bytes)))
+        count = max(64, min(len(rows), ITEMS, ITEM_BYTES // max(1, item_bytes(read(int(rows[0]))))))
         chosen = torch.linspace(0, len(rows) - 1, min(count, len(rows)), dtype=torch.float64).round().long()
         for row in rows[chosen].tolist():
             _value(digest, read(row))
@@ -69,6 +67,13 @@ def item_digest(item: Any) -> str:
     digest: Hash = hashlib.blake2b(digest_size=16)
     _value(digest, item)
     return digest.hexdigest()
+
+
+def item_bytes(item: Any) -> int:
+    """How much of an item its digest reads."""
+    counted = _Counting()
+    _value(counted, item)
+    return counted.bytes
 
 
 class _Counting:

@@ -26,6 +26,7 @@ from kd_lightning.data.module import DistillationDataModule
 from kd_lightning.data.places import Places
 from kd_lightning.data.sample_data import Items, SampleData, samples_of
 from kd_lightning.data.samples import Seeded
+from kd_lightning.data.shared_samples import TrainingItems
 from kd_lightning.data.split import count_of, hidden_labels, keep_first, masked, stratified_order
 from kd_lightning.data.targets import read_targets
 from kd_lightning.errors import UserError
@@ -62,6 +63,8 @@ class DatasetData(DistillationDataModule):
             None is then 0.
     """
 
+    SPLIT_KEY = "data.{}"
+    """How messages call the data set of a split."""
     scale = 1.0
     reading: Mapping[str, Any] | None = None  # whatever the data set does to its pictures
 
@@ -204,9 +207,19 @@ class DatasetData(DistillationDataModule):
 
     def _require_alike(self, split: str) -> None:
         note = require_alike(
-            f"data.{split}", self._sets[split], self._sets["train"], self.form, self._look, self.labels
+            self.SPLIT_KEY.format(split), self._sets[split], self._sets["train"], self.form, self._look, self.labels
         )
         self.notes += filter(None, [note])
+
+    def _tell_shared(self, read: TrainingItems, trained: int) -> None:
+        """Warn of validation and test data sets whose samples are trained on."""
+        for split in ("val", "test"):
+            key = self.SPLIT_KEY.format(split)
+            if self._sets[split] is None or any(note.startswith(key) for note in self.notes):
+                continue
+            if note := read.shared(key, self._sets[split], trained):
+                log.warning("WARNING: %s", note)
+                self.notes.append(note)
 
     def places(self, split: str) -> Places:
         """Where the samples of a split stand in the data set that they come from."""
@@ -233,7 +246,9 @@ class DatasetData(DistillationDataModule):
             if part is not None:
                 digest.update(part.contiguous().numpy().tobytes())
         if self._look.repeats:
-            digest.update(items_digest(rows, self._items).encode())
+            read = TrainingItems(self._items, self.form)
+            digest.update(items_digest(rows, read).encode())
+            self._tell_shared(read, len(rows))
         return digest.hexdigest()
 
     def _order(self) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,10 @@ from kd_lightning.data.labels import Labels
 from kd_lightning.data.sample_data import Items
 from kd_lightning.data.targets import kept_targets
 from kd_lightning.errors import UserError
+
+log = logging.getLogger(__name__)
+
+SAME = "these are the training samples: what is measured on them says nothing of new ones"
 
 
 def require_alike(key: str, dataset: Any, train: Any, form: ItemForm, look: FirstLook, labels: Labels) -> str | None:
@@ -45,8 +50,9 @@ def require_alike(key: str, dataset: Any, train: Any, form: ItemForm, look: Firs
     kept = kept_targets(dataset, form, items, items.rows)
     if kept is not None:
         labels.of(key).encode(kept, items.rows)
-    if _same_tensors(train, dataset):
-        return f"{key}: these are the training samples: what is measured on them says nothing of new ones"
+    if dataset is train or _same_tensors(train, dataset):
+        log.warning("WARNING: %s: %s", key, SAME)
+        return f"{key}: {SAME}"
     return None
 
 

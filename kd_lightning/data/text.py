@@ -19,10 +19,6 @@ from kd_lightning.errors import UserError
 Columns = Mapping[str, Sequence[str]]
 
 
-MOST = 0.5
-"""A test file more of whose texts than this share were trained on tests nothing."""
-
-
 class TextData(DatasetData):
     """Batches ``{"input_ids": (N, L), "attention_mask": (N, L), "text": N texts}``, each as long as its longest text.
 
@@ -39,6 +35,7 @@ class TextData(DatasetData):
     """
 
     GIVEN_TO_BASE = ("train", "val", "test", "eval", "inputs", "collate_fn", "input_type", "mean", "std")
+    SPLIT_KEY = "data.{}_file"
 
     def __init__(
         self,
@@ -82,13 +79,6 @@ class TextData(DatasetData):
             **settings,
         )
         self.reading = {"text": {"column": text, "id": id, "max_length": max_length}}
-        known = set(columns["train"][text])
-        for split in set(columns) - {"train"}:
-            shared = sum(one in known for one in columns[split][text]) / max(1, len(columns[split][text]))
-            if shared > MOST:
-                self.notes.append(
-                    f"{shared:.0%} of data.{split}_file's texts are in data.file too: its figures say what is remembered"
-                )
         cut = int((sets["train"].lengths == max_length).sum())
         if cut:
             self.notes.append(

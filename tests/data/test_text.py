@@ -196,13 +196,17 @@ def test_what_cannot_be_meant_is_one_line(folder, capfd, words, said):
 
 def test_a_test_file_of_texts_that_were_trained_on_is_told(folder):
     lines = Path("texts.csv").read_text().splitlines()
-    Path("new.csv").write_text("\n".join([lines[0], *(line.replace("e", "y") for line in lines[1:200])]) + "\n")
-    Path("mostly.csv").write_text("\n".join(lines[:200]) + "\n")
-    told = {name: TextData(file="texts.csv", test_file=name, batch_size=16).notes for name in ("new.csv", "mostly.csv")}
-    assert not any("data.test_file" in note for note in told["new.csv"])
-    assert (
-        "100% of data.test_file's texts are in data.file too: its figures say what is remembered" in told["mostly.csv"]
+    Path("new.csv").write_text(
+        "\n".join([lines[0], *(line.replace("e", "yy").replace("a", "oo") for line in lines[1:200])]) + "\n"
     )
+    Path("mostly.csv").write_text("\n".join(lines[:200]) + "\n")
+    told = {}
+    for name in ("new.csv", "mostly.csv"):
+        data = TextData(file="texts.csv", test_file=name, batch_size=16)
+        data.setup("fit")
+        told[name] = [note for note in data.notes if note.startswith("data.test_file")]
+    assert told["new.csv"] == []
+    assert "of its 199 samples are training samples too" in told["mostly.csv"][0]
 
 
 def test_a_text_with_a_comma_that_is_not_quoted_is_named_by_its_line(folder):
