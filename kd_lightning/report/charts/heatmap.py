@@ -15,6 +15,11 @@ from kd_lightning.report.study.factors import Factor, format_value
 from kd_lightning.report.study.grid import Panel, Plan, plan
 from kd_lightning.report.study.study import Cell, Study
 
+ROW, LOW_ROW = 74, 30
+"""Heights of a row of cells in pixels: with room for two lines of text, and for one."""
+MOST_HIGH_ROWS = 20
+"""Rows in all panels beyond which they are low: ten panels of ten rows are seen at a glance, not scrolled through."""
+
 
 def cell_texts(study: Study, cell: Cell, metric: str) -> dict[str, str] | None:
     """What a cell says: ``mean``, ``std`` ("" for one seed), ``difference`` to the student alone ("+" is better), the same
@@ -128,7 +133,8 @@ def _panel_spec(study: Study, metric: str, plan_: Plan, panel: Panel) -> Spec:
         for column, cell in enumerate(cells)
         if cell is not None and chosen is not None and cell.id == chosen.id
     ]
-    settings = layout(height=max(150, 74 * rows + 62 + (24 if panel.title else 0)), shapes=frames)
+    height = ROW if rows * len(plan_.panels) <= MOST_HIGH_ROWS else LOW_ROW
+    settings = layout(height=max(150, height * rows + 62 + (24 if panel.title else 0)), shapes=frames)
     settings["margin"] = {"l": 52, "r": 6, "t": 28 if panel.title else 6, "b": 48}
     settings["xaxis"] = _category_axis(plan_.x)
     settings["yaxis"] = _category_axis(plan_.y) if plan_.y else axis(showticklabels=False, showgrid=False)

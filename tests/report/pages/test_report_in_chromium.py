@@ -326,6 +326,36 @@ def test_the_tab_answers_within_two_seconds_for_144_runs(browser, tensorboard, l
     assert own_problems(page) == []
 
 
+def test_the_tab_of_a_thousand_configurations_is_seen_whole_and_answers_a_click(
+    browser, tensorboard, tmp_path, screenshots
+):
+    grid = {
+        "method.temperature": [0.5 * (i + 1) for i in range(10)],
+        "method.weights.kd": [(i + 1) / 10 for i in range(10)],
+        "optimizer.lr": [(i + 1) / 100 for i in range(10)],
+    }
+    folder = make_sweep(tmp_path / "thousand", grid, seeds=1, steps=800, every=20)
+    start = time.monotonic()
+    page = browser.page(tensorboard(folder) + "#kd_lightning", width=1600, height=1100)
+    page.wait_for(f'{FRAME}.querySelectorAll("#kd-board tbody tr").length')
+    print(f"shown {time.monotonic() - start:.1f} s after TensorBoard was started")
+    assert page.evaluate(f'{FRAME}.getElementById("kd-heatmap-card").offsetHeight') < 2200  # ten panels of ten rows
+    for what, change in {
+        "a word in the filter": 'd.getElementById("kd-filter").oninput({target: {value: "T=2 "}})',
+        "a row to compare": 'd.querySelector("#kd-board tbody tr.clickable").click()',
+        "another metric": 'd.getElementById("kd-metric").onchange({target: {value: "test/agreement"}})',
+        "all rows": 'd.getElementById("kd-filter").oninput({target: {value: ""}}); d.getElementById("kd-more").click()',
+    }.items():
+        took = page.evaluate(
+            f"(() => {{ const d = {FRAME}, t = performance.now(); {change}; d.body.offsetHeight; return performance.now() - t; }})()"
+        )
+        print(f"{what}: {took:.0f} ms")
+        assert took < 5000
+    assert page.evaluate(f'{FRAME}.querySelectorAll("#kd-board tbody tr").length') > 1000
+    page.screenshot(screenshots / "tab-1000.png", whole=False)
+    assert own_problems(page) == []
+
+
 def test_the_tab_says_so_where_there_is_nothing_to_show(browser, tensorboard, tmp_path):
     (tmp_path / "empty").mkdir()
     page = browser.page(tensorboard(tmp_path / "empty") + "data/plugin_entry.html?name=kd_lightning")

@@ -36,13 +36,14 @@ window.KD = window.KD || {};
     return value;
   };
 
-  // Of a cell's three texts, the longest that fits its width.
+  // Of a cell's three texts, the longest that fits it.
   function fitHeatmap(spec, width) {
     const words = spec.data.find((trace) => trace.meta && trace.meta.short);
     if (!words) return;
     const margin = spec.layout.margin;
     const cell = (width - margin.l - margin.r) / Math.max(1, spec.data[0].z[0].length);
-    const level = cell >= 112 ? null : cell >= 50 ? "short" : "tiny";
+    const height = (spec.layout.height - margin.t - margin.b) / Math.max(1, spec.data[0].z.length);
+    const level = height < 40 ? "tiny" : cell >= 112 ? null : cell >= 50 ? "short" : "tiny";
     if (level) words.text = words.meta[level];
     words.textfont.size = cell >= 112 ? 16 : cell >= 50 ? 14 : 10.5;
   }
