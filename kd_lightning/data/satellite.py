@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kd_lightning.data.table import TableData
+from kd_lightning.data.table import COLUMNS, TableData
 from kd_lightning.data.tables.reading import Table
 from kd_lightning.errors import UserError
 
@@ -29,18 +29,7 @@ class Satellite(TableData):
         settings: those of :class:`~kd_lightning.data.table.TableData` but the file and its columns.
     """
 
-    GIVEN_TO_BASE = (
-        "file",
-        "bundled",
-        "target",
-        "drop",
-        "target_type",
-        "inputs",
-        "categorical",
-        "split",
-        "group",
-        "time",
-    )
+    GIVEN_TO_BASE = COLUMNS
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(bundled="satellite", target="soil", split="group", group="strip", **settings)

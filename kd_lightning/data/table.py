@@ -33,6 +33,11 @@ NO_TARGET = "none"
 FEW_VALUES = 20
 """Whole numbers with at most so many different ones are class numbers, unless ``target_type`` says otherwise."""
 
+COLUMNS = (
+    "file", "bundled", "target", "drop", "target_type", "inputs", "categorical", "split", "group", "time",
+)  # fmt: skip
+"""The arguments of :class:`TableData` that say where a table is from and what its columns are: for a table of known columns to fix."""
+
 
 class TableData(DistillationDataModule):
     """A table's rows, (N, F) float32.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 from pathlib import Path
 
 import pytest
@@ -29,13 +28,6 @@ REFUSED = {
         ("teacher=sklearn", KNN, "trainer.accelerator=cpu"), "teacher.folds=5 has each training sample answered by"
     ),
 }  # fmt: skip
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    return tmp_path
 
 
 @pytest.mark.parametrize("what", list(REFUSED))

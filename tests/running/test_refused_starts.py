@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -21,13 +20,6 @@ TINY = (
 )  # fmt: skip
 MISTAKE = ("data=image_folder", "data.root=nowhere", "teacher=mlp", "trainer.accelerator=cpu")
 HOW = {"single": (), "fused": ("-m", "seed=0,1"), "local": ("-m", "launcher=local", "seed=0,1")}
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    return tmp_path
 
 
 def content(folder: Path) -> dict:
