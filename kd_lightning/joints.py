@@ -165,7 +165,8 @@ class Teacher(Protocol):
     def labels_new_inputs(self) -> bool: ...
 
     def __call__(self, batch: Batch) -> ModelOutput:
-        """Its output for a batch, detached; ``(batch.split, batch.index, batch.view)`` names the input exactly."""
+        """Its output for a batch, detached and on the batch's device; ``(batch.split, batch.index, batch.view)`` names the input
+        exactly."""
         ...
 
     def to(self, device: torch.device | str) -> Teacher:

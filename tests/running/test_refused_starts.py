@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from kd_lightning.cli.train import main
 from kd_lightning.running.evaluate import evaluate_run
@@ -69,6 +70,16 @@ def test_an_accelerator_that_is_not_here_is_told_before_data_are_read(kind, fold
         monkeypatch.setattr(f"pytorch_lightning.accelerators.{name}.is_available", staticmethod(lambda: False))
     assert main([*MISTAKE, f"trainer.accelerator={kind}", "run_dir=run"]) == 2
     assert f"trainer.accelerator={kind}: this machine has none; it has cpu" in capsys.readouterr().err
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize(("devices", "problem"), [("2", "=2"), ("[0,2]", "=[0, 2]")])
+def test_more_gpus_than_there_are_are_told_before_a_teacher_is_trained(devices, problem, folder, capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    words = [word for word in MISTAKE if not word.startswith("trainer.accelerator")]
+    assert main([*words, f"trainer.devices={devices}", "run_dir=run"]) == 2
+    assert f"trainer.devices{problem}: this machine has 1 GPU, and each" in capsys.readouterr().err
     assert not list(folder.iterdir())
 
 

@@ -40,7 +40,7 @@ TABLE = """
             self.table, self.name = table, name
 
         def __call__(self, batch):
-            return ModelOutput(self.table[batch.index % len(self.table)].to(batch.index.device))
+            return ModelOutput(self.table[batch.index.cpu() % len(self.table)].to(batch.index.device))
 
         def to(self, device):
             return self
@@ -290,7 +290,7 @@ STORED = """
 
         def __call__(self, batch):
             assert batch.split == "train"
-            return ModelOutput(self.table[batch.index.cpu()])
+            return ModelOutput(self.table[batch.index.cpu()].to(batch.index.device))
 
         def to(self, device):
             return self
