@@ -99,6 +99,10 @@ def comparison_text(compared: Comparison, explain: bool = True) -> str:
             f"To tell {first.name} from {second.name} takes about {compared.seeds_needed} seeds, if their difference and "
             "its spread are as they look now (80 % chance, one comparison at 5 %)."
         )
+    elif top is not None and top.p is None:
+        said.append(
+            f"{first.name} and {second.name} differ by the same for every seed: more seeds are needed to judge that."
+        )
     elif top is not None:
         said.append(
             f"{first.name} and {second.name} look alike: no number of seeds worth training would tell them apart."

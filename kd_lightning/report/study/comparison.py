@@ -94,7 +94,7 @@ def compare(study: Study, metric: str, where: Mapping[str, Any] | None = None) -
     raw: dict[str, Gain] = {}
     for i, j in itertools.combinations(range(len(found)), 2):
         gain = paired_gain(found[i].values, found[j].values)
-        if gain is not None and gain.p is not None:
+        if gain is not None and gain.pairing == "seed" and gain.n > 1:
             raw[f"{i} {j}"] = gain.times(sign)
     if not raw:
         return None

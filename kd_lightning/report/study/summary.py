@@ -116,7 +116,7 @@ def interval_text(metric: Metric, gain: Gain, size: float) -> str:
     if gain.low is None or gain.high is None:
         if gain.pairing == "none":
             return "no interval: no seed in common with the student alone"
-        return "no interval: one seed"
+        return "no interval: one seed" if gain.n == 1 else f"no interval: all {gain.n} seeds differ by the same"
     ends = [show.signed(metric, end, size) for end in (gain.low, gain.high)]
     against = "paired by seed" if gain.pairing == "seed" else "against one reference run"
     return f"95 % CI [{ends[0]}, {ends[1]}], {against}, n\u00a0=\u00a0{gain.n}"

@@ -84,6 +84,7 @@ def test_less_is_better_of_an_error(tmp_path):
     (card,) = comparison_cards(study)
     assert [row[1] for row in card["table"][1:]] == ["dkd", "kd", ALONE]
     assert card["table"][1][4].startswith("+0.1")
+    assert "dkd and kd differ by the same for every seed" in card["text"]  # as this sweep is made up
 
 
 def test_a_figure_is_the_mean_over_students_and_of_its_own_keys_the_one_chosen_by_validation(tmp_path):

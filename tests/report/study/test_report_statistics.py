@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kd_lightning.report.study.statistics import gap_closed, interval, paired_gain, spread, t_distribution, t_quantile
+from kd_lightning.report.study.statistics import (
+    corrected,
+    gap_closed,
+    interval,
+    paired_gain,
+    spread,
+    t_distribution,
+    t_quantile,
+)
 
 
 @pytest.mark.parametrize("df", [1, 2, 3, 4, 5, 7, 10, 29, 30, 100])
@@ -44,7 +53,24 @@ def test_pairs_are_matched_by_seed_whatever_the_order():
     gain = paired_gain({"a": 0.8, "b": 0.9}, {"b": 0.85, "a": 0.75, "c": 0.1})
     assert gain.mean == pytest.approx(0.05)
     assert gain.n == 2
-    assert gain.high - gain.low == pytest.approx(0, abs=1e-12)  # both pairs differ by the same: luck shared, no spread
+
+
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_equal_differences_are_no_evidence(seeds):
+    alone = {seed: np.float32(hits / 360).item() for seed, hits in enumerate([330, 326, 331][:seeds])}
+    distilled = {seed: np.float32((hits + 2) / 360).item() for seed, hits in enumerate([330, 326, 331][:seeds])}
+    gain = paired_gain(distilled, alone)
+    assert (gain.low, gain.high, gain.p, gain.n) == (None, None, None, seeds)
+    assert not corrected({"one": gain})["one"].sure
+
+
+def test_a_dozen_students_that_are_no_better_are_seldom_called_sure_on_a_few_samples():
+    rng, wrong = np.random.default_rng(0), 0
+    for _ in range(300):
+        hits = rng.binomial(360, 0.9, size=(12, 2, 2)) / 360
+        gains = {str(i): paired_gain(dict(enumerate(a)), dict(enumerate(b))) for i, (a, b) in enumerate(hits)}
+        wrong += any(gain.sure for gain in corrected(gains).values())
+    assert wrong <= 0.07 * 300  # 5 %, and luck
 
 
 def test_one_pair_has_no_interval():
@@ -94,4 +120,7 @@ def test_there_is_no_gap_to_close_behind_the_student_alone():
 @given(st.lists(st.floats(-1, 1), min_size=2, max_size=8))
 def test_the_interval_contains_its_mean(differences):
     gain = interval(differences, "seed")
+    if gain.low is None:
+        assert max(differences) - min(differences) <= 1e-4 * abs(gain.mean) + 1e-150  # whose square is nought
+        return
     assert gain.low <= gain.mean <= gain.high
