@@ -6,11 +6,13 @@
 On 3 x 32 x 32 pictures of random bytes, batch 64, resnet32x4 -> resnet8x4, float32 (TF32 as torch has it by default):
 
     step      a distillation step of the Distiller under a Trainer, against the loop that one would write by hand
-    fused     1, 4 and 16 students in lockstep, in steps of a student a second; then with the teacher's answers stored
+    fused     1, 4 and 16 students in lockstep, in steps of a student a second: the loop, which is the default, then
+              stacked (stacked=true); compiled with CUDA graphs (compile=reduce-overhead); with the teacher's answers stored
+    mlp       the same with MLPs of two layers of 64
     resident  crop, flip, normalise with the pictures on the GPU (data.device=auto), on the CPU with the copy
     loader    pictures a second: ThreadedLoader against torch's DataLoader with all cores, up to where the GPU has them
 
-Each is measured for a fixed time after a warm-up, waiting for the device. Nobody has run it on a GPU yet.
+Each is measured for a fixed time after a warm-up, waiting for the device; what fails says so in its place.
 """
 
 from __future__ import annotations
@@ -70,6 +72,14 @@ class Rows:
     def __init__(self) -> None:
         self.rows: list[tuple[str, str, str]] = []
 
+    def measure(self, section: str, what: str, figure: Callable[[], str]) -> None:
+        """Add what ``figure`` says, or how it failed."""
+        try:
+            said = figure()
+        except Exception as error:
+            said = failure(error)
+        self.add(section, what, said)
+
     def add(self, section: str, what: str, figure: str) -> None:
         self.rows.append((section, what, figure))
         print(f"{section:9} {what:62} {figure}", flush=True)
@@ -77,6 +87,11 @@ class Rows:
     def markdown(self, head: str) -> str:
         lines = [head, "", "| | | |", "|---|---|---:|"]
         return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in self.rows)]) + "\n"
+
+
+def failure(error: Exception) -> str:
+    """In the place of a figure."""
+    return f"failed: {type(error).__name__}: {' '.join(str(error).split())[:160]}"
 
 
 class Bench:
@@ -90,15 +105,17 @@ class Bench:
     def __init__(self, device: torch.device, tiny: bool) -> None:
         self.device, self.tiny = device, tiny
         self.batch = 8 if tiny else 64
-        self.seconds = 0.3 if tiny else 8.0
+        self.seconds = 0.3 if tiny else 5.0
         self.samples = 64 if tiny else 50_000
         generator = torch.Generator().manual_seed(0)
         self.pictures = torch.randint(0, 256, (self.samples, *SHAPE), dtype=torch.uint8, generator=generator)
         self.labels = torch.randint(0, CLASSES, (self.samples,), generator=generator)
 
-    def networks(self) -> tuple[nn.Module, Callable[[], nn.Module]]:
-        if self.tiny:
-            return MLP([32], 3072, CLASSES), lambda: MLP([8], 3072, CLASSES)
+    def networks(self, kind: str = "resnet") -> tuple[nn.Module, Callable[[], nn.Module]]:
+        """A teacher, and what makes a student."""
+        if self.tiny or kind == "mlp":
+            width = 8 if self.tiny else 64
+            return MLP([4 * width], 3072, CLASSES), lambda: MLP([width, width], 3072, CLASSES)
         return resnet32x4(CLASSES), lambda: resnet8x4(CLASSES)
 
     def data(self) -> ArrayData:
@@ -167,26 +184,49 @@ class Clock(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         self.steps += 1
-        if self.steps == 4:
+        if self.steps == 12:
             self.bench.wait()
             self.start = time.perf_counter()
-        elif self.steps > 4 and self.steps % 8 == 0 and time.perf_counter() - self.start > self.bench.seconds:
+        elif self.steps > 12 and self.steps % 8 == 0 and time.perf_counter() - self.start > self.bench.seconds:
             self.bench.wait()
-            self.rate = (self.steps - 4) / (time.perf_counter() - self.start)
+            self.rate = (self.steps - 12) / (time.perf_counter() - self.start)
             trainer.should_stop = True
 
 
-def our_steps(bench: Bench, students: int, stored: bool = False) -> float:
+class Said(logging.Handler):
+    """Keeps what the Distiller says of students that it could not stack."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+def our_steps(
+    bench: Bench,
+    students: int,
+    *,
+    kind: str = "resnet",
+    stored: bool = False,
+    stacked: bool = False,
+    precision: str = "32-true",
+    compiled: str | bool = False,
+) -> float:
     """Steps a second of the Distiller with so many students in lockstep."""
-    teacher, make = bench.networks()
+    teacher, make = bench.networks(kind)
     members = [
         Member(
             make(),
             Method({"kd": SoftTargetLoss(4.0)}, {"task": 0.1, "kd": 0.9}, 4.0),
             ClassificationTask(),
             optimizer=SGD,
+            precision=precision,
+            compile_student=compiled,
+            name=f"student {number}",
         )
-        for _ in range(students)
+        for number in range(students)
     ]
     answering: Any = FrozenTeacher(teacher)
     if stored:
@@ -197,20 +237,49 @@ def our_steps(bench: Bench, students: int, stored: bool = False) -> float:
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
         callbacks=[clock],
     )  # fmt: skip
-    module = Distiller(answering, members, [Recorder() for _ in members], log_every_n_steps=50)
-    trainer.fit(module, DataLoader(bench.batches(), batch_size=None))
+    module = Distiller(answering, members, [Recorder() for _ in members], log_every_n_steps=50, stacked=stacked)
+    said = Said()
+    logging.getLogger("kd_lightning").addHandler(said)
+    try:
+        trainer.fit(module, DataLoader(bench.batches(), batch_size=None))
+    finally:
+        logging.getLogger("kd_lightning").removeHandler(said)
+    if said.lines:
+        raise RuntimeError(said.lines[0])
     return clock.rate
 
 
 def steps(bench: Bench, rows: Rows) -> None:
-    bare, ours = bare_steps(bench), our_steps(bench, 1)
+    bare = bare_steps(bench)
     rows.add("step", "bare loop", f"{1000 / bare:.2f} ms")
-    rows.add("step", "Distiller", f"{1000 / ours:.2f} ms ({bare / ours:.3f} x)")
-    for students in (1, 4, 16):
-        rate = our_steps(bench, students)
-        rows.add("fused", f"{students} students in lockstep", f"{students * rate:.0f} student steps a second")
-    rate = our_steps(bench, 16, stored=True)
-    rows.add("fused", "16 students, the teacher's answers stored", f"{16 * rate:.0f} student steps a second")
+
+    def distiller() -> str:
+        ours = our_steps(bench, 1)
+        return f"{1000 / ours:.2f} ms ({bare / ours:.3f} x)"
+
+    rows.measure("step", "Distiller", distiller)
+
+
+def lockstep(bench: Bench, rows: Rows) -> None:
+    """Several students, one way of computing them after the other."""
+
+    def add(section: str, what: str, students: int, **how: Any) -> None:
+        def figure() -> str:
+            return f"{students * our_steps(bench, students, **how):,.0f} student steps a second"
+
+        rows.measure(section, f"{students} student{'s' * (students > 1)}{what}", figure)
+
+    for section, kind in (("fused", "resnet"), ("mlp", "mlp")):
+        for students in (1, 4, 16):
+            add(section, " in the loop", students, kind=kind)
+        for students in (4, 16):
+            add(section, " stacked", students, kind=kind, stacked=True)
+        add(section, " in the loop, the teacher's answers stored", 16, kind=kind, stored=True)
+        add(section, " stacked, the teacher's answers stored", 16, kind=kind, stored=True, stacked=True)
+    for how, stacked in ((" in the loop", False), (" stacked", True)):
+        add("fused", f"{how}, bf16-mixed", 16, stacked=stacked, precision="bf16-mixed")
+    for students in (1, 4):
+        add("fused", ", compile=reduce-overhead", students, compiled="reduce-overhead")
 
 
 def resident(bench: Bench, rows: Rows) -> None:
@@ -284,8 +353,11 @@ def main() -> None:
     head = f"{card}, {len(os.sched_getaffinity(0))} cores, torch {torch.__version__}{', tiny sizes' * options.tiny}"
     print(head, flush=True)
     bench, rows = Bench(device, options.tiny), Rows()
-    for section in (steps, resident, loaders):
-        section(bench, rows)
+    for section in (steps, lockstep, resident, loaders):
+        try:
+            section(bench, rows)
+        except Exception as error:
+            rows.add(section.__name__, "", failure(error))
     if options.output:
         options.output.write_text(rows.markdown(head), encoding="utf-8")
 

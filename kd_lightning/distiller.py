@@ -27,6 +27,7 @@ from kd_lightning.loss_block import LossBlock, first_not_finite
 from kd_lightning.member import Member
 from kd_lightning.outputs import ModelOutput
 from kd_lightning.recorder import LightningRecorder, Recorder, prefixes
+from kd_lightning.stacked import Stacks
 from kd_lightning.trainer_facts import (
     answers_evaluation,
     at_end,
@@ -51,6 +52,8 @@ class Distiller(pl.LightningModule):
         recorders: one a member: where metrics and checkpoints go, and when a member is done; by default Lightning's
             own loggers and callbacks.
         log_every_n_steps: losses are logged as means over blocks of so many steps.
+        stacked: an experiment: members of one architecture are computed together (:mod:`kd_lightning.stacked`), which
+            rounds otherwise. False: one after the other, to the last bit as each alone.
 
     One optimizer step of every member counts as one ``global_step``. A member that fails, diverges or stops early
     leaves the group; the others go on unchanged.
@@ -65,6 +68,7 @@ class Distiller(pl.LightningModule):
         members: Member | Sequence[Member],
         recorders: Sequence[Recorder] | None = None,
         log_every_n_steps: int = 10,
+        stacked: bool = False,
     ) -> None:
         super().__init__()
         group = [members] if isinstance(members, Member) else list(members)
@@ -90,6 +94,7 @@ class Distiller(pl.LightningModule):
         """By member: the figures of the newest validation, by their short names."""
         self._monitored: dict[int, float] = {}  # by member, of the newest validation that no scheduler has seen
         self._steps_per_epoch = self._total_steps = 1
+        self._stacks = Stacks() if stacked else None
         self._channels_last = any(member.channels_last for member in self.members)
 
     @property
@@ -157,6 +162,7 @@ class Distiller(pl.LightningModule):
         self._needs_teacher = [method.needs_teacher for method in methods]
         self._wants_clock = any(method.wants_clock for method in methods)
         self._wants_views = [method.wants_views for method in methods]
+        self._arranged = False
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> int | None:
         return None if self.active else -1  # nobody is left: end the epoch here
@@ -175,7 +181,12 @@ class Distiller(pl.LightningModule):
         accumulate = self.members[0].optimization.accumulate
         stepping = (batch_idx + 1) % accumulate == 0 or self.trainer.is_last_batch
         backward = self.manual_backward if self.trainer.world_size > 1 else Tensor.backward
+        for i, (values, seconds) in self._steps_together(batch, answer, stepping, clock).items():
+            active.remove(i)
+            self._note_step(i, values, seconds, clock)
         for i in active:
+            if i in self.failures:
+                continue
             member, begun = self.members[i], time.perf_counter()
             try:
                 values = member.training_step(
@@ -189,19 +200,35 @@ class Distiller(pl.LightningModule):
             except Exception as error:
                 self._fail(i, error)
                 continue
-            self._own_seconds[i] += time.perf_counter() - begun
-            block = self._blocks[i]
-            if member.loss_names != block.names:  # a scheduled term set in or out
-                self._flush_block(i)
-            block.add(member.loss_names, values)
-            if clock is not None:
-                block.scheduled = member.method.scheduled
+            self._note_step(i, values, time.perf_counter() - begun, clock)
         if stepping:
             cast(LightningOptimizer, self.optimizers()).step()  # the one that configure_optimizers gave
         if (batch_idx + 1) % self._log_every == 0 or self.trainer.is_last_batch:
             self._flush()
         if not self.active:
             self.trainer.should_stop = True
+
+    def _steps_together(
+        self, batch: Batch, answer: ModelOutput | None, stepping: bool, clock: Clock | None
+    ) -> dict[int, tuple[list[Tensor], float]]:
+        """The steps of those members that are stacked: by member its losses and its seconds."""
+        if self._stacks is None:
+            return {}
+        members = {i: self.members[i] for i in self.active}
+        if not self._arranged:
+            self._stacks.arrange(members)
+            self._arranged = True
+        return self._stacks.steps(members, batch, answer, stepping=stepping, clock=clock, failed=self._fail)
+
+    def _note_step(self, i: int, values: list[Tensor], seconds: float, clock: Clock | None) -> None:
+        """Keep a member's losses of one step until its block is logged."""
+        self._own_seconds[i] += seconds
+        member, block = self.members[i], self._blocks[i]
+        if member.loss_names != block.names:  # a scheduled term set in or out
+            self._flush_block(i)
+        block.add(member.loss_names, values)
+        if clock is not None:
+            block.scheduled = member.method.scheduled
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         if 0 <= self.trainer.max_steps <= self.global_step:

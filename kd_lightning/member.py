@@ -56,7 +56,8 @@ class Member(nn.Module):
         accumulate_grad_batches: batches per optimizer step.
         precision: "32-true", "bf16-mixed" or "16-mixed".
         channels_last: keep images and convolution weights in that memory format.
-        compile_student: run the student through ``torch.compile``.
+        compile_student: run the student through ``torch.compile``; a text is its ``mode``: "reduce-overhead" (CUDA graphs),
+            "max-autotune".
         name: of the run, for messages.
     """
 
@@ -77,7 +78,7 @@ class Member(nn.Module):
         accumulate_grad_batches: int = 1,
         precision: str = "32-true",
         channels_last: bool = False,
-        compile_student: bool = False,
+        compile_student: bool | str = False,
         name: str = "student",
     ) -> None:
         super().__init__()
@@ -90,7 +91,7 @@ class Member(nn.Module):
         self.name = name
         self.channels_last = channels_last
         self.seed, self.rng = seed, RngStream(seed)
-        self._dtype = AUTOCAST[precision]
+        self.precision, self._dtype = precision, AUTOCAST[precision]
         self.optimization = Optimization(
             optimizer,
             scheduler=scheduler,
@@ -102,11 +103,11 @@ class Member(nn.Module):
         )
         self._grouping = Grouping(dict(layers or {}), layer_decay, decay_vectors)
         self._frozen = freeze_layers(student, self._grouping.layers)
-        self._taps = Taps(student, method.taps["student"])
+        self.taps = Taps(student, method.taps["student"])
         if channels_last:
             self.student.to(memory_format=torch.channels_last)
         if compile_student:
-            self.student.compile()
+            self.student.compile(mode=compile_student if isinstance(compile_student, str) else None)
         self.measured: dict[str, Tensor] | None = None
         """The weights of the newest validation, where those were not the member's own (an average of them)."""
         self.loss_names: tuple[str, ...] = ()
@@ -119,9 +120,14 @@ class Member(nn.Module):
             return contextlib.nullcontext()
         return torch.autocast(device.type, dtype=self._dtype)
 
+    @property
+    def compiled(self) -> bool:
+        """Whether the student runs through ``torch.compile``."""
+        return getattr(self.student, "_compiled_call_impl", None) is not None
+
     def answer(self, inputs: Any) -> ModelOutput:
         """The student's output with the tapped features, as the task reads it."""
-        return self.task.read(self._taps(self.student, inputs))
+        return self.task.read(self.taps(self.student, inputs))
 
     def forward(self, inputs: Any) -> Tensor:
         return self.answer(inputs).logits
@@ -132,6 +138,7 @@ class Member(nn.Module):
         teacher: ModelOutput | None,
         clock: Clock | None = None,
         teacher_views: Sequence[ModelOutput | None] | None = None,
+        output: ModelOutput | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted total (scalar, with graph) and the unweighted terms by name.
 
@@ -140,10 +147,11 @@ class Member(nn.Module):
             teacher: the teacher's output for it; None if the method needs none.
             clock: where the run stands; needed if the method ``wants_clock``.
             teacher_views: the teacher's outputs for ``batch.also``, if the method ``wants_views``; None: it does not.
+            output: the student's output with its features, if it has run already (together with others); None: it runs.
         """
         with self.rng, self.autocast(batch.target.device):
             sizes = [] if self.exchange is None else self.exchange.sizes(batch)
-            output = self._answer_of_all(batch.inputs, sizes)
+            output = self._answer_of_all(batch.inputs, sizes) if output is None else self.task.read(output)
             whole, teacher = batch, self.teacher_view(teacher)
             if self.exchange is not None:
                 whole = self.exchange.batch(batch, sizes, inputs=self.method.wants_inputs)
@@ -226,6 +234,12 @@ class Member(nn.Module):
             self.optimization.backward(total, backward)
         else:
             self.optimization.backward_by_part(self.optimization.separate, self.method.take_weighted(), backward)
+        return self.after_backward(total, parts, stepping=stepping, clock=clock)
+
+    def after_backward(
+        self, total: Tensor, parts: dict[str, Tensor], *, stepping: bool, clock: Clock | None
+    ) -> list[Tensor]:
+        """The end of :meth:`training_step`, when the gradient of what :meth:`loss` returned is there."""
         if stepping:
             self.optimization.step(self.trained_parameters)
             if clock is not None:

@@ -129,6 +129,11 @@ class Method(nn.Module):
                 )
 
     @property
+    def differentiating(self) -> list[str]:
+        """The active terms that differentiate the student's output by its features (``differentiates``)."""
+        return list(self._optional("differentiates"))
+
+    @property
     def wants_views(self) -> bool:
         """Whether an active term asks for the further views of the samples."""
         return any("views" in asked for asked in self.asks.values())

@@ -110,8 +110,12 @@ class Optimization:
 
     def backward(self, total: Tensor, backward: Callable[..., Any]) -> None:
         """The gradient of the weighted total, added to what earlier batches of the step left."""
-        scaled = total if self.accumulate == 1 else total / self.accumulate
-        backward(scaled if self.scaler is None else self.scaler.scale(scaled))
+        backward(self.scaled(total))
+
+    def scaled(self, total: Tensor) -> Tensor:
+        """What is differentiated of a batch's loss: its share of the step, times the loss scale."""
+        share = total if self.accumulate == 1 else total / self.accumulate
+        return share if self.scaler is None else self.scaler.scale(share)
 
     def backward_by_part(
         self, optimizer: SeparateMomenta, weighted: Mapping[str, Tensor], backward: Callable[..., Any]

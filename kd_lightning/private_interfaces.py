@@ -26,6 +26,9 @@ Lightning:
 torch:
     ``SummaryWriter._get_file_writer``: a summary of our own, TensorBoard's HParams (``runs/hparams.py``).
     ``Module._compiled_call_impl``: calls of a compiled model without compiling it (``member.py``, ``runs/latency.py``).
+    ``Module._forward_hooks``, ``_forward_pre_hooks``, ``_backward_hooks``, ``_backward_pre_hooks``: whether others have
+    set hooks on a student's layers (``stackable.py``).
+    ``torch._foreach_copy_``: the buffers of many students in one launch (``stacked.py``).
     ``Tensor._version``: whether a tapped feature was overwritten in place (``taps.py``).
     ``_orig_mod``: the module within what ``torch.compile`` returned (``calling.py``, ``runs/latency.py``).
 

@@ -145,6 +145,22 @@ def test_a_compiled_module_is_called_as_it_was_written_where_the_compiled_call_i
     assert not called
 
 
+def test_a_module_keeps_its_hooks_where_they_are_counted():
+    model = nn.Linear(2, 2)
+    model.register_forward_hook(lambda *_: None)
+    model.register_forward_pre_hook(lambda *_: None)
+    model.register_full_backward_hook(lambda *_: None)
+    model.register_full_backward_pre_hook(lambda *_: None)
+    kept = (model._forward_hooks, model._forward_pre_hooks, model._backward_hooks, model._backward_pre_hooks)
+    assert [len(hooks) for hooks in kept] == [1, 1, 1, 1], "torch keeps hooks elsewhere: see stackable.py"
+
+
+def test_many_tensors_are_copied_at_once():
+    into, given = [torch.zeros(2), torch.zeros(())], [torch.ones(2), torch.ones(())]
+    torch._foreach_copy_(into, given)
+    assert all(map(torch.equal, into, given)), "torch copies many tensors otherwise: see stacked.py"
+
+
 def test_a_tensors_version_counts_what_is_done_to_it_in_place():
     value = torch.ones(2)
     before = value._version

@@ -118,6 +118,11 @@ KEYS: dict[str, Key] = {
     ),
     "early_stopping.min_delta": Key(_NUMBER, "what counts as an improvement must exceed this", own=True),
     "compile": Key(_FLAG, "`torch.compile` the student", own=True),
+    "stacked": Key(
+        Rule("flag", null=True),
+        "an experiment: students of one architecture in lockstep are computed together, which rounds otherwise; null: in a loop, "
+        "to the last bit as each alone",
+    ),
     "channels_last": Key(_FLAG, "memory format of the student's images and convolutions"),
     "scheduler.interval": Key(
         _INTERVAL, "the scheduler steps after every optimizer step or every epoch", own=True, beside=True

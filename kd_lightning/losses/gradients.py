@@ -73,6 +73,7 @@ class ClassMapLoss(AsksTeacher):
     """
 
     requires = frozenset({"logits"})
+    differentiates = True
 
     def __init__(self, layer: str, tap: str = "maps") -> None:
         super().__init__()

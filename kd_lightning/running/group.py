@@ -170,7 +170,8 @@ class Group:
         recorders = [self.recorders[i] for i in indices]
         members = [member for i in indices if (member := self.members[i]) is not None]  # those that were prepared
         steps = int(self.config["log_every_n_steps"])
-        distiller = Distiller(self.teacher, members, recorders, log_every_n_steps=steps)
+        stacked = bool(self.config.get("stacked"))
+        distiller = Distiller(self.teacher, members, recorders, log_every_n_steps=steps, stacked=stacked)
         self._distiller = distiller
         callbacks = list((instantiate(self.config["callbacks"], "callbacks") or {}).values())
         states = CallbackStates(callbacks, standing.callbacks)
@@ -212,10 +213,11 @@ class Group:
             raise RunInterrupted("stopped after the last epoch of these runs")
 
     def _doctor(self) -> list[Doctor]:
-        wanted = self.config.get("doctor", True) and not self.config["trainer"].get("fast_dev_run")
-        return (
-            [Doctor(int(self.config.get("grad_norms_every_n_steps", 0)), verifies=False)] if wanted else []
-        )  # a batch or two show nothing
+        if not self.config.get("doctor", True) or self.config["trainer"].get("fast_dev_run"):
+            return []  # a batch or two show nothing
+        every = int(self.config.get("grad_norms_every_n_steps", 0))
+        # stacked, one student's gradient costs the backward pass of all
+        return [Doctor(0 if self.config.get("stacked") else every, verifies=False)]
 
     def _fit(
         self, trainer: pl.Trainer, distiller: Distiller, recorders: Sequence[RunRecorder], standing: Progress

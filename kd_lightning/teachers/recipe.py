@@ -102,6 +102,7 @@ def own_run(config: Mapping[str, Any], sizes: Mapping[str, int], where: str = "t
     own["pictures"] = {"every_n_epochs": 0, "samples": 0}
     own["channels_last"] = bool(teacher.get("channels_last"))
     own["compile"] = False
+    own["stacked"] = None
     own["init_from"] = own["continue_from"] = None
     return own
 

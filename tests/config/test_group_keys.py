@@ -47,6 +47,7 @@ CONFIG = {
     "seed": 0,
     "compile": False,
     "channels_last": False,
+    "stacked": None,
     "log_every_n_steps": 10,
     "pictures": {"every_n_epochs": 5, "samples": 6},
     "data": {"batch_size": 64, "num_threads": 2, "seed": 0},
@@ -108,6 +109,7 @@ def test_runs_that_differ_in_this_train_side_by_side(key, value):
         ("trainer__max_epochs", 4),
         ("log_every_n_steps", 1),
         ("channels_last", True),
+        ("stacked", True),
     ],
 )
 def test_runs_that_differ_in_this_do_not(key, value):
