@@ -368,7 +368,7 @@ class DataModule(Protocol):
         ...
 
     def labelled_in(self, split: str) -> int:
-        """How many samples of ``split``, "train" or "val", have a label."""
+        """How many samples of ``split``, "train", "val" or "test", have a label."""
         ...
 
     def train_targets(self) -> Tensor | None:

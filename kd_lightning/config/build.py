@@ -86,7 +86,7 @@ def build_datamodule(config: Mapping[str, Any]) -> Any:
 
 def build_task(config: Mapping[str, Any], data: DataModule | None = None) -> Task:
     """The task, known to be whole, and fitted to ``data`` where these are given; where these have no labelled validation
-    samples the metric that needs none is monitored. A checkpoint of a student alone is not chosen by what compares it
+    samples (without validation: test samples) the metric that needs none is monitored. A checkpoint of a student alone is not chosen by what compares it
     with a teacher."""
     task: Task = instantiate(config["task"], "task")
     check_task(task)
@@ -95,9 +95,9 @@ def build_task(config: Mapping[str, Any], data: DataModule | None = None) -> Tas
         task.fit(data)
     of = {metric.name: metric.of for metric in task.metrics}
     without = getattr(task, "monitor_without_labels", None)
-    has_validation = not without_validation(config)
+    measured = "test" if without_validation(config) else "val"
     known = bool(config.get("teacher")) or without is None or of[without] == STUDENT
-    if data is not None and without is not None and known and has_validation and not data.labelled_in("val"):
+    if data is not None and without is not None and known and not data.labelled_in(measured):
         task.monitor = without
     if task.choosers and not _learns_from_teacher(config.get("method") or {}):
         task.choosers = [name for name in task.choosers if of[name] == STUDENT]

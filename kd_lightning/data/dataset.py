@@ -143,7 +143,7 @@ class DatasetData(DistillationDataModule):
         return self._labels
 
     def labelled_in(self, split: str) -> int:
-        """How many samples of ``split``, "train" or "val", have a label, as far as it is known without reading them."""
+        """How many samples of ``split``, "train", "val" or "test", have a label, as far as it is known without reading them."""
         if self.labels.kind == "none":
             return 0
         self.setup("fit")

@@ -348,9 +348,9 @@ class DistillationDataModule(LightningDataModule):
         return self.train_views_dataset.targets
 
     def labelled_in(self, split: str) -> int:
-        """How many samples of ``split``, "train" or "val", have a label."""
+        """How many samples of ``split``, "train", "val" or "test", have a label."""
         self.setup("fit")
-        samples = self._train if split == "train" else self._val
+        samples: Any = {"train": self._train, "val": self._val}.get(split) or self.test_dataset()
         return len(samples) if samples.targets is None else int(labelled(samples.targets, UNLABELLED).sum())
 
     @property

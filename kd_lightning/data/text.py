@@ -58,7 +58,7 @@ class TextData(DatasetData):
         self.tokenizer = HashingTokenizer() if tokenizer is None else tokenizer
         self._names = {"text": text, "target": target, "id": id, "group": group}
         self.max_length = max_length
-        if group is not None and not (0 < test_size < 1 and 0 < val_size < 1):
+        if group is not None and not (0 < test_size < 1 and 0 <= val_size < 1):
             raise UserError(
                 "data.group: what is split off is said as fractions: data.test_size and data.val_size below 1"
             )
@@ -129,7 +129,7 @@ class TextData(DatasetData):
         groups = columns["train"][self._names["group"]]
         left = torch.ones(len(groups), dtype=torch.bool)
         for split, size, salt in (("test", test_size, "test"), ("val", val_size, f"{seed}")):
-            if split in columns:
+            if split in columns or not size:  # protocol=literature has no validation
                 continue
             taken = left & torch.tensor([_share(f"{salt} {group}") < size for group in groups])
             made[split] = ("train", taken.nonzero()[:, 0])

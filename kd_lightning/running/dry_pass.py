@@ -22,9 +22,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kd_lightning.batch import Batch
+from kd_lightning.batch import UNLABELLED, Batch
 from kd_lightning.calling import inputs_hint
 from kd_lightning.config.build import build_member
+from kd_lightning.data.samples import labelled
 from kd_lightning.errors import UserError
 from kd_lightning.joints import Clock, Teacher
 from kd_lightning.member import Member
@@ -229,7 +230,8 @@ def _evaluate(member: Member, batch: Batch, answer: ModelOutput | None) -> None:
             output = member.answer(batch.inputs)
         evaluator.update(output, answer, batch)
     metrics = evaluator.compute()
-    if member.task.monitor not in metrics:
+    unlabelled = batch.split == "train" and not labelled(batch.target, UNLABELLED).any()  # as hidden labels are
+    if member.task.monitor not in metrics and not unlabelled:
         raise UserError(
             f"task: monitors {member.task.monitor!r}, its evaluator gives {', '.join(metrics) or 'nothing'}"
         )

@@ -149,6 +149,12 @@ class FittedEstimator:
     def calibrate(self, data: Any) -> None:
         """Find the temperature that suits labels of samples which the answering estimators had not seen."""
         unseen = "train" if self._copies else "val"
+        if unseen == "val" and not data.val_samples:  # protocol=literature
+            log.info(
+                "teacher %s: its probabilities are taken as they are: without validation no label is left that it had not "
+                "seen (teacher.folds=5 makes some)", self.name,
+            )  # fmt: skip
+            return
         samples = training_samples(data) if self._copies else data.val_dataloader().dataset
         logits, targets = [], []
         for batch in _batches(samples, unseen):

@@ -153,6 +153,14 @@ def test_what_a_group_holds_stays_together(folder):
     assert {authors[row] for row in other.places("val").rows.tolist()} != seen["val"]
 
 
+def test_without_validation_all_groups_but_those_of_test_are_trained_on(folder):
+    data = TextData(file="texts.csv", group="author", batch_size=16, test_size=0.3, val_size=0)
+    data.setup("fit")
+    rows = [*data.places("train").rows.tolist(), *data.places("test").rows.tolist()]
+    assert sorted(rows) == list(range(360))
+    assert data.val_samples == 0
+
+
 def test_an_estimator_that_takes_texts_teaches_a_model_that_takes_tokens(folder):
     assert main([*TINY, *BAG, "teacher=tfidf", "data.labelled=90", "teacher.data.labelled=null"]) == 0
     result = json.loads(Path("run/result.json").read_text())

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from processes import SMALL, lines, results, run, start, weights
 
 from kd_lightning.cli.train import main
@@ -54,6 +57,62 @@ def test_the_last_epoch_is_tested_and_the_best_on_test_is_named_so(folder, capsy
     assert weights(folder / "lit") == weights(folder / "lit", "last")
     teacher = Path(result["teacher"]["run_dir"])
     assert not [line for line in lines(teacher) if "on_test/acc" in line], "a teacher appears in no table"
+
+
+TEXTS = ("data=text", "data.file=texts.csv", "student=token_bag", "student.width=8")
+PICTURES = (
+    "data=image_folder",
+    "data.root=pictures",
+    "data.image_size=8",
+    "data.resize=8",
+    "data.batch_size=8",
+    "student=small_cnn",
+)
+KINDS = {
+    "texts in groups, a teacher without folds": (
+        *TEXTS, "data.group=author", "teacher=tfidf", "teacher.folds=0",
+    ),
+    "pictures in folders": (*PICTURES, "teacher=small_cnn", "teacher.data.augment=true", "teacher.train.max_epochs=1"),
+    "pictures without labels": (
+        *PICTURES, "data.labels=none", "task=clustering", "method=assignments", "teacher=kmeans", "teacher.clusters=2", "baseline=false",
+    ),
+    "a data set": ("data=dataset", "data.train._target_=own_rows.Own", "teacher=mlp", "teacher.train.max_epochs=1"),
+    "hidden labels": ("experiment=digits_clusters",),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_on_every_kind_of_data_all_is_trained_on_and_the_last_epoch_is_tested(kind, folder, monkeypatch):
+    random = np.random.default_rng(0)
+    rows = (f"a{n % 9},{' '.join(random.choice(['red', 'green', 'old'], 5))},{n % 2}" for n in range(120))
+    (folder / "texts.csv").write_text("\n".join(["author,text,label", *rows]))
+    for split, of in (("train", 16), ("test", 6)):
+        for name in ("red", "blue"):
+            (folder / "pictures" / split / name).mkdir(parents=True)
+            for number in range(of):
+                pixels = random.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / "pictures" / split / name / f"{number}.png")
+    (folder / "own_rows.py").write_text(
+        "import torch\nfrom torch.utils.data import TensorDataset\n\n\nclass Own(TensorDataset):\n    def __init__(self):\n"
+        "        super().__init__(torch.arange(600.0).reshape(100, 6) % 7, torch.arange(100) % 3)\n"
+    )
+    monkeypatch.delitem(sys.modules, "own_rows", raising=False)
+    given = (
+        "protocol=literature",
+        "trainer.max_epochs=2",
+        "trainer.accelerator=cpu",
+        "pictures.every_n_epochs=0",
+        "run_dir=run",
+    )
+    assert main([*KINDS[kind], *given]) == 0
+    result = json.loads(Path("run/result.json").read_text())
+    metric = result["monitor"]["metric"]
+    figures = [line[f"on_test/{metric}"] for line in lines(folder / "run") if f"on_test/{metric}" in line]
+    assert len(figures) == 2
+    assert result["data"]["samples"]["val"] == 0
+    assert result["metrics"][f"test/{metric}"] == figures[-1]
+    assert result["metrics"][f"best_on_test/{metric}"] in figures
 
 
 @pytest.mark.slow
