@@ -24,6 +24,7 @@ from kd_lightning.data.tables.encoding import TableEncoder, as_categories, in_or
 from kd_lightning.data.tables.finite import refuse_infinite
 from kd_lightning.data.tables.reading import Table, bundled_table, read_table
 from kd_lightning.data.tables.row_numbers import row_numbers
+from kd_lightning.data.tables.split_columns import numbers_of
 from kd_lightning.data.tables.splitting import split_rows
 from kd_lightning.data.tables.target_columns import as_yes_or_no, refuse_dressed_numbers, refuse_texts, several_in_one
 from kd_lightning.errors import UserError
@@ -170,7 +171,10 @@ class TableData(DistillationDataModule):
     def train_groups(self) -> Tensor | None:
         if self.split != "group" or self._by is None:
             return None
-        return torch.from_numpy(_numbers(self.table.columns[self._by], self._by))[self.places("train").rows]
+        return torch.from_numpy(self._split_numbers(self._by))[self.places("train").rows]
+
+    def _split_numbers(self, by: str) -> np.ndarray:
+        return numbers_of(self.table.columns[by], by, self.split == "time")
 
     def _ids(self, rows: Tensor) -> list[str] | None:
         if self.id is None:
@@ -187,7 +191,7 @@ class TableData(DistillationDataModule):
                     if values.is_floating_point()
                     else values != UNLABELLED
                 )
-            by = None if self._by is None else _numbers(self.table.columns[self._by], self._by)
+            by = None if self._by is None else self._split_numbers(self._by)
             classes = values if self.labels.kind == "classes" else torch.zeros(len(values))
             self._rows = split_rows(
                 by, self.split == "time", classes, known, self.test_size, self.val_size, self.split_seed
@@ -250,13 +254,3 @@ def _are_values(columns: Sequence[np.ndarray]) -> bool:
         return True
     known = columns[0][~np.isnan(columns[0])]
     return bool((known != np.round(known)).any()) or len(np.unique(known)) > FEW_VALUES
-
-
-def _numbers(column: np.ndarray, name: str) -> np.ndarray:
-    """A group's or moment's number by row; moments in their order (texts by their letters, as ISO dates are)."""
-    missing = sum(value is None or value != value for value in column.tolist())
-    if missing:
-        raise UserError(
-            f"data: {missing:,} rows have no {name}, by which the table is split: leave them out or fill them"
-        )
-    return np.unique(column, return_inverse=True)[1].reshape(-1)

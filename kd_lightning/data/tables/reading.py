@@ -19,6 +19,7 @@ from kd_lightning.errors import UserError
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?", "-"})
 """Cells, in small letters and without spaces around them, that hold no value."""
+_PANDAS_MISSING = frozenset({"NaTType", "NAType"})
 SHIPPED = {"bikeshare": "bikeshare.csv.gz"}
 """Tables in this package, by name; their licences stand beside them in ``data/shipped``."""
 OF_SKLEARN = ("breast_cancer", "diabetes", "iris", "linnerud", "wine")
@@ -112,12 +113,12 @@ def as_column(cells: Sequence[Any]) -> np.ndarray:
     known = [None if _is_missing(cell) else cell for cell in cells]
     try:
         return np.array([np.nan if cell is None else _number(cell) for cell in known], dtype=np.float64)
-    except ValueError:
+    except (ValueError, TypeError):  # a text, or a date, list, … of a Parquet file or a DataFrame
         return np.array([None if cell is None else str(cell).strip() for cell in known], dtype=object)
 
 
 def _is_missing(cell: Any) -> bool:
-    if cell is None or (isinstance(cell, float) and cell != cell):
+    if cell is None or (isinstance(cell, float) and cell != cell) or type(cell).__name__ in _PANDAS_MISSING:
         return True
     return isinstance(cell, str) and cell.strip().lower() in MISSING
 
