@@ -102,7 +102,8 @@ class Term(Protocol):
             ``…_temperature``, and ``temperatures``, several. Answers of which only the largest logits are known do up to
             1. A term that reads logits and has none, or ``standardise = True``, is taken to look at them as they are.
         differentiates: True for a term that differentiates the student's output by one of its features
-            (``torch.autograd.grad``): its member is not computed together with others (``stacked``).
+            (``torch.autograd.grad``): its member is not computed together with others (``stacked``), and fused attention,
+            which has no second derivative, is not used.
         ``prepare(student, teacher)``: build what depends on shapes, once, from outputs on an example.
         ``bind(student_model, teacher_model)``: get the models themselves (their heads and classifiers), once, after
             ``prepare`` and before the optimizer is made; a model that is kept as an attribute stays the model's own.

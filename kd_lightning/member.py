@@ -149,7 +149,7 @@ class Member(nn.Module):
             teacher_views: the teacher's outputs for ``batch.also``, if the method ``wants_views``; None: it does not.
             output: the student's output with its features, if it has run already (together with others); None: it runs.
         """
-        with self.rng, self.autocast(batch.target.device):
+        with self.rng, self.autocast(batch.target.device), self.method.attention():
             sizes = [] if self.exchange is None else self.exchange.sizes(batch)
             output = self._answer_of_all(batch.inputs, sizes) if output is None else self.task.read(output)
             whole, teacher = batch, self.teacher_view(teacher)

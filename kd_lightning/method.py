@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from kd_lightning.batch import Batch
 from kd_lightning.errors import UserError
@@ -137,6 +139,12 @@ class Method(nn.Module):
     def wants_views(self) -> bool:
         """Whether an active term asks for the further views of the samples."""
         return any("views" in asked for asked in self.asks.values())
+
+    def attention(self) -> contextlib.AbstractContextManager[None]:
+        """What the student's forward pass has to run in: fused attention is off where a term differentiates twice."""
+        if any(getattr(self.terms[name], "differentiates", False) for name in self.active):
+            return sdpa_kernel(SDPBackend.MATH)
+        return contextlib.nullcontext()
 
     @property
     def wants_inputs(self) -> bool:

@@ -28,7 +28,7 @@ class Taps:
     ``"classifier:input"`` captures what goes into a layer instead of what comes out. A layer that runs several times in
     one forward gives its last output; one that returns a tuple gives the tuple's first tensor. Maps with their channels
     behind (N, H, W, C) are turned to (N, C, H, W); ``"features.3:nhwc"`` and ``":nchw"`` say what a layer gives where
-    its parts do not tell (:mod:`kd_lightning.layout`).
+    its parts do not tell, ``"blocks.3:map"`` makes a map of a transformer's tokens (:mod:`kd_lightning.layout`).
 
     Make the taps before ``torch.compile`` or DistributedDataParallel wraps the model, then call them with the wrapped
     one: ``taps(compiled, inputs)``.

@@ -68,3 +68,26 @@ def test_swins_blocks_and_convnexts_are_told_apart():
     settings = models.convnext.CNBlockConfig(8, None, 2)
     convnext = models.convnext.ConvNeXt([settings], num_classes=3)
     assert feature(convnext, "features.1", (32, 32)).shape == (2, 8, 8, 8)
+
+
+def tokens(count: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Linear(8, 5 * count), nn.Unflatten(2, (count, 5)), nn.Flatten(0, 1), nn.Flatten(), nn.LazyLinear(4)
+    )
+
+
+@pytest.mark.parametrize(("count", "side"), [(9, 3), (10, 3), (4, 2), (198, 14), (261, 16)])
+def test_tokens_become_a_map_row_by_row_without_what_stands_in_front_of_them(count, side):
+    model, inputs = tokens(count), torch.rand(2, 3, 8)
+    plain = Taps(model, {"hint": "2"})(model, inputs).features["hint"]
+    made = Taps(model, {"hint": "2:map"})(model, inputs).features["hint"]
+    assert made.shape == (6, 5, side, side)
+    assert torch.equal(made[0, :, 0, 1], plain[0, count - side**2 + 1])
+    assert torch.equal(made[0, :, 1, 0], plain[0, count - side**2 + side])
+
+
+@pytest.mark.parametrize("count", [6, 8, 12, 20, 3])
+def test_tokens_of_what_is_no_square_are_refused_as_a_map(count):
+    model = tokens(count)
+    with pytest.raises(UserError, match=rf"method.taps.student.hint: layer '2:map' gives \(6, {count}, 5\).*H x H"):
+        Taps(model, {"hint": "2:map"})(model, torch.rand(2, 3, 8))

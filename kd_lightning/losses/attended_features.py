@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
 from kd_lightning.losses.attention import attention_map
-from kd_lightning.losses.inputs import as_reference, full_precision
+from kd_lightning.losses.inputs import MAPS_TO_TAP, as_reference, full_precision
 from kd_lightning.outputs import ModelOutput
 
 
@@ -100,5 +100,5 @@ def _resized(maps: Tensor, other: Tensor) -> Tensor:
 
 def _maps(output: ModelOutput, tap: str) -> Tensor:
     if tap not in output.features or output.features[tap].ndim != 4:
-        raise UserError(f"AFD needs a map (N, C, H, W) at tap {tap!r}: set method.taps to convolutional layers")
+        raise UserError(f"AFD needs a map (N, C, H, W) at tap {tap!r}: {MAPS_TO_TAP}")
     return output.features[tap]

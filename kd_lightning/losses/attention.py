@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
 from kd_lightning.losses.adapters import of_equal_size
-from kd_lightning.losses.inputs import paired_features
+from kd_lightning.losses.inputs import paired_maps
 from kd_lightning.outputs import ModelOutput
 
 FORMS = ("authors_code", "paper")
@@ -69,13 +69,7 @@ class AttentionLoss(nn.Module):
         """Features (N, C, H, W) under each tap's name, any C; returns a scalar >= 0."""
         losses = []
         for tap in self.taps:
-            student_maps, teacher_maps = paired_features(student, teacher, tap)
-            if student_maps.ndim != 4 or teacher_maps.ndim != 4:
-                raise UserError(
-                    f"tap {tap!r}: attention needs maps (N, C, H, W), got {tuple(student_maps.shape)} from the student "
-                    f"and {tuple(teacher_maps.shape)} from the teacher: tap convolutional layers"
-                )
-            student_maps, teacher_maps = of_equal_size(student_maps, teacher_maps)
+            student_maps, teacher_maps = of_equal_size(*paired_maps(student, teacher, tap, "attention"))
             ours, theirs = (
                 attention_map(maps, self.power, self.signed, self.epsilon) for maps in (student_maps, teacher_maps)
             )

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
 from kd_lightning.losses.adapters import of_equal_size
-from kd_lightning.losses.inputs import as_reference, exactly, full_precision
+from kd_lightning.losses.inputs import MAPS_TO_TAP, as_reference, exactly, full_precision
 from kd_lightning.outputs import ModelOutput
 
 
@@ -112,5 +112,5 @@ class SemanticLinkLoss(nn.Module):
     @staticmethod
     def _of(output: ModelOutput, tap: str) -> Tensor:
         if tap not in output.features or output.features[tap].ndim != 4:
-            raise UserError(f"SemanticLinkLoss needs a map (N, C, H, W) at tap {tap!r}: set method.taps")
+            raise UserError(f"SemanticLinkLoss needs a map (N, C, H, W) at tap {tap!r}: {MAPS_TO_TAP}")
         return output.features[tap]

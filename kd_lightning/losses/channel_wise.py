@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
 from kd_lightning.losses.adapters import of_equal_size
-from kd_lightning.losses.inputs import as_reference, checked_temperature, full_precision
+from kd_lightning.losses.inputs import MAPS_TO_TAP, as_reference, checked_temperature, full_precision
 from kd_lightning.outputs import ModelOutput
 
 
@@ -55,7 +55,7 @@ class ChannelWiseLoss(nn.Module):
             if maps.ndim != 4:
                 raise UserError(
                     f"channel-wise distillation needs maps (N, C, H, W), the {role} gives {tuple(maps.shape)}: "
-                    "tap a convolutional layer"
+                    f"{MAPS_TO_TAP}"
                 )
             pair.append(maps)
         return full_precision(pair[0]), as_reference(pair[1])

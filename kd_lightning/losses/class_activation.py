@@ -6,8 +6,6 @@ One that ends in a mean and a linear layer has the same maps, once the layer is 
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -86,14 +84,11 @@ class ClassifiedActivationLoss(ClassActivationLoss):
     """
 
     requires = frozenset({"logits", "features"})
-
-    def __init__(self, *given: Any, **named: Any) -> None:
-        super().__init__(*given, **named)
-        self._classifiers: list[nn.Linear] = []  # a list hides them from this module's parameters
+    _classifiers: tuple[nn.Linear, ...] = ()  # which hides them from this module's parameters
 
     def bind(self, student_model: nn.Module, teacher_model: nn.Module) -> None:
         """Take both models' classifiers."""
-        self._classifiers = [classifier_of(student_model, "student"), classifier_of(teacher_model, "teacher")]
+        self._classifiers = (classifier_of(student_model, "student"), classifier_of(teacher_model, "teacher"))
 
     def _class_maps(self, student: ModelOutput, teacher: ModelOutput) -> tuple[Tensor, Tensor]:
         if not self._classifiers:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
 from kd_lightning.losses.adapters import of_equal_size
-from kd_lightning.losses.inputs import exactly, paired_features
+from kd_lightning.losses.inputs import exactly, paired_maps
 from kd_lightning.outputs import ModelOutput
 
 
@@ -54,9 +54,9 @@ class FlowLoss(nn.Module):
 
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
         """Maps (N, C, H, W) under each tap's name, equal C for both models; returns a scalar >= 0."""
-        pairs = [paired_features(student, teacher, tap) for tap in self.taps]
+        pairs = [paired_maps(student, teacher, tap, "FSP") for tap in self.taps]
         for tap, (ours, theirs) in zip(self.taps, pairs, strict=True):
-            if ours.ndim != 4 or theirs.ndim != 4 or ours.shape[1] != theirs.shape[1]:
+            if ours.shape[1] != theirs.shape[1]:
                 raise UserError(
                     f"tap {tap!r}: FSP needs maps (N, C, H, W) with equal C, got {tuple(ours.shape)} and "
                     f"{tuple(theirs.shape)}: tap layers of equal width"

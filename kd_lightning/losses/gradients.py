@@ -27,7 +27,12 @@ def class_map(logits: Tensor, maps: Tensor, numbers: Tensor) -> Tensor:
     Channels count as much as the class's logit grows with their mean; what speaks against the class is left out.
     """
     chosen = logits.gather(1, numbers[:, None]).sum()
-    (gradient,) = torch.autograd.grad(chosen, maps, create_graph=True)
+    (gradient,) = torch.autograd.grad(chosen, maps, create_graph=True, allow_unused=True)
+    if gradient is None:
+        raise UserError(
+            "LwM differentiates by what the tapped layer gives, and this map is not that, or not what the answer is made of: "
+            "tap a convolutional layer, not tokens as a map nor channels behind"
+        )
     weights = full_precision(gradient).mean(dim=(2, 3), keepdim=True)
     found: Tensor = F.relu((weights * full_precision(maps)).sum(dim=1))
     return F.normalize(found.flatten(1), dim=1)
@@ -83,7 +88,9 @@ class ClassMapLoss(AsksTeacher):
         """Maps (N, C, H, W) under the tap's name in the student's output; returns a scalar >= 0."""
         maps = student.features.get(self.tap)
         if maps is None or maps.ndim != 4:
-            raise UserError(f"LwM needs a map (N, C, H, W) at the student's tap {self.tap!r}: set method.taps.student")
+            raise UserError(
+                f"LwM needs a map (N, C, H, W) at the student's tap {self.tap!r}: tap a convolutional layer"
+            )
         numbers = class_numbers(target)
         numbers = torch.where(numbers >= 0, numbers, teacher.logits.argmax(dim=1))
         with torch.enable_grad(), exactly(maps):

@@ -91,6 +91,10 @@ def require_no_masked_classes(teacher: ModelOutput, loss: str) -> None:
         )
 
 
+MAPS_TO_TAP = "tap convolutional layers, or a transformer's tokens as a map, LAYER:map (kd-layers shows the layers)"
+"""What to do where a loss needs maps, for messages."""
+
+
 def paired_features(student: ModelOutput, teacher: ModelOutput, tap: str) -> tuple[Tensor, Tensor]:
     """Student's and teacher's activations of one tap, in full precision, the teacher's detached.
 
@@ -106,8 +110,8 @@ def paired_features(student: ModelOutput, teacher: ModelOutput, tap: str) -> tup
     return full_precision(student.features[tap]), as_reference(teacher.features[tap])
 
 
-def paired_maps(student: ModelOutput, teacher: ModelOutput, tap: str) -> tuple[Tensor, Tensor]:
-    """As :func:`paired_features`, of layers that both give maps (N, C, H, W).
+def paired_maps(student: ModelOutput, teacher: ModelOutput, tap: str, loss: str = "this loss") -> tuple[Tensor, Tensor]:
+    """As :func:`paired_features`, of layers that both give maps (N, C, H, W); ``loss`` is what a message calls it.
 
     Raises:
         UserError: one of the models has no such tap, or gives no maps there.
@@ -115,8 +119,8 @@ def paired_maps(student: ModelOutput, teacher: ModelOutput, tap: str) -> tuple[T
     guided, hint = paired_features(student, teacher, tap)
     if guided.ndim != 4 or hint.ndim != 4:
         raise UserError(
-            f"tap {tap!r}: this loss needs maps (N, C, H, W), got {tuple(guided.shape)} from the student and "
-            f"{tuple(hint.shape)} from the teacher: tap convolutional layers (kd-layers shows them)"
+            f"tap {tap!r}: {loss} needs maps (N, C, H, W), got {tuple(guided.shape)} from the student and "
+            f"{tuple(hint.shape)} from the teacher: {MAPS_TO_TAP}"
         )
     return guided, hint
 

@@ -49,6 +49,7 @@ class InstanceGraphLoss(nn.Module):
     """
 
     takes_mixed = True
+    tap_arguments = ("first", "second", "vector")
 
     def __init__(
         self,

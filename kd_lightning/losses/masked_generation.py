@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
 from kd_lightning.losses.adapters import of_equal_size
-from kd_lightning.losses.inputs import full_precision, paired_features
+from kd_lightning.losses.inputs import full_precision, paired_features, paired_maps
 from kd_lightning.outputs import ModelOutput
 
 
@@ -40,11 +40,7 @@ class MaskedGenerationLoss(nn.Module):
     def prepare(self, student: ModelOutput, teacher: ModelOutput) -> None:
         """Build both networks for the shapes of these features; a second call changes nothing."""
         if self.generation is None:
-            guided, hint = paired_features(student, teacher, self.tap)
-            if guided.ndim != 4 or hint.ndim != 4:
-                raise UserError(
-                    f"tap {self.tap!r}: masked generation needs maps (N, C, H, W): tap convolutional layers"
-                )
+            guided, hint = paired_maps(student, teacher, self.tap, "masked generation")
             width = hint.shape[1]
             same = guided.shape[1] == width
             self.align = nn.Identity() if same else nn.Conv2d(guided.shape[1], width, 1).to(guided.device)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
 from kd_lightning.losses.adapters import of_equal_size
-from kd_lightning.losses.inputs import full_precision, paired_features
+from kd_lightning.losses.inputs import full_precision, paired_features, paired_maps
 from kd_lightning.outputs import ModelOutput
 
 SMALLEST = 1e-3  # of the probability of a negative response: below, the margin is -3 standard deviations
@@ -75,10 +75,8 @@ class OverhaulLoss(nn.Module):
         """Build the adapters, and begin the averages with these maps; a second call changes nothing."""
         if len(self.mean):
             return
-        pairs = [paired_features(student, teacher, tap) for tap in self.taps]
+        pairs = [paired_maps(student, teacher, tap, "OFD") for tap in self.taps]
         for guided, hint in pairs:
-            if guided.ndim != 4 or hint.ndim != 4:
-                raise UserError(f"OFD needs maps (N, C, H, W), got {tuple(guided.shape)} and {tuple(hint.shape)}")
             if self.adapters is not None:
                 adapter = nn.Sequential(
                     nn.Conv2d(guided.shape[1], hint.shape[1], 1, bias=False), nn.BatchNorm2d(hint.shape[1])

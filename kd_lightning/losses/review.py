@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
-from kd_lightning.losses.inputs import full_precision, paired_features
+from kd_lightning.losses.inputs import MAPS_TO_TAP, full_precision, paired_features
 from kd_lightning.outputs import ModelOutput
 
 CONTEXT_SIZES = (4, 2, 1)
@@ -120,7 +120,9 @@ class ReviewLoss(nn.Module):
             both = paired_features(student, teacher, tap)
             guided, hint = (maps[:, :, None, None] if maps.ndim == 2 else maps for maps in both)
             if guided.ndim != 4 or hint.ndim != 4:
-                raise UserError(f"tap {tap!r}: knowledge review needs maps (N, C, H, W) or vectors (N, C)")
+                raise UserError(
+                    f"tap {tap!r}: knowledge review needs maps (N, C, H, W) or vectors (N, C): {MAPS_TO_TAP}"
+                )
             pairs.append((guided, hint))
         return pairs
 

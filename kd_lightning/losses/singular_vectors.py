@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
-from kd_lightning.losses.inputs import exactly, paired_features
+from kd_lightning.losses.inputs import exactly, paired_maps
 from kd_lightning.outputs import ModelOutput
 
 
@@ -48,11 +48,12 @@ class SingularVectorLoss(nn.Module):
         """Maps (N, C, H, W) under each tap's name; returns a scalar >= 0."""
         directions = []
         for tap in self.taps:
-            ours, theirs = paired_features(student, teacher, tap)
+            ours, theirs = paired_maps(student, teacher, tap, "KDSVD")
             side = 1 if self.form == "channels" else 3
-            if ours.ndim != 4 or theirs.ndim != 4 or ours.shape[side] != theirs.shape[side]:
+            if ours.shape[side] != theirs.shape[side]:
                 raise UserError(
-                    f"tap {tap!r}: KDSVD needs maps with equal channels (form=rows: equal width), got {ours.shape}, {theirs.shape}"
+                    f"tap {tap!r}: KDSVD needs maps with equal channels (form=rows: equal width), got {tuple(ours.shape)} and "
+                    f"{tuple(theirs.shape)}: tap layers of equal width"
                 )
             with exactly(ours):
                 directions.append(self._aligned(ours, theirs))

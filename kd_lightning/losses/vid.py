@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
 from kd_lightning.losses.adapters import of_equal_size
-from kd_lightning.losses.inputs import full_precision, paired_features
+from kd_lightning.losses.inputs import full_precision, paired_features, paired_maps
 from kd_lightning.outputs import ModelOutput
 
 SMALLEST_VARIANCE = 1e-5
@@ -49,12 +49,7 @@ class VariationalInformationLoss(nn.Module):
         """Build the predictor for the shapes of these features; a second call changes nothing."""
         if self.mean is not None:
             return
-        student_maps, teacher_maps = paired_features(student, teacher, self.tap)
-        if student_maps.ndim != 4 or teacher_maps.ndim != 4:
-            raise UserError(
-                f"tap {self.tap!r}: VID needs maps (N, C, H, W), got {tuple(student_maps.shape)} from the student and "
-                f"{tuple(teacher_maps.shape)} from the teacher: tap convolutional layers"
-            )
+        student_maps, teacher_maps = paired_maps(student, teacher, self.tap, "VID")
         channels = teacher_maps.shape[1]
         self.mean = nn.Sequential(
             nn.Conv2d(student_maps.shape[1], channels, 1, bias=False),

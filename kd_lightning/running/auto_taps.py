@@ -24,7 +24,7 @@ from kd_lightning.terms import needs_teacher
 log = logging.getLogger(__name__)
 
 AUTO = "auto"
-VECTORS = ("embedding",)
+VECTORS = ("embedding", "vector")
 """Names of taps that mean the vector before the classifier; all others are maps where there are any."""
 
 
@@ -39,7 +39,9 @@ def with_taps(specs: Sequence[RunSpec], datamodule: Any) -> list[RunSpec]:
             if line not in told:
                 log.info("%s", line)
                 told.add(line)
-            spec = replace(spec, config={**spec.config, "method": {**spec.config["method"], "taps": taps}})
+            method = {**spec.config["method"], "taps": taps}
+            method["terms"] = {key: _with_layer(term, taps) for key, term in (method["terms"] or {}).items()}
+            spec = replace(spec, config={**spec.config, "method": method})
         found.append(spec)
     return found
 
@@ -76,10 +78,22 @@ def chosen_taps(config: Mapping[str, Any], datamodule: Any) -> dict[str, dict[st
     return taps
 
 
+def _with_layer(term: Mapping[str, Any], taps: Mapping[str, Mapping[str, str]]) -> Mapping[str, Any]:
+    """A term with the teacher's layer of its tap in place of the one that its file names beside it (CrossKD, LwM)."""
+    tap = term.get("tap")
+    chosen = taps["teacher"].get(str(tap)) if "layer" in term else None
+    return term if chosen is None else {**term, "layer": chosen}
+
+
 def _names(term: Mapping[str, Any]) -> list[tuple[list[str], tuple[str, ...]]]:
     """A term's taps: lists of names from shallow to deep, with the models whose layers they are."""
     kind = import_target(term["_target_"])
     parameters = inspect.signature(kind).parameters
+    single = getattr(kind, "tap_arguments", ())
+    if single:  # each the name of one tap, the maps from shallow to deep
+        names = [term.get(key, parameters[key].default) for key in single]
+        two = ("student", "teacher")
+        return [([x for x in names if x not in VECTORS], two), *(([x], two) for x in names if x in VECTORS)]
     given = {
         key: term.get(key, parameters[key].default) for key in ("tap", "taps", "teacher_taps") if key in parameters
     }
