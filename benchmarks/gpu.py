@@ -177,19 +177,28 @@ def bare_steps(bench: Bench) -> float:
 
 
 class Clock(pl.Callback):
-    """Ends the run after some time; steps a second after a warm-up."""
+    """Ends the run after some time; steps a second after a warm-up.
 
-    def __init__(self, bench: Bench) -> None:
-        self.bench, self.start, self.steps, self.rate = bench, 0.0, 0, 0.0
+    Args:
+        wait: until the device has nothing left to do.
+        seconds: of the measurement.
+        warm_up: steps before it.
+        every: so many steps at a time are waited for.
+    """
+
+    def __init__(self, wait: Callable[[], None], seconds: float, warm_up: int = 12, every: int = 8) -> None:
+        self.wait, self.seconds, self.warm_up, self.every = wait, seconds, warm_up, every
+        self.start, self.steps, self.rate = 0.0, 0, 0.0
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         self.steps += 1
-        if self.steps == 12:
-            self.bench.wait()
+        measured = self.steps - self.warm_up
+        if measured == 0:
+            self.wait()
             self.start = time.perf_counter()
-        elif self.steps > 12 and self.steps % 8 == 0 and time.perf_counter() - self.start > self.bench.seconds:
-            self.bench.wait()
-            self.rate = (self.steps - 12) / (time.perf_counter() - self.start)
+        elif measured > 0 and measured % self.every == 0 and time.perf_counter() - self.start > self.seconds:
+            self.wait()
+            self.rate = measured / (time.perf_counter() - self.start)
             trainer.should_stop = True
 
 
@@ -231,17 +240,21 @@ def our_steps(
     answering: Any = FrozenTeacher(teacher)
     if stored:
         answering = Stored(torch.randn(bench.samples, CLASSES, device=bench.device).half())
-    clock = Clock(bench)
+    clock = Clock(bench.wait, bench.seconds)
+    return rate(Distiller(answering, members, [Recorder() for _ in members], 50, stacked), bench.batches(), clock)
+
+
+def rate(module: Distiller, batches: list[Batch], clock: Clock) -> float:
+    """Steps a second of a Distiller under a Trainer."""
+    cuda = batches[0].target.is_cuda
     trainer = pl.Trainer(
-        max_epochs=-1, accelerator="gpu" if bench.device.type == "cuda" else "cpu", devices=1, logger=False,
-        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
-        callbacks=[clock],
+        max_epochs=-1, accelerator="gpu" if cuda else "cpu", devices=1, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, callbacks=[clock],
     )  # fmt: skip
-    module = Distiller(answering, members, [Recorder() for _ in members], log_every_n_steps=50, stacked=stacked)
     said = Said()
     logging.getLogger("kd_lightning").addHandler(said)
     try:
-        trainer.fit(module, DataLoader(bench.batches(), batch_size=None))
+        trainer.fit(module, DataLoader(batches * 64, batch_size=None))  # long epochs
     finally:
         logging.getLogger("kd_lightning").removeHandler(said)
     if said.lines:
@@ -293,8 +306,8 @@ def resident(bench: Bench, rows: Rows) -> None:
             inputs, _ = data.gather(next(parts), next(view))
             inputs.to(bench.device, non_blocking=True)
 
-        rate = bench.per_second(make)
-        rows.add("resident", f"crop, flip, normalise {what}", f"{bench.batch * rate:,.0f} pictures a second")
+        pictures = bench.batch * bench.per_second(make)
+        rows.add("resident", f"crop, flip, normalise {what}", f"{pictures:,.0f} pictures a second")
 
 
 class OneByOne(torch.utils.data.Dataset):
@@ -342,6 +355,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda", help="cuda, cuda:1, cpu")
     parser.add_argument("--tiny", action="store_true", help="small networks, a moment each")
+    parser.add_argument("--only", nargs="*", metavar="SECTION", help="of steps, lockstep, resident, loaders")
     parser.add_argument("--output", type=Path, help="write the Markdown table into this file as well")
     options = parser.parse_args()
     device = torch.device(options.device)
@@ -354,6 +368,8 @@ def main() -> None:
     print(head, flush=True)
     bench, rows = Bench(device, options.tiny), Rows()
     for section in (steps, lockstep, resident, loaders):
+        if options.only and section.__name__ not in options.only:
+            continue
         try:
             section(bench, rows)
         except Exception as error:

@@ -109,7 +109,9 @@ class Stacks:
             except Exception as error:  # a model that draws random numbers, or branches on its values
                 self._stacks.remove(numbers)
                 self._given_up.update(numbers)
-                self._in_loop[" ".join(str(error).split())[:200]] = [members[i].name for i in here]
+                said = " ".join(str(error).split())[:200]
+                drawn = "their student draws random numbers (dropout, stochastic depth)"
+                self._in_loop[drawn if "random operation" in said else said] = [members[i].name for i in here]
                 self._tell()
                 continue
             losses: dict[int, tuple[Tensor, dict[str, Tensor]]] = {}

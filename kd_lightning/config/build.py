@@ -234,7 +234,7 @@ def build_member(
             accumulate_grad_batches=int(trainer.get("accumulate_grad_batches") or 1),
             precision=precision,
             channels_last=bool(config["channels_last"]),
-            compile_student=bool(config["compile"]),
+            compile_student=config["compile"],
             name=name,
         )
         mixing = getattr(datamodule, "mixing", None)

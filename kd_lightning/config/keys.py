@@ -117,7 +117,11 @@ KEYS: dict[str, Key] = {
         _COUNT_OR_NULL, "validations without an improvement until a run ends; null: never", own=True
     ),
     "early_stopping.min_delta": Key(_NUMBER, "what counts as an improvement must exceed this", own=True),
-    "compile": Key(_FLAG, "`torch.compile` the student", own=True),
+    "compile": Key(
+        Rule("flag", choices=("reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")),
+        "`torch.compile` the student; a text is its `mode`: `reduce-overhead` records CUDA graphs",
+        own=True,
+    ),
     "stacked": Key(
         Rule("flag", null=True),
         "an experiment: students of one architecture in lockstep are computed together, which rounds otherwise; null: in a loop, "

@@ -35,7 +35,7 @@ class Rule:
             "overlay" (arguments of the data module that differ); "choice" for a group that is no key itself.
         null: null is a value too.
         low, high: bounds that are allowed themselves; above, below: bounds that are not.
-        choices: the texts that are allowed; empty for any.
+        choices: the texts that are allowed, of a "flag" beside true and false; empty for any (of a flag: for none).
     """
 
     kind: str
@@ -55,6 +55,10 @@ class Rule:
             "amount": ("integer", "number"),
             "text": ("integer", "number"),
         }  # YAML reads precision: 32 as a number
+        if self.kind == "flag" and self.choices:
+            if isinstance(value, bool) or value in self.choices:
+                return None
+            return f"must be one of {self.words()}, got {show(value)}{did_you_mean(str(value), self.choices, show=0)}"
         if kind_of(value) not in (self.kind, *alike.get(self.kind, ())):
             return f"must be {_KINDS[self.kind]}{' or null' if self.null else ''}, got {show(value)}"
         if self.kind in NUMERIC:
@@ -67,7 +71,7 @@ class Rule:
     def words(self) -> str:
         """The rule in a few words, for documentation."""
         if self.choices:
-            said = ", ".join(self.choices)
+            said = ", ".join(("true", "false", *self.choices) if self.kind == "flag" else self.choices)
         else:
             bounds = ((">=", self.low), (">", self.above), ("<=", self.high), ("<", self.below))
             said = " ".join([_KINDS[self.kind], *(f"{sign} {bound:g}" for sign, bound in bounds if bound is not None)])

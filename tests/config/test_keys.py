@@ -248,6 +248,7 @@ def test_a_rule_says_in_words_what_it_allows():
     assert Rule("number", low=0, below=1).words() == "a number >= 0 < 1"
     assert Rule("integer", null=True, low=1).words() == "a whole number >= 1 or null"
     assert Rule("text", choices=("a", "b")).words() == "a, b"
+    assert Rule("flag", choices=("a", "b")).words() == "true, false, a, b"
 
 
 def test_no_two_names_of_the_table_are_one_key():

@@ -47,8 +47,29 @@ def test_a_group_on_the_gpu_has_the_results_of_its_runs_alone(tmp_path):
         assert weights(tmp_path / "sweep" / name) == weights(tmp_path / "alone" / name)
 
 
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_students_that_are_computed_as_one_find_what_the_loop_finds(tmp_path, precision):
+    sweep = (
+        "-m",
+        *GPU,
+        "seed=range(4)",
+        "baseline=false",
+        f"trainer.precision={precision}",
+        "sweep_dir=sweep",
+    )
+    loop = finished(tmp_path / "loop", *sweep)
+    done = run(tmp_path / "stacked", *sweep, "stacked=true", timeout=600)
+    assert done.code == 0, done.text
+    assert "4 students are computed as one" in done.text
+    together = results(tmp_path / "stacked" / "sweep")
+    assert loop.keys() == together.keys()
+    for name, result in loop.items():
+        assert abs(result["metrics"]["test/acc"] - together[name]["metrics"]["test/acc"]) < 0.05
+
+
 @pytest.mark.parametrize(
-    "settings", [["trainer.precision=16-mixed"], ["trainer.precision=bf16-mixed"], ["compile=true"]]
+    "settings",
+    [["trainer.precision=16-mixed"], ["trainer.precision=bf16-mixed"], ["compile=true"], ["compile=reduce-overhead"]],
 )
 def test_mixed_precision_and_compile_train(tmp_path, settings):
     done = run(tmp_path, *GPU, *settings, "baseline=false", "run_dir=sweep/one", timeout=600)
