@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pickle
 import re
@@ -48,7 +49,9 @@ def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise
-        raise OSError(f"{path}: could not write the checkpoint ({first_line(error)})") from error
+        raise OSError(
+            errno.EIO, f"the checkpoint could not be written, is the disk full? ({first_line(error)})", str(path)
+        ) from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

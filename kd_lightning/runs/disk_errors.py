@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-DISK = frozenset((errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO))
+DISK = frozenset((errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO))
 
 
 def disk_error(error: BaseException | None) -> OSError | None:

@@ -252,7 +252,8 @@ class RunRecorder(Recorder):
         disk = disk_error(error)
         if disk is not None:
             where = disk.filename or self.spec.run_dir
-            error = UserError(f"{where}: {disk.strerror}; the last checkpoint is kept: mend that and start again")
+            kept = "the last checkpoint is kept: " if self.spec.last_checkpoint.is_file() else ""
+            error = UserError(f"{where}: {disk.strerror}; {kept}mend that and start again")
         if isinstance(error, UserError):
             self.mistake = error
             self._end("failed", " ".join(str(error).split()))
@@ -292,7 +293,9 @@ class RunRecorder(Recorder):
         try:
             log_end(loggers, self.status, final or {}, self.step, table)
         except Exception as error:
-            log.warning("%s: a logger could not be closed: %s", self.spec.name, first_line(error))
+            disk = disk_error(error)
+            why = first_line(error) if disk is None else disk.strerror
+            log.warning("%s: a logger could not be closed: %s", self.spec.name, why)
 
     # -- helpers -------------------------------------------------------------------------------------------------
     def _judged(self, ask: Callable[[Judge], bool | None]) -> bool:

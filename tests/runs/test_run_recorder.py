@@ -12,7 +12,7 @@ from torch import nn
 from kd_lightning.errors import UserError
 from kd_lightning.member import Member
 from kd_lightning.method import Method
-from kd_lightning.runs.checkpoint import load_checkpoint
+from kd_lightning.runs.checkpoint import load_checkpoint, save_checkpoint
 from kd_lightning.runs.run_recorder import RunRecorder
 from kd_lightning.runs.spec import RunSpec
 from kd_lightning.schedules.learning_rate import RunLength
@@ -128,6 +128,27 @@ def test_a_disk_error_becomes_the_users_to_mend_however_it_was_wrapped(tmp_path)
     assert isinstance(kept.mistake, UserError)
     assert kept.status == "failed"
     assert kept.error.startswith("/somewhere: No space left on device")
+
+
+def test_a_checkpoint_that_torch_cannot_write_whole_is_the_disks_and_none_is_promised_before_there_is_one(
+    tmp_path, monkeypatch
+):
+    def fails(*_):
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 29888 vs 29816")
+
+    kept = recorder(tmp_path)
+    save = torch.save
+    monkeypatch.setattr(torch, "save", fails)
+    with pytest.raises(OSError, match="is the disk full") as caught:
+        save_checkpoint(kept.spec.last_checkpoint, {})
+    monkeypatch.setattr(torch, "save", save)
+    kept.failed(caught.value)
+    assert kept.error.startswith(f"{kept.spec.last_checkpoint}: the checkpoint could not be written, is the disk full?")
+    assert kept.error.endswith("; mend that and start again")
+    assert "is kept" not in kept.error
+    save_checkpoint(kept.spec.last_checkpoint, {})
+    kept.failed(OSError(errno.EFBIG, "File too large"))
+    assert kept.error.endswith(": File too large; the last checkpoint is kept: mend that and start again")
 
 
 def test_other_errors_keep_their_kind_on_one_line(tmp_path):
