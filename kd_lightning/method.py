@@ -142,7 +142,7 @@ class Method(nn.Module):
 
     def attention(self) -> contextlib.AbstractContextManager[None]:
         """What the student's forward pass has to run in: fused attention is off where a term differentiates twice."""
-        if any(getattr(self.terms[name], "differentiates", False) for name in self.active):
+        if self.differentiating:
             return sdpa_kernel(SDPBackend.MATH)
         return contextlib.nullcontext()
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kd_lightning.batch import UNLABELLED
 from kd_lightning.errors import UserError
-from kd_lightning.losses.classes import class_numbers, mean_over_labelled
+from kd_lightning.losses.classes import class_numbers
 from kd_lightning.losses.inputs import checked_temperature, paired_logits
 from kd_lightning.outputs import ModelOutput
 
@@ -19,8 +20,8 @@ class AdaptiveTargetLoss(nn.Module):
     """Cross-entropy with the teacher's probabilities, the true class's enhanced.
 
     ``loss = -mean_i sum_c ( (p_ic + 1[c = y])^eps - 1[c = y] ) log q_ic``, p the teacher's, q the student's probability
-    at temperature T; over labelled samples, without a factor T^2. This is the authors' code, which raises the other
-    classes to the power too; 1 gives the soft cross-entropy.
+    at temperature T, without a factor T^2. This is the authors' code, which raises the other classes to the power too; 1
+    gives the soft cross-entropy. Of a sample without a label no class is enhanced: its target is p^eps.
 
     Args:
         power: eps, >= 1; the authors use 1 to 1.5.
@@ -36,7 +37,8 @@ class AdaptiveTargetLoss(nn.Module):
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
         """Logits of shape (N, C), target of shape (N,); returns a scalar >= 0."""
         student_logits, teacher_logits = paired_logits(student, teacher)
-        label = F.one_hot(class_numbers(target).clamp(min=0), student_logits.shape[1]).to(student_logits.dtype)
+        numbers = class_numbers(target)
+        label = F.one_hot(numbers.clamp(min=0), student_logits.shape[1]).to(student_logits.dtype)
+        label = label * (numbers != UNLABELLED)[:, None]
         enhanced = ((teacher_logits / self.temperature).softmax(dim=1) + label) ** self.power - label
-        losses = -(enhanced * F.log_softmax(student_logits / self.temperature, dim=1)).sum(dim=1)
-        return mean_over_labelled(losses, target)
+        return -(enhanced * F.log_softmax(student_logits / self.temperature, dim=1)).sum(dim=1).mean()

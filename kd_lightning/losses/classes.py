@@ -13,8 +13,19 @@ from kd_lightning.errors import UserError
 
 
 def class_numbers(target: Tensor) -> Tensor:
-    """Each sample's class: (N,) as it is, (N, C) of probabilities the largest of them."""
-    return target if target.ndim == 1 else target.argmax(dim=1)
+    """Each sample's class: (N,) as it is, (N, C) of probabilities the largest of them.
+
+    Raises:
+        UserError: there are several classes a sample, one in each position.
+    """
+    if target.ndim == 1:
+        return target
+    if target.ndim > 2 or not target.is_floating_point():
+        raise UserError(
+            f"this loss looks at the one class of a sample, here each has several (targets {tuple(target.shape)}): choose a "
+            "method that compares the models' answers alone, as method=kd, or their layers"
+        )
+    return target.argmax(dim=1)
 
 
 def true_class(values: Tensor, target: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from kd_lightning.batch import Batch
 from kd_lightning.calling import ask
 from kd_lightning.errors import UserError
 from kd_lightning.losses.classes import class_numbers
-from kd_lightning.losses.inputs import as_reference, exactly, full_precision
+from kd_lightning.losses.inputs import as_reference, exactly, full_precision, require_rows
 from kd_lightning.outputs import ModelOutput, as_model_output
 
 
@@ -91,6 +91,7 @@ class ClassMapLoss(AsksTeacher):
             raise UserError(
                 f"LwM needs a map (N, C, H, W) at the student's tap {self.tap!r}: tap a convolutional layer"
             )
+        require_rows(student.logits, "LwM")
         numbers = class_numbers(target)
         numbers = torch.where(numbers >= 0, numbers, teacher.logits.argmax(dim=1))
         with torch.enable_grad(), exactly(maps):

@@ -15,7 +15,7 @@ from kd_lightning.batch import UNLABELLED
 from kd_lightning.errors import UserError
 from kd_lightning.joints import Clock
 from kd_lightning.losses.classes import class_numbers
-from kd_lightning.losses.inputs import checked_temperature, paired_logits
+from kd_lightning.losses.inputs import checked_temperature, paired_logits, require_rows
 from kd_lightning.outputs import ModelOutput
 
 
@@ -58,6 +58,7 @@ class LogitDifferenceLoss(nn.Module):
 
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor, clock: Clock | None = None) -> Tensor:
         """Logits of shape (N, C), target of shape (N,); returns a scalar >= 0."""
+        require_rows(student.logits, "the improved KL divergence")
         student_logits, teacher_logits = paired_logits(student, teacher)
         weights = (teacher_logits / self.temperature).softmax(dim=1)
         if self.class_prior and self.prior is not None:

@@ -72,6 +72,15 @@ def paired_logits(student: ModelOutput, teacher: ModelOutput, standardise: bool 
     )
 
 
+def require_rows(logits: Tensor, loss: str) -> None:
+    """Raise a UserError where logits are not (N, C): the loss would take positions for classes or samples."""
+    if logits.ndim != 2:
+        raise UserError(
+            f"{loss} compares answers (N, C), here they are {tuple(logits.shape)}, one for each position: choose a method "
+            "that takes positions one by one, as method=kd"
+        )
+
+
 def require_several_classes(logits: Tensor, least: int, loss: str) -> None:
     """Raise a UserError where logits (N, C, ...) have so few classes that the loss has no gradient."""
     classes = logits.shape[1] if logits.ndim > 1 else 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from kd_lightning.losses.inputs import checked_temperature, exactly, paired_logits
+from kd_lightning.losses.inputs import checked_temperature, exactly, paired_logits, require_rows
 from kd_lightning.outputs import ModelOutput
 
 
@@ -56,4 +56,5 @@ class BatchCorrelationLoss(nn.Module):
 
 
 def _probabilities(student: ModelOutput, teacher: ModelOutput, temperature: float) -> list[Tensor]:
+    require_rows(student.logits, "multi-level distillation")
     return [(logits / temperature).softmax(dim=1) for logits in paired_logits(student, teacher)]

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
-from kd_lightning.losses.inputs import checked_temperature, exactly, paired_logits
+from kd_lightning.losses.inputs import checked_temperature, exactly, paired_logits, require_rows
 from kd_lightning.losses.soft_target import softened_divergence
 from kd_lightning.outputs import ModelOutput
 
@@ -68,6 +68,7 @@ class DirectionLoss(nn.Module):
 
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
         """Logits of shape (N, C); returns a scalar >= 0."""
+        require_rows(student.logits, "SKD's direction")
         with exactly(student.logits):
             ours, theirs = (F.normalize(logits, dim=1) for logits in paired_logits(student, teacher))
             difference = ours @ ours.T - theirs @ theirs.T

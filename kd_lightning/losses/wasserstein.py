@@ -13,7 +13,14 @@ from kd_lightning.errors import UserError
 from kd_lightning.losses.adapters import bottleneck_between, of_equal_size
 from kd_lightning.losses.classes import class_numbers, mean_over_labelled, other_classes
 from kd_lightning.losses.heads import class_similarity_cost, classifier_of
-from kd_lightning.losses.inputs import checked_temperature, exactly, full_precision, paired_logits, paired_maps
+from kd_lightning.losses.inputs import (
+    checked_temperature,
+    exactly,
+    full_precision,
+    paired_logits,
+    paired_maps,
+    require_rows,
+)
 from kd_lightning.outputs import ModelOutput
 
 EPSILON = 1e-8  # added to divisors and cost, as the authors do
@@ -77,6 +84,7 @@ class WassersteinLogitLoss(nn.Module):
         """Logits of shape (N, C), target of shape (N,); returns a scalar >= 0."""
         if self.cost is None:
             raise RuntimeError("WassersteinLogitLoss has no costs yet: call bind(student_model, teacher_model) first")
+        require_rows(student.logits, "WKD-L")
         logits = paired_logits(student, teacher)
         cost = self.cost.to(logits[0].dtype)
         if cost.shape[-1] != logits[0].shape[1]:
