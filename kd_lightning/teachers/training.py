@@ -42,13 +42,16 @@ def trained_once(context: TeacherContext) -> tuple[Mapping[str, Any], Path]:
     if stored is not None:
         return stored
     context.attempt(spec)
-    spec.run_dir.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(f"{spec.run_dir}.lock")
     try:
+        spec.run_dir.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
         log.info("teacher %s is being trained by another process: waiting for it", spec.name)
         lock.acquire()
+    except OSError as error:
+        where, reason = spec.run_dir.parent, error.strerror or error
+        raise UserError(f"paths.teacher_dir={where}: cannot be written ({reason}); choose another directory") from error
     try:
         stored = stored_teacher(spec, context.called)
         if stored is not None:

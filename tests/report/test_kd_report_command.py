@@ -28,6 +28,14 @@ def test_a_wrong_directory_is_one_line_and_exit_code_2(tmp_path, capsys):
     assert "nowhere" in said
 
 
+def test_a_place_that_cannot_be_written_is_one_line_with_the_way_out(sweep_dir, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main([str(sweep_dir), "--output", str(tmp_path / "file" / "report.html")]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"kd-report: {tmp_path}/file/report.html: cannot be written (")
+    assert said.endswith("): kd-report --output FILE writes it elsewhere\n")
+
+
 def test_an_unknown_metric_names_the_known_ones(sweep_dir, capsys):
     assert main([str(sweep_dir), "--metric", "test/f1"]) == 2
     assert "choose from test/acc" in capsys.readouterr().err

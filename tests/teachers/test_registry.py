@@ -168,3 +168,11 @@ def test_what_is_wrong_with_the_teachers_own_data_is_said_of_teacher_data(tmp_pa
     ended = run(tmp_path, *RUN, "+teacher.data.augment={scale: [0.5, 1.0]}", "run_dir=a")
     assert ended.code == 2, ended.text
     assert ended.text.splitlines()[-1].startswith("error: teacher.data: data.augment has no key 'scale'")
+
+
+def test_a_directory_for_teachers_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "teachers").symlink_to("a_share_that_is_not_mounted")
+    ended = run(tmp_path, *RUN, "paths.teacher_dir=teachers", "run_dir=a")
+    assert ended.code == 2, ended.text
+    assert "Traceback" not in ended.text
+    assert "paths.teacher_dir=teachers: cannot be written (" in ended.text.strip().splitlines()[-1]

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
+from kd_lightning.errors import UserError
 from kd_lightning.report.pages.payload import payload, to_json
 from kd_lightning.report.pages.picture import heatmap_png
 from kd_lightning.report.study import summary
@@ -46,7 +47,7 @@ def write_report(
         reader: keeps the runs already read, for calls that repeat.
 
     Raises:
-        UserError: if a directory doesn't exist or holds no run.
+        UserError: if a directory doesn't exist or holds no run, or the page cannot be written.
     """
     if isinstance(directories, (str, Path)):
         directories = [directories]
@@ -55,15 +56,22 @@ def write_report(
     if min_interval > 0 and target.exists() and time.time() - target.stat().st_mtime < min_interval:
         return target
     studies = collect(folders, reader)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _replace(target, render(studies, metric).encode())
     stem = "" if target.name == "report.html" else f"{target.stem}-"
-    _replace(target.with_name(f"{stem}leaderboard.csv"), leaderboard_csv(studies).encode())
+    files = {target.name: render(studies, metric).encode()}
+    files[f"{stem}leaderboard.csv"] = leaderboard_csv(studies).encode()
     for number, study in enumerate(studies):
         if study.cells:
             suffix = f"-{study.data or number}" if number else ""
-            picture = heatmap_png(study, metric if metric in study.metrics else None)
-            _replace(target.with_name(f"{stem}heatmap{suffix}.png"), picture)
+            files[f"{stem}heatmap{suffix}.png"] = heatmap_png(study, metric if metric in study.metrics else None)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            _replace(target.with_name(name), content)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(
+            f"{target}: cannot be written ({reason}): kd-report --output FILE writes it elsewhere"
+        ) from error
     return target
 
 
