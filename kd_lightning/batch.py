@@ -21,7 +21,8 @@ class Batch(NamedTuple):
         target: ground truth, shape (N,) of class numbers or (N, ...) of values; the class number ``UNLABELLED`` (-1)
             marks a sample whose label is not known: it counts for the soft loss only.
         index: shape (N,), int64: each sample's position in its data set, or None where the loader does not tell.
-        view: which augmented view of the samples this is (an epoch number, or 0 where the view never changes).
+        view: which augmented view of the samples this is (an epoch number, or 0 where the view never changes); int64 (N,),
+            each sample's own, where a batch shows several of a sample (``data.repeats``).
             ``(split, index, view)`` names the model's input exactly, which is what stored teacher outputs, memory of
             evaluations and replays are keyed by.
         split: "train", "val" or "test"; empty where the loader does not tell.
@@ -35,7 +36,7 @@ class Batch(NamedTuple):
     inputs: Any
     target: Any
     index: Tensor | None = None  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a batch
-    view: int = 0
+    view: int | Tensor = 0
     split: str = ""
     also: tuple[Batch, ...] = ()
     partner_target: Tensor | None = None

@@ -56,7 +56,8 @@ class Exchange:
     def batch(self, batch: Batch, sizes: Sequence[int], inputs: bool) -> Batch:
         """The whole batch; its inputs (and further views) only if somebody looks at them."""
         rows = {
-            name: self.whole(getattr(batch, name), sizes) for name in ("target", "index", "partner_target", "weight")
+            name: self.whole(getattr(batch, name), sizes)
+            for name in ("target", "index", "view", "partner_target", "weight")
         }
         batch = batch._replace(**rows)
         if not inputs:

@@ -340,7 +340,9 @@ class DataModule(Protocol):
         views: how often a sample's augmented view changes: 1 never, K cycles, 0 a fresh one each epoch.
         extra_views: how many further views of the same samples a training batch has (:attr:`Batch.also`).
 
-    Optional, ``mixing``: what mixes the training samples (its ``keys`` name it in messages), None where nothing does.
+    Optional:
+        mixing: what mixes the training samples (its ``keys`` name it in messages), None where nothing does.
+        repeats: how many views of a sample a training batch holds as samples of their own; None: one.
     """
 
     class_names: Sequence[str] | None

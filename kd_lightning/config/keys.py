@@ -286,6 +286,7 @@ ARGUMENTS: dict[str, Key] = {
     "labelled": Key(Rule("integer", null=True, low=0)),
     "views": Key(Rule("integer", null=True, low=0)),
     "extra_views": Key(Rule("integer", low=0)),
+    "repeats": Key(Rule("integer", null=True, low=1)),
     "randaugment": Key(Rule("integer", null=True, low=0)),
     "erasing": Key(Rule("number", null=True, low=0, high=1)),
     "mixup": Key(Rule("number", null=True, low=0)),

@@ -59,6 +59,16 @@ def require_suitable(data: DistillationDataModule, dataset: Any) -> None:
             raise UserError(
                 f"{part.keys}: only pictures that lie in memory are {done}, not those of {type(data).__name__}"
             )
+    if data.repeats and data.extra_views:
+        raise UserError(
+            f"data.repeats={data.repeats}: shows further views as samples of their own, data.extra_views={data.extra_views} "
+            "beside each sample: leave one of them out"
+        )
+    if data.repeats and data.views == 1:
+        raise UserError(
+            f"data.repeats={data.repeats}: shows each sample in several views, and these data have one: set data.augment, or "
+            "leave it out"
+        )
     if data.mixing is None:
         return
     if data.extra_views:

@@ -92,7 +92,7 @@ class ImageMaskFiles(Dataset):
 
 SETTINGS = (
     "test_size", "num_classes", "class_names", "batch_size", "eval_batch_size", "seed", "split_seed", "val_size", "train_size",
-    "labelled", "augment", "views", "extra_views", "num_threads", "prefetch", "timeout", "reread", "drop_last",
+    "labelled", "augment", "views", "extra_views", "repeats", "num_threads", "prefetch", "timeout", "reread", "drop_last",
 )  # fmt: skip
 """Arguments that are handed on as they are."""
 
@@ -140,6 +140,7 @@ class ImageMasksData(DatasetData):
         augment: bool | Mapping[str, Any] = True,
         views: int | None = None,
         extra_views: int = 0,
+        repeats: int | None = None,
         num_threads: int | None = None,
         prefetch: int | None = None,
         timeout: float | None = 120.0,

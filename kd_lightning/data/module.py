@@ -27,6 +27,7 @@ from kd_lightning.data.mixed_samples import MixedSamples, mixed_samples
 from kd_lightning.data.mixing import Mixing
 from kd_lightning.data.places import Places
 from kd_lightning.data.policy import Policy
+from kd_lightning.data.repeats import repeated_views
 from kd_lightning.data.samples import Samples, Seeded, SeveralGatheredViews, SeveralViews, labelled, view_number
 from kd_lightning.data.split import count_of, hide_labels, keep_first, stratified_order
 from kd_lightning.data.summary import described, summary_line
@@ -57,6 +58,8 @@ class DistillationDataModule(LightningDataModule):
             view each epoch. None: 0 with augmentation, 1 without.
         extra_views: further views of the same samples in each training batch's ``also``, for methods that compare views:
             each is a function of (seed, epoch, index, which of them). >= 0.
+        repeats: views of each sample in a training batch, as samples of their own that ``batch_size`` counts, >= 2: an epoch
+            has so many times as many steps (:mod:`kd_lightning.data.repeats`). None: one.
         num_threads, prefetch, timeout, reread: of :class:`~kd_lightning.data.loader.threaded_loader.ThreadedLoader`.
         drop_last: leave out a last, smaller training batch.
 
@@ -93,6 +96,7 @@ class DistillationDataModule(LightningDataModule):
         augment: bool | Mapping[str, Any] = False,
         views: int | None = None,
         extra_views: int = 0,
+        repeats: int | None = None,
         num_threads: int | None = None,
         prefetch: int | None = None,
         timeout: float | None = 120.0,
@@ -114,6 +118,9 @@ class DistillationDataModule(LightningDataModule):
             raise UserError(f"data.views must be 0 (fresh each epoch), 1 (fixed), K > 1 (cycled) or null, got {views}")
         if extra_views < 0:
             raise UserError(f"data.extra_views must be >= 0, got {extra_views}")
+        if repeats is not None and (repeats < 1 or batch_size % repeats):
+            fits = f": data.batch_size={batch_size // repeats * repeats or repeats} does" if repeats > 1 else ""
+            raise UserError(f"data.repeats must be >= 1 and divide data.batch_size={batch_size}, got {repeats}{fits}")
         if device not in ("cpu", "auto"):
             raise UserError(f"data.device must be cpu or auto (the GPU where there is one), got {device}")
         self.device = device
@@ -126,7 +133,7 @@ class DistillationDataModule(LightningDataModule):
         self.policy, self.mixing = policy_of(settings), mixing_of(settings)
         varied = any(part is not None for part in (self.augment, self.policy, self.mixing))
         self.views = (0 if views is None else views) if varied else 1
-        self.extra_views = extra_views
+        self.extra_views, self.repeats = extra_views, repeats if repeats != 1 else None
         self._loading = {"num_threads": num_threads, "prefetch": prefetch, "timeout": timeout, "reread": reread}
         self._train: Samples | None = None
         self._mixed: MixedSamples | None = None  # where these do not mix themselves
@@ -226,7 +233,7 @@ class DistillationDataModule(LightningDataModule):
             if self.mixing is not None and getattr(self._train, "mixing", None) is None:
                 self._mixed = mixed_samples(self._train, self.mixing, self.seed, self.seeded)
             require_suitable(self, self.train_views_dataset)
-            if self.drop_last and len(self._train) < self.batch_size:
+            if self.drop_last and len(self._train) < self.batch_size // (self.repeats or 1):
                 raise UserError(
                     f"data.batch_size={self.batch_size} is more than the {len(self._train)} training samples, and "
                     "data.drop_last leaves out smaller batches: take a smaller batch_size or drop_last=false"
@@ -236,6 +243,9 @@ class DistillationDataModule(LightningDataModule):
         """Shuffled, augmented batches."""
         dataset = self.resident(self.train_dataset())
         options = {"shuffle": True, "drop_last": self.drop_last, "views": self.views}
+        if self.repeats:
+            dataset = repeated_views(dataset, self.repeats, self.views, self.seeded)
+            return self._loader(dataset, self.batch_size // self.repeats, "train", **options | {"views": 0})
         if self.extra_views:
             dataset = self.several_views(dataset)
             options["extra_views"] = self.extra_views

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -94,6 +94,17 @@ class SampleData(Dataset):
             if stop():
                 return
             buffers[place] = self.dataset[row]
+
+    def fill_views(
+        self, buffers: Sequence[Any], start: int, indices: Tensor, views: Sequence[int], stop: Callable[[], bool]
+    ) -> None:
+        """Read samples once for several views, into memory of each; of a data set that has ``fill``, for each view."""
+        self.fill(buffers[0], start, indices, views[0], stop)
+        for memory, view in zip(buffers[1:], views[1:], strict=True):
+            if self.fills:
+                self.fill(memory, start, indices, view, stop)
+            else:
+                memory[start : start + len(indices)] = buffers[0][start : start + len(indices)]
 
     def finish(self, buffers: Any, indices: Tensor, view: int) -> tuple[Any, Any]:
         """Collate, cast, augment, and hide labels."""

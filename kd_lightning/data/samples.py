@@ -81,16 +81,22 @@ class SeveralViews(Dataset):
         """How an error message calls a sample."""
         return str(self.dataset.describe(index))
 
+    def number(self, view: int, which: int) -> int:
+        """The number of a view of the batch of ``view``: see :func:`view_number`."""
+        return view_number(view, which)
+
+    def numbers(self, view: int) -> list[int]:
+        """The numbers of all views, the batch's own first."""
+        return [self.number(view, which) for which in range(1 + self.extra)]
+
     def allocate(self, n: int) -> list[Any]:
         """Places for ``n`` samples in each view."""
         return [self.dataset.allocate(n) for _ in range(1 + self.extra)]
 
     def fill(self, buffers: Sequence[Any], start: int, indices: Tensor, view: int, stop: Callable[[], bool]) -> None:
         """Read every view of some samples."""
-        self.dataset.fill(buffers[0], start, indices, view, stop)
-        for which, places in enumerate(buffers[1:], 1):
-            number = view_number(view, which)
-            if self.seeded is None:
+        for which, (places, number) in enumerate(zip(buffers, self.numbers(view), strict=True)):
+            if self.seeded is None or (which == 0 and number == view):
                 self.dataset.fill(places, start, indices, number, stop)
                 continue
             for place, index in enumerate(indices, start):
@@ -98,7 +104,8 @@ class SeveralViews(Dataset):
 
     def finish(self, buffers: Sequence[Any], indices: Tensor, view: int) -> tuple[Any, Any, tuple[Any, ...]]:
         """The batch, and its further inputs."""
-        made = [self.dataset.finish(places, indices, view_number(view, k)) for k, places in enumerate(buffers)]
+        numbers = self.numbers(view)
+        made = [self.dataset.finish(places, indices, k) for places, k in zip(buffers, numbers, strict=True)]
         return (*made[0], tuple(inputs for inputs, _ in made[1:]))
 
 
@@ -107,7 +114,7 @@ class SeveralGatheredViews(SeveralViews):
 
     def gather(self, indices: Tensor, view: int) -> tuple[Any, Any, tuple[Any, ...]]:
         """One batch and its further inputs."""
-        made = [self.dataset.gather(indices, view_number(view, k)) for k in range(1 + self.extra)]
+        made = [self.dataset.gather(indices, number) for number in self.numbers(view)]
         return (*made[0], tuple(inputs for inputs, _ in made[1:]))
 
 

@@ -219,9 +219,10 @@ def mixture_spread(outputs: Sequence[ModelOutput], mean: Tensor, weights: Sequen
     return sum_of(moments, weights).log()
 
 
-def draws(index: Tensor, view: int, seed: int) -> Tensor:
+def draws(index: Tensor, view: int | Tensor, seed: int) -> Tensor:
     """A number in [0, 1) for each position (N,), float64: a function of position, view and seed only."""
     state = index.cpu().long() + 1
+    view = view.cpu() if isinstance(view, Tensor) else view
     for salt in (view + 1, seed + 1):
         state = state * 0x9E3779B1 + salt * 0x85EBCA6B
         state = (state ^ (state >> 15)) & 0xFFFFFFFF

@@ -46,7 +46,7 @@ class EvaluationMemo(TeacherWrapper):
     def __call__(self, batch: Batch) -> ModelOutput:
         if not self._trusted or batch.split not in EVALUATED or batch.index is None:
             return self.teacher(batch)
-        key = (batch.split, batch.view, batch.index.cpu().numpy().tobytes())
+        key = (batch.split, int(batch.view), batch.index.cpu().numpy().tobytes())
         first = sample_digest(batch.inputs)
         known = self._answers.get(key)
         if known is None:

@@ -93,7 +93,7 @@ def test_of_many_training_samples_a_part_is_looked_at_and_the_count_is_said_to_b
     assert told(TRAIN, val=NEW, test=NEW) == []
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 @pytest.mark.parametrize("name", ["iris", "digits", "three columns", "seven columns"])
 def test_equal_samples_that_are_natural_are_not_told(name, seed):
     order = torch.Generator().manual_seed(seed)

@@ -83,18 +83,34 @@ class ImageData(Dataset):
 
     def fill(self, buffers: Tensor, start: int, indices: Tensor, view: int, stop: Callable[[], bool]) -> None:
         """Write the samples ``indices`` at the places from ``start`` on."""
-        draws = self.crop.draw(indices, view)
-        for place, (index, draw) in enumerate(zip(indices.tolist(), draws, strict=True), start):
+        self.fill_views([buffers], start, indices, [view], stop)
+
+    def fill_views(
+        self, buffers: Sequence[Tensor], start: int, indices: Tensor, views: Sequence[int], stop: Callable[[], bool]
+    ) -> None:
+        """Write them in each view into memory of its own; a picture is decoded once, or, with ``scaled_decode``, for each."""
+        draws = zip(*(self.crop.draw(indices, view) for view in views), strict=True)
+        for place, (index, drawn) in enumerate(zip(indices.tolist(), draws, strict=True), start):
             if stop():
                 return
-            factor = partial(self.crop.factor, draw=draw) if self.scaled_decode else None
-            rows = partial(self.crop.rows, draw=draw)
-            pixels, full = read_image(self.files[index], factor, self.max_pixels, rows, self.grey_white)
-            cut = self.crop.cut(pixels, full, draw)
-            if self.as_bytes:
-                buffers[place].copy_(cut[0])
-            else:
-                normalise(cut[0], self.mean, self.std, out=buffers[place])
+            read = None
+            for memory, draw in zip(buffers, drawn, strict=True):
+                if read is None or self.scaled_decode:
+                    read = self._decoded(self.files[index], [draw] if self.scaled_decode else drawn)
+                cut = self.crop.cut(*read, draw)
+                if self.as_bytes:
+                    memory[place].copy_(cut[0])
+                else:
+                    normalise(cut[0], self.mean, self.std, out=memory[place])
+
+    def _decoded(self, file: str, draws: Sequence[Any]) -> tuple[Any, tuple[int, int]]:
+        """A picture's pixels, as far down as some of the draws look, and its full size."""
+        factor = partial(self.crop.factor, draw=draws[0]) if self.scaled_decode else None
+
+        def rows(height: int, width: int) -> int:
+            return max(self.crop.rows(height, width, draw) for draw in draws)
+
+        return read_image(file, factor, self.max_pixels, rows, self.grey_white)
 
     def finish(self, buffers: Tensor, indices: Tensor, view: int) -> tuple[Tensor, Tensor]:
         """The batch and its targets."""

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
 from kd_lightning.batch import Batch, Partner
 from kd_lightning.data.loader.foreign import ForeignCode, Turn
-from kd_lightning.data.loader.memory import pinned
+from kd_lightning.data.loader.memory import joined, pinned
 from kd_lightning.data.loader.reading_twice import require_equal
 from kd_lightning.data.loader.tasks import Chunk, Slot, Workers
 from kd_lightning.data.loader.wrappers import one_sample
@@ -34,6 +35,7 @@ class Delivery:
         late: collate in the consumer's thread, one batch at a time (a function that does not say ``thread_safe``).
         reread: read every so-many-th position a second time and compare; 0: none.
         extra_views: the result has a third field, so many further inputs, which become the batch's ``also``.
+        joined: the result is a batch in each of these views, which are put behind one another; empty: it is one batch.
     """
 
     view: int = 0
@@ -44,18 +46,27 @@ class Delivery:
     late: bool = False
     reread: int = 0
     extra_views: int = 0
+    joined: Sequence[int] = ()
 
     def batch(self, result: Sequence[Any], index: Tensor | None) -> Batch:
         """What a data set gave, ``(inputs, target)`` and perhaps further inputs or mixed samples' partners, as a batch."""
-        made = Batch(result[0], result[1], index, self.view, self.split)
+        if self.joined:
+            samples = 0 if index is None else len(index)
+            view = torch.tensor(self.joined).repeat_interleave(samples)
+            return self._one(joined(list(result)), None if index is None else index.repeat(len(self.joined)), view)
+        made = self._one(result, index, self.view)
         if not self.extra_views:
-            partner = result[2] if len(result) > 2 else None
-            if not isinstance(partner, Partner):
-                return made
-            return made._replace(partner_target=partner.target, weight=partner.weight)
+            return made
         views = (view_number(self.view, which) for which in range(1, self.extra_views + 1))
         also = (made._replace(inputs=inputs, view=view) for inputs, view in zip(result[2], views, strict=True))
         return made._replace(also=tuple(also))
+
+    def _one(self, result: Sequence[Any], index: Tensor | None, view: int | Tensor) -> Batch:
+        made = Batch(result[0], result[1], index, view, self.split)
+        partner = result[2] if len(result) > 2 else None
+        if not isinstance(partner, Partner):
+            return made
+        return made._replace(partner_target=partner.target, weight=partner.weight)
 
 
 class Reader:

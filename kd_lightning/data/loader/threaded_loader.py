@@ -23,6 +23,7 @@ from kd_lightning.data.loader.sampling import distributed_place, epoch_sampler
 from kd_lightning.data.loader.state import Position, load_position, save_position
 from kd_lightning.data.loader.stream_reader import StreamReader
 from kd_lightning.data.loader.wrappers import thread_safe, with_views
+from kd_lightning.data.repeats import RepeatedViews
 
 __all__ = ["LoaderTimeout", "SampleError", "ThreadedLoader", "default_threads"]
 
@@ -245,7 +246,7 @@ class ThreadedLoader(DataLoader):
             pin=self.pin_memory is not False and torch.cuda.is_available(),
             collate=_Single(self.collate_fn or default_convert) if unbatched else self.collate_fn or default_collate,
             late=self.collate_fn is not None and not thread_safe(self.collate_fn),
-            reread=self.reread, extra_views=self.extra_views,
+            reread=self.reread, extra_views=self.extra_views, joined=_joined_views(self.dataset, view),
         )  # fmt: skip
         if issubclass(kind, StreamReader):
             plan = None
@@ -337,6 +338,10 @@ class ThreadedLoader(DataLoader):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _joined_views(dataset: Any, view: int) -> list[int]:
+    return dataset.numbers(view) if isinstance(dataset, RepeatedViews) else []
 
 
 class _Single:

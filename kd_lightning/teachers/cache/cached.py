@@ -68,10 +68,11 @@ class CachedTeacher(TeacherWrapper):
     def __call__(self, batch: Batch) -> ModelOutput:
         """Logits of shape (N, C), float32, on the device of the batch's index."""
         index = batch.index
-        if not self._in_use or index is None or batch.split != TRAINING or batch.view not in self._views:
+        numbers = batch.view.unique().tolist() if isinstance(batch.view, Tensor) else [batch.view]
+        if not self._in_use or index is None or batch.split != TRAINING or not self._views.issuperset(numbers):
             return self.teacher(batch)
         try:
-            rows = self.rows(batch.view).index_select(0, index.cpu())
+            rows = self._rows_of(index.cpu(), batch.view, numbers)
         except IndexError:
             raise UserError(
                 f"teacher cache {self.store.directory}: sample {int(index.max())} is not among its "
@@ -82,6 +83,14 @@ class CachedTeacher(TeacherWrapper):
             return self.teacher(batch)
         answer = self._codec.decode(rows)
         return move_data_to_device(answer, index.device) if index.is_cuda else answer
+
+    def _rows_of(self, index: Tensor, view: int | Tensor, numbers: Sequence[int]) -> Tensor:
+        """The stored rows of samples (N,) in a view, or in ``numbers``, each in its own of ``view`` (N,)."""
+        if not isinstance(view, Tensor):
+            return self.rows(view).index_select(0, index)
+        places = [(view == number).nonzero()[:, 0].cpu() for number in numbers]
+        found = [self.rows(number)[index[chosen]] for number, chosen in zip(numbers, places, strict=True)]
+        return torch.cat(found)[torch.cat(places).argsort()]
 
     def _step_aside(self) -> None:
         reason = (

@@ -82,6 +82,8 @@ def open_or_write_cache(
 
     if needs_features:
         return off("the method looks at the teacher's hidden layers, and only its answers could be stored")
+    if epochs is not None:  # passes over the data, of which an epoch makes as many as it shows views of a sample
+        epochs *= getattr(datamodule, "repeats", None) or 1
     views = planned_views(datamodule.views, epochs)
     if not views:
         return off("every epoch shows the training data anew (data.views=0), and the number of epochs is not known")
