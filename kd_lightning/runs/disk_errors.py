@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+from pathlib import Path
 
 DISK = frozenset((errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO))
 
@@ -14,3 +16,14 @@ def disk_error(error: BaseException | None) -> OSError | None:
             return error
         error = error.__cause__ or error.__context__
     return None
+
+
+def gone(error: BaseException | None, directory: Path) -> bool:
+    """Whether an error was made of a file in ``directory`` that is not there any more."""
+    place = directory.resolve()
+    while error is not None:
+        name = error.filename if isinstance(error, FileNotFoundError) else None
+        if isinstance(name, (str, bytes)) and place in Path(os.fsdecode(name)).resolve().parents:
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -16,7 +16,7 @@ from kd_lightning.metrics.metric import FIDELITY
 from kd_lightning.recorder import Recorder
 from kd_lightning.runs.checkpoint import first_line, load_checkpoint, save_checkpoint
 from kd_lightning.runs.code_change import identity_of, is_same, why_other
-from kd_lightning.runs.disk_errors import disk_error
+from kd_lightning.runs.disk_errors import disk_error, gone
 from kd_lightning.runs.loggers import log_end
 from kd_lightning.runs.metrics_file import METRICS_FILE, MetricsFile
 from kd_lightning.runs.spec import TEACHER, Progress, RunSpec, without_validation
@@ -254,6 +254,8 @@ class RunRecorder(Recorder):
             where = disk.filename or self.spec.run_dir
             kept = "the last checkpoint is kept: " if self.spec.last_checkpoint.is_file() else ""
             error = UserError(f"{where}: {disk.strerror}; {kept}mend that and start again")
+        elif gone(error, self.spec.run_dir):
+            error = UserError(f"{self.spec.run_dir}: was deleted or moved while the run wrote into it: start again")
         if isinstance(error, UserError):
             self.mistake = error
             self._end("failed", " ".join(str(error).split()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 
 import pytest
 import torch
@@ -149,6 +150,16 @@ def test_a_checkpoint_that_torch_cannot_write_whole_is_the_disks_and_none_is_pro
     save_checkpoint(kept.spec.last_checkpoint, {})
     kept.failed(OSError(errno.EFBIG, "File too large"))
     assert kept.error.endswith(": File too large; the last checkpoint is kept: mend that and start again")
+
+
+def test_a_run_directory_that_is_deleted_meanwhile_is_named(tmp_path):
+    kept = recorder(tmp_path)
+    with pytest.raises(FileNotFoundError) as caught:
+        os.stat(os.fsencode(tmp_path / "gone" / "events"))
+    kept.failed(caught.value)
+    assert kept.error == f"{tmp_path}: was deleted or moved while the run wrote into it: start again"
+    kept.failed(FileNotFoundError(errno.ENOENT, "No such file", "/data/picture.png"))
+    assert kept.error.startswith("FileNotFoundError")
 
 
 def test_other_errors_keep_their_kind_on_one_line(tmp_path):
