@@ -7,7 +7,7 @@ On 3 x 32 x 32 pictures of random bytes, batch 64, resnet32x4 -> resnet8x4, floa
 
     step      a distillation step of the Distiller under a Trainer, against the loop that one would write by hand
     fused     1, 4 and 16 students in lockstep, in steps of a student a second: the loop, which is the default, then
-              stacked (stacked=true); compiled with CUDA graphs (compile=reduce-overhead); with the teacher's answers stored
+              stacked (stacked=true), then replayed (cuda_graphs=true); compiled with CUDA graphs (compile=reduce-overhead); with the teacher's answers stored
     mlp       the same with MLPs of two layers of 64
     resident  crop, flip, normalise with the pictures on the GPU (data.device=auto), on the CPU with the copy
     loader    pictures a second: ThreadedLoader against torch's DataLoader with all cores, up to where the GPU has them
@@ -220,6 +220,7 @@ def our_steps(
     kind: str = "resnet",
     stored: bool = False,
     stacked: bool = False,
+    graphs: bool = False,
     precision: str = "32-true",
     compiled: str | bool = False,
 ) -> float:
@@ -241,7 +242,8 @@ def our_steps(
     if stored:
         answering = Stored(torch.randn(bench.samples, CLASSES, device=bench.device).half())
     clock = Clock(bench.wait, bench.seconds)
-    return rate(Distiller(answering, members, [Recorder() for _ in members], 50, stacked), bench.batches(), clock)
+    module = Distiller(answering, members, [Recorder() for _ in members], 50, stacked=stacked, cuda_graphs=graphs)
+    return rate(module, bench.batches(), clock)
 
 
 def rate(module: Distiller, batches: list[Batch], clock: Clock) -> float:
@@ -282,15 +284,22 @@ def lockstep(bench: Bench, rows: Rows) -> None:
 
         rows.measure(section, f"{students} student{'s' * (students > 1)}{what}", figure)
 
+    cuda = bench.device.type == "cuda"
     for section, kind in (("fused", "resnet"), ("mlp", "mlp")):
         for students in (1, 4, 16):
             add(section, " in the loop", students, kind=kind)
         for students in (4, 16):
             add(section, " stacked", students, kind=kind, stacked=True)
+        for students in (1, 4, 16) if cuda else ():
+            add(section, " replayed", students, kind=kind, graphs=True)
         add(section, " in the loop, the teacher's answers stored", 16, kind=kind, stored=True)
         add(section, " stacked, the teacher's answers stored", 16, kind=kind, stored=True, stacked=True)
-    for how, stacked in ((" in the loop", False), (" stacked", True)):
-        add("fused", f"{how}, bf16-mixed", 16, stacked=stacked, precision="bf16-mixed")
+        if cuda:
+            add(section, " replayed, the teacher's answers stored", 16, kind=kind, stored=True, graphs=True)
+    ways: dict[str, dict[str, bool]] = {"in the loop": {}, "stacked": {"stacked": True}}
+    ways |= {"replayed": {"graphs": True}} if cuda else {}
+    for how, way in ways.items():
+        add("fused", f" {how}, bf16-mixed", 16, precision="bf16-mixed", **way)
     for students in (1, 4):
         add("fused", ", compile=reduce-overhead", students, compiled="reduce-overhead")
 

@@ -21,6 +21,7 @@ from kd_lightning.beside import Beside
 from kd_lightning.errors import RunInterrupted, UserError
 from kd_lightning.evaluation import Evaluation
 from kd_lightning.exchange import Exchange
+from kd_lightning.graphed import Graphs
 from kd_lightning.joints import Clock
 from kd_lightning.lockstep import Lockstep
 from kd_lightning.loss_block import LossBlock, first_not_finite
@@ -54,6 +55,8 @@ class Distiller(pl.LightningModule):
         log_every_n_steps: losses are logged as means over blocks of so many steps.
         stacked: an experiment: members of one architecture are computed together (:mod:`kd_lightning.stacked`), which
             rounds otherwise. False: one after the other, to the last bit as each alone.
+        cuda_graphs: an experiment: on a CUDA device the members' passes are recorded once and replayed
+            (:mod:`kd_lightning.graphed`).
 
     One optimizer step of every member counts as one ``global_step``. A member that fails, diverges or stops early
     leaves the group; the others go on unchanged.
@@ -69,6 +72,7 @@ class Distiller(pl.LightningModule):
         recorders: Sequence[Recorder] | None = None,
         log_every_n_steps: int = 10,
         stacked: bool = False,
+        cuda_graphs: bool = False,
     ) -> None:
         super().__init__()
         group = [members] if isinstance(members, Member) else list(members)
@@ -94,7 +98,9 @@ class Distiller(pl.LightningModule):
         """By member: the figures of the newest validation, by their short names."""
         self._monitored: dict[int, float] = {}  # by member, of the newest validation that no scheduler has seen
         self._steps_per_epoch = self._total_steps = 1
-        self._stacks = Stacks() if stacked else None
+        if stacked and cuda_graphs:
+            raise UserError("stacked and cuda_graphs are two ways to take the members' steps: choose one")
+        self._together: Stacks | Graphs | None = Stacks() if stacked else Graphs() if cuda_graphs else None
         self._channels_last = any(member.channels_last for member in self.members)
 
     @property
@@ -211,14 +217,14 @@ class Distiller(pl.LightningModule):
     def _steps_together(
         self, batch: Batch, answer: ModelOutput | None, stepping: bool, clock: Clock | None
     ) -> dict[int, tuple[list[Tensor], float]]:
-        """The steps of those members that are stacked: by member its losses and its seconds."""
-        if self._stacks is None:
+        """The steps of those members that are stacked or replayed: by member its losses and its seconds."""
+        if self._together is None:
             return {}
         members = {i: self.members[i] for i in self.active}
         if not self._arranged:
-            self._stacks.arrange(members)
+            self._together.arrange(members)
             self._arranged = True
-        return self._stacks.steps(members, batch, answer, stepping=stepping, clock=clock, failed=self._fail)
+        return self._together.steps(members, batch, answer, stepping=stepping, clock=clock, failed=self._fail)
 
     def _note_step(self, i: int, values: list[Tensor], seconds: float, clock: Clock | None) -> None:
         """Keep a member's losses of one step until its block is logged."""

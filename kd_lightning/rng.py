@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 
 import torch
 
@@ -22,8 +23,20 @@ class RngStream:
         self._seed = seed
         self._cuda: torch.Tensor | None = None
         self._outer: tuple[torch.Tensor, torch.Tensor | None] | None = None
+        self._paused = False
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Inside, ``with stream:`` swaps nothing: while a CUDA graph is recorded nobody may set a generator."""
+        self._paused = True
+        try:
+            yield
+        finally:
+            self._paused = False
 
     def __enter__(self) -> RngStream:
+        if self._paused:
+            return self
         cuda = torch.cuda.is_initialized()  # is_available() looks for the driver anew at each call
         self._outer = (torch.get_rng_state(), torch.cuda.get_rng_state() if cuda else None)
         torch.set_rng_state(self._cpu)
@@ -35,6 +48,8 @@ class RngStream:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._paused:
+            return
         if self._outer is None:
             raise RuntimeError("RngStream left without being entered")
         outer_cpu, outer_cuda = self._outer

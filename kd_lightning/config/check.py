@@ -81,6 +81,8 @@ class _Checker:
                 self.fail(key, f"is missing{f': choose one with {key}=NAME' if find(key).group else ''}")
         self.plain("", self.config)
         self.method(self.config["method"])
+        if self.config.get("cuda_graphs") and self.config.get("stacked"):
+            self.fail("cuda_graphs", "a step that is stacked is not replayed too: leave out cuda_graphs or stacked")
         self.layers(self.config["optimizer"])
         check_protocol(self.config, self.fail)
         self.start_exists()

@@ -127,6 +127,11 @@ KEYS: dict[str, Key] = {
         "an experiment: students of one architecture in lockstep are computed together, which rounds otherwise; null: in a loop, "
         "to the last bit as each alone",
     ),
+    "cuda_graphs": Key(
+        _FLAG,
+        "an experiment: on a CUDA device the students' passes are recorded once and replayed, with the loop's results",
+        RUNNING,
+    ),
     "channels_last": Key(_FLAG, "memory format of the student's images and convolutions"),
     "scheduler.interval": Key(
         _INTERVAL, "the scheduler steps after every optimizer step or every epoch", own=True, beside=True

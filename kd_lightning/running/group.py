@@ -38,6 +38,9 @@ from kd_lightning.trainer_facts import teacher_module
 
 log = logging.getLogger(__name__)
 
+TOGETHER = ("stacked", "cuda_graphs")
+"""Ways to take the steps of members, beside the loop."""
+
 
 class Group:
     """Runs that share data, task, teacher and trainer settings, and whose directories this process holds.
@@ -170,8 +173,8 @@ class Group:
         recorders = [self.recorders[i] for i in indices]
         members = [member for i in indices if (member := self.members[i]) is not None]  # those that were prepared
         steps = int(self.config["log_every_n_steps"])
-        stacked = bool(self.config.get("stacked"))
-        distiller = Distiller(self.teacher, members, recorders, log_every_n_steps=steps, stacked=stacked)
+        together = {key: True for key in TOGETHER if self.config.get(key)}
+        distiller = Distiller(self.teacher, members, recorders, log_every_n_steps=steps, **together)
         self._distiller = distiller
         callbacks = list((instantiate(self.config["callbacks"], "callbacks") or {}).values())
         states = CallbackStates(callbacks, standing.callbacks)
@@ -216,8 +219,8 @@ class Group:
         if not self.config.get("doctor", True) or self.config["trainer"].get("fast_dev_run"):
             return []  # a batch or two show nothing
         every = int(self.config.get("grad_norms_every_n_steps", 0))
-        # stacked, one student's gradient costs the backward pass of all
-        return [Doctor(0 if self.config.get("stacked") else every, verifies=False)]
+        # computed together, no student has a gradient of its own terms to look at
+        return [Doctor(0 if any(map(self.config.get, TOGETHER)) else every, verifies=False)]
 
     def _fit(
         self, trainer: pl.Trainer, distiller: Distiller, recorders: Sequence[RunRecorder], standing: Progress

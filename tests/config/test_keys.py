@@ -136,6 +136,7 @@ NOT_DECIDING = frozenset(
         "baseline",
         "accept_code",
         "continue_from",
+        "cuda_graphs",
         "max_fused",
         "launcher",
         "checkpoint.every_n_steps",
