@@ -16,7 +16,9 @@ class ChannelCorrelationLoss(nn.Module):
     """Difference of the channels' inner products over positions, rows of unit length.
 
     ``loss = sum |R(F_s F_s^T) - R(F_t F_t^T)|_F^2 / (C N^2)``, F the maps (C, H W) of a sample, R dividing each row by
-    its Euclidean norm. Height and width may differ; where channels do, a 1x1 convolution maps the student's.
+    its Euclidean norm. Height and width may differ; where channels do, a 1x1 convolution with BatchNorm maps the student's.
+    This is torchdistill's scale; the authors' code for CIFAR-100 divides by N once, so that their weight 2.5 with 64 samples
+    in a batch is 160 here.
 
     Args:
         tap: for both models; maps (N, C, H, W).
@@ -35,7 +37,9 @@ class ChannelCorrelationLoss(nn.Module):
         """Build the adapter where the numbers of channels differ; a second call changes nothing."""
         guided, hint = paired_maps(student, teacher, self.tap)
         if guided.shape[1] != hint.shape[1] and isinstance(self.adapter, nn.Identity):
-            self.adapter = nn.Conv2d(guided.shape[1], hint.shape[1], 1).to(guided.device)
+            inner, outer = guided.shape[1], hint.shape[1]
+            adapter = nn.Sequential(nn.Conv2d(inner, outer, 1, bias=False), nn.BatchNorm2d(outer))
+            self.adapter = adapter.to(guided.device)
 
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
         """Maps (N, C, H, W) under the tap's name; returns a scalar >= 0."""
