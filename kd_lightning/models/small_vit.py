@@ -66,7 +66,11 @@ class SmallViT(nn.Module):
         self.hidden = nn.LayerNorm(width)
         self.classifier = nn.Linear(width, num_classes)
 
+    def tokens(self, inputs: Tensor) -> Tensor:
+        """What goes into the first block, (N, L, width), of pictures (N, in_channels, image_size, image_size)."""
+        tokens: Tensor = self.patches(inputs).flatten(2).transpose(1, 2) + self.position
+        return tokens
+
     def forward(self, inputs: Tensor) -> Tensor:
         """Pictures (N, in_channels, image_size, image_size); returns logits (N, num_classes)."""
-        tokens = self.patches(inputs).flatten(2).transpose(1, 2) + self.position
-        return self.classifier(self.hidden(self.blocks(tokens).mean(1)))
+        return self.classifier(self.hidden(self.blocks(self.tokens(inputs)).mean(1)))
