@@ -8,11 +8,12 @@ On 3 x 32 x 32 pictures of random bytes, batch 64, resnet32x4 -> resnet8x4, floa
     step      a distillation step of the Distiller under a Trainer, against the loop that one would write by hand
     fused     1, 4 and 16 students in lockstep, in steps of a student a second: the loop, which is the default, then
               stacked (stacked=true), then replayed (cuda_graphs=true); compiled with CUDA graphs (compile=reduce-overhead); with the teacher's answers stored
-    mlp       the same with MLPs of two layers of 64
+    mlp       the same with MLPs of two layers of 64; of other widths with stored answers
     resident  crop, flip, normalise with the pictures on the GPU (data.device=auto), on the CPU with the copy
     loader    pictures a second: ThreadedLoader against torch's DataLoader with all cores, up to where the GPU has them
 
-Each is measured for a fixed time after a warm-up, waiting for the device; what fails says so in its place.
+Each is measured for a fixed time after a warm-up, waiting for the device; on a CPU it is the processor's time, but for the
+loader. What fails says so in its place. ``--only fused mlps`` measures these sections alone.
 """
 
 from __future__ import annotations
@@ -111,10 +112,10 @@ class Bench:
         self.pictures = torch.randint(0, 256, (self.samples, *SHAPE), dtype=torch.uint8, generator=generator)
         self.labels = torch.randint(0, CLASSES, (self.samples,), generator=generator)
 
-    def networks(self, kind: str = "resnet") -> tuple[nn.Module, Callable[[], nn.Module]]:
-        """A teacher, and what makes a student."""
-        if self.tiny or kind == "mlp":
-            width = 8 if self.tiny else 64
+    def networks(self, width: int | None = None) -> tuple[nn.Module, Callable[[], nn.Module]]:
+        """A teacher, and what makes a student: an MLP of two layers of ``width``; None: a ResNet 8x4."""
+        if self.tiny or width:
+            width = width if width and not self.tiny else 8
             return MLP([4 * width], 3072, CLASSES), lambda: MLP([width, width], 3072, CLASSES)
         return resnet32x4(CLASSES), lambda: resnet8x4(CLASSES)
 
@@ -139,17 +140,18 @@ class Bench:
 
     def per_second(self, work: Callable[[], Any]) -> float:
         """How often ``work`` is done in a second."""
+        now = time.process_time if self.device.type == "cpu" else time.perf_counter
         for _ in range(3):
             work()
         self.wait()
-        start, count = time.perf_counter(), 0
-        while time.perf_counter() - start < self.seconds:
+        start, count = now(), 0
+        while now() - start < self.seconds:
             work()
             count += 1
             if count % 8 == 0:
                 self.wait()
         self.wait()
-        return count / (time.perf_counter() - start)
+        return count / (now() - start)
 
 
 def bare_steps(bench: Bench) -> float:
@@ -181,13 +183,17 @@ class Clock(pl.Callback):
 
     Args:
         wait: until the device has nothing left to do.
-        seconds: of the measurement.
+        seconds: of the measurement: by the clock, or of the processor where ``processor`` is true, so that other programs
+            matter little.
         warm_up: steps before it.
         every: so many steps at a time are waited for.
     """
 
-    def __init__(self, wait: Callable[[], None], seconds: float, warm_up: int = 12, every: int = 8) -> None:
+    def __init__(
+        self, wait: Callable[[], None], seconds: float, warm_up: int = 12, every: int = 8, *, processor: bool = False
+    ) -> None:
         self.wait, self.seconds, self.warm_up, self.every = wait, seconds, warm_up, every
+        self.now = time.process_time if processor else time.perf_counter
         self.start, self.steps, self.rate = 0.0, 0, 0.0
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
@@ -195,10 +201,10 @@ class Clock(pl.Callback):
         measured = self.steps - self.warm_up
         if measured == 0:
             self.wait()
-            self.start = time.perf_counter()
-        elif measured > 0 and measured % self.every == 0 and time.perf_counter() - self.start > self.seconds:
+            self.start = self.now()
+        elif measured > 0 and measured % self.every == 0 and self.now() - self.start > self.seconds:
             self.wait()
-            self.rate = measured / (time.perf_counter() - self.start)
+            self.rate = measured / (self.now() - self.start)
             trainer.should_stop = True
 
 
@@ -217,7 +223,7 @@ def our_steps(
     bench: Bench,
     students: int,
     *,
-    kind: str = "resnet",
+    width: int | None = None,
     stored: bool = False,
     stacked: bool = False,
     graphs: bool = False,
@@ -225,7 +231,7 @@ def our_steps(
     compiled: str | bool = False,
 ) -> float:
     """Steps a second of the Distiller with so many students in lockstep."""
-    teacher, make = bench.networks(kind)
+    teacher, make = bench.networks(width)
     members = [
         Member(
             make(),
@@ -241,7 +247,7 @@ def our_steps(
     answering: Any = FrozenTeacher(teacher)
     if stored:
         answering = Stored(torch.randn(bench.samples, CLASSES, device=bench.device).half())
-    clock = Clock(bench.wait, bench.seconds)
+    clock = Clock(bench.wait, bench.seconds, processor=bench.device.type == "cpu")
     module = Distiller(answering, members, [Recorder() for _ in members], 50, stacked=stacked, cuda_graphs=graphs)
     return rate(module, bench.batches(), clock)
 
@@ -275,33 +281,44 @@ def steps(bench: Bench, rows: Rows) -> None:
     rows.measure("step", "Distiller", distiller)
 
 
-def lockstep(bench: Bench, rows: Rows) -> None:
-    """Several students, one way of computing them after the other."""
+def lockstep(bench: Bench, rows: Rows, section: str, what: str, students: int, **how: Any) -> None:
+    """A row for so many students."""
 
-    def add(section: str, what: str, students: int, **how: Any) -> None:
-        def figure() -> str:
-            return f"{students * our_steps(bench, students, **how):,.0f} student steps a second"
+    def figure() -> str:
+        return f"{students * our_steps(bench, students, **how):,.0f} student steps a second"
 
-        rows.measure(section, f"{students} student{'s' * (students > 1)}{what}", figure)
+    rows.measure(section, f"{students} student{'s' * (students > 1)}{what}", figure)
 
-    cuda = bench.device.type == "cuda"
-    for section, kind in (("fused", "resnet"), ("mlp", "mlp")):
+
+def ways(bench: Bench) -> dict[str, dict[str, bool]]:
+    """The ways to take the students' steps; graphs are recorded on a CUDA device only."""
+    found: dict[str, dict[str, bool]] = {"in the loop": {}, "stacked": {"stacked": True}}
+    return found | ({"replayed": {"graphs": True}} if bench.device.type == "cuda" else {})
+
+
+def fused(bench: Bench, rows: Rows) -> None:
+    """Several ResNets, one way of computing them after the other."""
+    add = functools.partial(lockstep, bench, rows, "fused")
+    for how, way in ways(bench).items():
         for students in (1, 4, 16):
-            add(section, " in the loop", students, kind=kind)
-        for students in (4, 16):
-            add(section, " stacked", students, kind=kind, stacked=True)
-        for students in (1, 4, 16) if cuda else ():
-            add(section, " replayed", students, kind=kind, graphs=True)
-        add(section, " in the loop, the teacher's answers stored", 16, kind=kind, stored=True)
-        add(section, " stacked, the teacher's answers stored", 16, kind=kind, stored=True, stacked=True)
-        if cuda:
-            add(section, " replayed, the teacher's answers stored", 16, kind=kind, stored=True, graphs=True)
-    ways: dict[str, dict[str, bool]] = {"in the loop": {}, "stacked": {"stacked": True}}
-    ways |= {"replayed": {"graphs": True}} if cuda else {}
-    for how, way in ways.items():
-        add("fused", f" {how}, bf16-mixed", 16, precision="bf16-mixed", **way)
+            if students > 1 or how != "stacked":
+                add(f" {how}", students, **way)
+        add(f" {how}, the teacher's answers stored", 16, stored=True, **way)
+        add(f" {how}, bf16-mixed", 16, precision="bf16-mixed", **way)
     for students in (1, 4):
-        add("fused", ", compile=reduce-overhead", students, compiled="reduce-overhead")
+        add(", compile=reduce-overhead", students, compiled="reduce-overhead")
+
+
+def mlps(bench: Bench, rows: Rows) -> None:
+    """Several MLPs."""
+    add = functools.partial(lockstep, bench, rows, "mlp")
+    for how, way in ways(bench).items():
+        for students in (1, 4, 16):
+            if students > 1 or how != "stacked":
+                add(f" {how}", students, width=64, **way)
+    for width in (16, 64, 400):
+        for how, way in ways(bench).items():
+            add(f" of width {width} {how}, stored answers", 16, width=width, stored=True, **way)
 
 
 def resident(bench: Bench, rows: Rows) -> None:
@@ -364,7 +381,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda", help="cuda, cuda:1, cpu")
     parser.add_argument("--tiny", action="store_true", help="small networks, a moment each")
-    parser.add_argument("--only", nargs="*", metavar="SECTION", help="of steps, lockstep, resident, loaders")
+    parser.add_argument("--only", nargs="*", metavar="SECTION", help="of steps, fused, mlps, resident, loaders")
     parser.add_argument("--output", type=Path, help="write the Markdown table into this file as well")
     options = parser.parse_args()
     device = torch.device(options.device)
@@ -376,7 +393,7 @@ def main() -> None:
     head = f"{card}, {len(os.sched_getaffinity(0))} cores, torch {torch.__version__}{', tiny sizes' * options.tiny}"
     print(head, flush=True)
     bench, rows = Bench(device, options.tiny), Rows()
-    for section in (steps, lockstep, resident, loaders):
+    for section in (steps, fused, mlps, resident, loaders):
         if options.only and section.__name__ not in options.only:
             continue
         try:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from kd_lightning.batch import Batch
+from kd_lightning.errors import UserError
 from kd_lightning.joints import Clock
 from kd_lightning.member import Member
 from kd_lightning.outputs import ModelOutput
@@ -150,6 +151,9 @@ def _learn(
     try:
         torch.stack([members[i].optimization.scaled(total) for i, (total, _) in losses.items()]).sum().backward()
     except Exception as error:  # nobody's own: none of them has a whole gradient
+        if isinstance(error, torch.cuda.OutOfMemoryError):
+            words = f"stacked: {len(losses)} students as one need more memory than there is: set max_fused below that"
+            error = UserError(f"{words}, or stacked=null")
         for i in losses:
             failed(i, error)
         return done

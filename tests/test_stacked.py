@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from kd_lightning.batch import Batch
 from kd_lightning.distiller import Distiller
+from kd_lightning.errors import UserError
 from kd_lightning.losses.hint import HintLoss
 from kd_lightning.losses.soft_target import SoftTargetLoss
 from kd_lightning.member import Member
@@ -261,6 +262,30 @@ def test_who_fails_or_diverges_leaves_the_stack_and_the_others_go_on(monkeypatch
     assert ran[0] == 4
     assert ran[-1] == 2
     assert_alike([together[0], together[3]], [loop[0], loop[3]], 1e-5)
+
+
+class NoMemory(torch.autograd.Function):
+    @staticmethod
+    def forward(context, value):
+        return value.clone()
+
+    @staticmethod
+    def backward(context, gradient):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+
+class Large(nn.Module):
+    needs_teacher = False
+
+    def forward(self, student, teacher, target):
+        return NoMemory.apply(student.logits).square().mean()
+
+
+def test_where_memory_does_not_do_for_the_backward_pass_of_all_the_key_is_named():
+    group = members(number=2)
+    group[0].method = Method({"large": Large()}, {"task": 1.0, "large": 1.0})
+    with pytest.raises(UserError, match="max_fused below that, or stacked=null"):
+        fit(group, stacked=True)
 
 
 def test_who_is_of_another_kind_trains_in_the_loop_bit_for_bit_and_the_log_says_so(monkeypatch, caplog):
