@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from kd_lightning.errors import UserError
 from kd_lightning.losses.adapters import of_equal_size
-from kd_lightning.losses.inputs import exactly, paired_features, paired_logits
+from kd_lightning.losses.inputs import exactly, paired_features, paired_logits, paired_maps
 from kd_lightning.outputs import ModelOutput
 
 EPSILON = 1e-12  # smallest squared distance
@@ -66,7 +66,8 @@ class InstanceGraphLoss(nn.Module):
 
     def forward(self, student: ModelOutput, teacher: ModelOutput, target: Tensor) -> Tensor:
         """Logits (N, C) and features under the taps' names; returns a scalar >= 0."""
-        pairs = [paired_features(student, teacher, tap) for tap in self.taps]
+        pairs = [paired_maps(student, teacher, tap, "IRG") for tap in self.taps[:2]]
+        pairs.append(paired_features(student, teacher, self.taps[2]))
         with exactly(student.logits):
             vertices = F.mse_loss(*paired_logits(student, teacher))
             edges = sum((relations(ours) - relations(theirs)).square().mean() for ours, theirs in pairs) / 3

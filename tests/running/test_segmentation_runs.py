@@ -45,7 +45,7 @@ def folder(tmp_path):
     return "photos"
 
 
-@pytest.mark.parametrize("method", ["kd", "cwd_logits"])
+@pytest.mark.parametrize("method", ["kd", "cwd_logits", "crosskd"])
 def test_a_folder_of_pictures_and_masks(method, folder, kd_train, tmp_path):
     data = ["data=image_masks", f"data.root={folder}", "data.image_size=32", "data.val_size=4", "data.batch_size=4"]
     result, told = kd_train("task=segmentation", *data, *SMALL, f"method={method}")
@@ -53,6 +53,16 @@ def test_a_folder_of_pictures_and_masks(method, folder, kd_train, tmp_path):
     assert 0 < result["metrics"]["test/miou"] <= 1
     assert {"test/miou", "test/pixel_acc", "val/miou"} <= result["teacher"].keys()
     assert "3 classes, labels of 32 x 32 0 to 2" in told
+
+
+@pytest.mark.parametrize("method", ["dkd", "multi_level"])
+def test_a_method_for_one_answer_a_picture_is_refused_in_a_line(method, folder, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    data = ["data=image_masks", f"data.root={folder}", "data.image_size=32", "data.val_size=4", "data.batch_size=4"]
+    assert main(["task=segmentation", *data, *SMALL, f"method={method}", *QUICK]) == 2
+    told = capfd.readouterr().err
+    assert "method=kd" in told.splitlines()[-1]
+    assert "Error: " not in told
 
 
 def test_torchvisions_networks_for_masks(folder, kd_train):
