@@ -17,10 +17,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from kd_lightning.batch import UNLABELLED
 from kd_lightning.data.dataset import DatasetData
 from kd_lightning.data.images.decode import read_image
 from kd_lightning.data.images.image_files import EXTENSIONS
+from kd_lightning.data.mask_values import MaskValues, Value
 from kd_lightning.errors import UserError
 
 
@@ -33,6 +33,7 @@ class ImageMaskFiles(Dataset):
         image_size: S, >= 1.
         mean, std: of each channel, pixels in [0, 1].
         ignore: values of a mask that mean "no label".
+        mask_values: the value, or colour, of each class in a mask's file (:class:`~kd_lightning.data.mask_values.MaskValues`).
         key: configuration key of ``root``, for messages.
     """
 
@@ -46,8 +47,9 @@ class ImageMaskFiles(Dataset):
         image_size: int = 224,
         mean: Sequence[float] = (0.485, 0.456, 0.406),
         std: Sequence[float] = (0.229, 0.224, 0.225),
-        ignore: Sequence[int] = (255,),
+        ignore: Sequence[Value] = (255,),
         key: str = "data.root",
+        mask_values: Sequence[Value] | None = None,
     ) -> None:
         pictures, labels = (_by_stem(Path(root) / name, key) for name in (images, masks))
         lacking = sorted(pictures.keys() - labels.keys())
@@ -57,7 +59,7 @@ class ImageMaskFiles(Dataset):
                 f"{Path(root) / masks / lacking[0]}.png there, or remove the picture"
             )
         self.pairs = [(pictures[stem], labels[stem]) for stem in sorted(pictures)]
-        self.image_size, self.ignore = image_size, tuple(ignore)
+        self.image_size, self.values = image_size, MaskValues(mask_values, ignore)
         self.mean, self.std = (torch.tensor(list(values)).view(3, 1, 1) for values in (mean, std))
 
     def __len__(self) -> int:
@@ -70,16 +72,15 @@ class ImageMaskFiles(Dataset):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         picture, mask = self.pairs[index]
         pixels, _ = read_image(picture)
-        numbers = read_mask(mask)
+        numbers = self.values.read(mask)
         if pixels.shape[:2] != numbers.shape:
             raise UserError(
                 f"{mask}: the mask has {numbers.shape[1]}x{numbers.shape[0]} pixels, its picture "
                 f"{pixels.shape[1]}x{pixels.shape[0]}: they must be of one size"
             )
         values = torch.from_numpy(self._square(Image.fromarray(pixels), Image.Resampling.BILINEAR)).permute(2, 0, 1)
-        target = torch.from_numpy(self._square(Image.fromarray(numbers), Image.Resampling.NEAREST).astype(np.int64))
-        for value in self.ignore:
-            target = torch.where(target == value, UNLABELLED, target)
+        found = self._square(Image.fromarray(numbers), Image.Resampling.NEAREST)
+        target = torch.from_numpy(self.values.classes(found, mask))
         return ((values.float() / 255 - self.mean) / self.std).contiguous(), target
 
     def _square(self, picture: Image.Image, resampling: Image.Resampling) -> np.ndarray:
@@ -104,8 +105,8 @@ class ImageMasksData(DatasetData):
         root: holds ``images`` and ``masks``, or ``train_dir`` and ``test_dir`` do in it.
         train_dir, val_dir, test_dir: folders in ``root`` with pictures and masks of their own; None: what lies in ``root``
             itself, of which validation (``val_size``) and test (``test_size``) are split off.
-        images, masks, image_size, mean, std, ignore: see :class:`ImageMaskFiles`.
-        num_classes: None: counted in the training masks.
+        images, masks, image_size, mean, std, ignore, mask_values: see :class:`ImageMaskFiles`.
+        num_classes: None: counted in the training masks, or as many as ``mask_values``.
         test_size, class_names, …: see :class:`~kd_lightning.data.dataset.DatasetData`.
     """
 
@@ -126,7 +127,8 @@ class ImageMasksData(DatasetData):
         image_size: int = 224,
         mean: Sequence[float] = (0.485, 0.456, 0.406),
         std: Sequence[float] = (0.229, 0.224, 0.225),
-        ignore: Sequence[int] = (255,),
+        ignore: Sequence[Value] = (255,),
+        mask_values: Sequence[Value] | None = None,
         test_size: float = 0.2,
         num_classes: int | None = None,
         class_names: Sequence[str] | None = None,
@@ -148,6 +150,7 @@ class ImageMasksData(DatasetData):
         drop_last: bool = True,
     ) -> None:
         # named, as a DatasetData has further ones that would mean nothing here
+        num_classes = len(mask_values) if num_classes is None and mask_values is not None else num_classes
         settings = {name: value for name, value in locals().items() if name in SETTINGS}
         if image_size < 1:
             raise UserError(f"data.image_size must be >= 1, got {image_size}")
@@ -156,7 +159,7 @@ class ImageMasksData(DatasetData):
 
         def files(folder: str | None, key: str) -> ImageMaskFiles:
             place = Path(root) if folder is None else Path(root) / folder
-            return ImageMaskFiles(place, images, masks, image_size, mean, std, ignore, key)
+            return ImageMaskFiles(place, images, masks, image_size, mean, std, ignore, key, mask_values)
 
         super().__init__(
             train=files(train_dir, "data.root" if train_dir is None else "data.train_dir"),
@@ -181,24 +184,9 @@ class ImageMasksData(DatasetData):
             unlabelled = ", ".join(map(str, self._unlabelled)) or "none"
             raise UserError(
                 f"data: the masks hold one class only, besides values that mean no label ({unlabelled}; data.ignore): "
-                "write classes as 0, 1, …"
+                "write classes as 0, 1, …, or say which value is which class, data.mask_values=[0,255]"
             )
         return count
-
-
-def read_mask(path: str) -> np.ndarray:
-    """The class numbers in a picture file, (H, W), uint8 or int32: grey values, or a palette's numbers."""
-    try:
-        with Image.open(path) as file:
-            if file.mode not in ("L", "P", "1", "I", "I;16"):
-                raise UserError(
-                    f"{path}: a mask holds one class number for each pixel (a grey or palette picture), this one has the form {file.mode}: "
-                    "convert its colours to numbers"
-                )
-            numbers = np.array(file)
-    except (OSError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} cannot be read as a mask: {error}") from error
-    return numbers.astype(np.uint8 if numbers.dtype in (np.uint8, np.bool_) else np.int32)
 
 
 def _by_stem(folder: Path, key: str) -> dict[str, str]:

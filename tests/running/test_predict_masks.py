@@ -13,7 +13,8 @@ from PIL import Image
 import kd_lightning as kd
 from kd_lightning.cli.predict import main as predict
 from kd_lightning.cli.train import main
-from kd_lightning.data.image_masks import ImageMaskFiles, read_mask
+from kd_lightning.data.image_masks import ImageMaskFiles
+from kd_lightning.data.mask_values import read_mask
 from kd_lightning.running.whole_pictures import classes_of, squares_of
 
 WORDS = (
