@@ -39,7 +39,9 @@ def explain(error: BaseException, known_keys: Iterable[str] = (), groups: Iterab
     if isinstance(error, OverrideParseException):
         return f"command line: cannot read '{error.override}': {_grammar(text)}"
     if match := re.match(r"Could not override '([^']*)'", text):
-        return _unknown_key(match[1], known_keys, groups)
+        inside = re.search(rf"full_key: ({re.escape(match[1])}\.\S+)", str(error.__cause__))
+        told = _unknown_key(inside[1] if inside else match[1], known_keys, groups)
+        return _added_by_mapping(match[1], inside[1]) if inside and "did you mean" not in told else told
     if match := re.match(r"Ambiguous value for argument '([^']*)'", text):
         key, _, values = match[1].partition("=")
         return (
@@ -127,6 +129,13 @@ def _where_it_is(group: str, name: str, options: Iterable[str]) -> str:
     if own is not None:
         return f"; {own / file} is there: add --config-dir {own}"
     return f"{did_you_mean(name, options, show=30)}; files of your own are found with --config-dir DIR"
+
+
+def _added_by_mapping(key: str, inside: str) -> str:
+    return (
+        f"command line: {inside}: no such key: {key}={{…}} changes keys that are there; to put another mapping in the place of "
+        f"this one write '~{key}' '+{key}={{…}}'"
+    )
 
 
 def _unknown_key(key: str, known_keys: Iterable[str], groups: Iterable[str]) -> str:

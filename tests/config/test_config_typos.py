@@ -39,6 +39,12 @@ TYPOS = [
     ("method.weights.kd=-0.5", "method.weights.kd: must be >= 0", "-0.5"),
     ("method.weights={kd: 0, task: 0}", "method.weights: all weights are 0", "learn nothing"),
     ("+method.weights.kdd=1", "+method.weights.kdd: the method has no such term", "did you mean 'kd'?"),
+    ("method.weights={kdd: 1}", "method.weights.kdd: no such key", "did you mean 'method.weights.kd'?"),
+    (
+        "teacher.model={_target_: a.b, patch: 4}",
+        "teacher.model.patch: no such key",
+        "write '~teacher.model' '+teacher.model=",
+    ),
     ("~method.weights.kd", "method.weights.kd: is missing", "its weight"),
     ("+method.terms.kd.temprature=2", "+method.terms.kd.temprature:", "did you mean 'temperature'?"),
     ("+method.taps.studnt={a: b}", "+method.taps.studnt:", "did you mean 'student'?"),
