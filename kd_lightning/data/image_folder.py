@@ -27,6 +27,7 @@ from kd_lightning.data.images.image_files import (
     unlabelled_images,
     unreadable,
 )
+from kd_lightning.data.images.shared_files import shared_files
 from kd_lightning.data.module import DistillationDataModule
 from kd_lightning.data.places import Places
 from kd_lightning.data.samples import Samples
@@ -168,8 +169,7 @@ class ImageFolderData(DistillationDataModule):
     def build_splits(self) -> tuple[ImageData, ImageData, str]:
         """Training and validation images, and the digest of their names, sizes, some content, and the choice."""
         files, targets = self._kept(*self._pool(test=False))
-        if self.train_dir is not None:
-            self._pool(test=True)  # a folder that is not there shall not be told after the training
+        test_files, _ = self._pool(test=True)  # a folder that is not there shall not be told after the training
         self.notes += filter(None, [left_out(self._train_root, self.class_names or ["."])])
         if self.val_dir is None:
             train, val = self.choose(targets)
@@ -179,6 +179,9 @@ class ImageFolderData(DistillationDataModule):
             key = "data.val_dir"
             val_files, val_targets = self._kept(*self._listed(self.root / self.val_dir, key, False), False)
         train_files = [files[i] for i in train.tolist()]
+        for told in shared_files({"validation": val_files, "test": test_files}, train_files):
+            _log.warning("WARNING: data: %s", told)
+            self.notes.append(told)
         content = digest_files([*train_files, *val_files], self.root, f"{len(train_files)} {self.labelled}")
         train_data = self._images(
             train_files, hide_labels(targets[train], self.labelled), self.augment or self.eval_crop
