@@ -21,7 +21,7 @@ from kd_lightning.data.held_out import require_alike
 from kd_lightning.data.items import NO_TARGET_NOTE, ItemForm
 from kd_lightning.data.label_checks import refuse_infinite
 from kd_lightning.data.labels import Labels, as_tensor, read_labels
-from kd_lightning.data.loader.foreign import ForeignCode
+from kd_lightning.data.loader.foreign import ForeignCode, tell_once
 from kd_lightning.data.module import DistillationDataModule
 from kd_lightning.data.places import Places
 from kd_lightning.data.sample_data import Items, SampleData, samples_of
@@ -218,7 +218,7 @@ class DatasetData(DistillationDataModule):
             if self._sets[split] is None or any(note.startswith(key) for note in self.notes):
                 continue
             if note := read.shared(key, self._sets[split], trained):
-                log.warning("WARNING: %s", note)
+                tell_once(f"WARNING: {note}", logging.WARNING)
                 self.notes.append(note)
 
     def places(self, split: str) -> Places:

@@ -13,11 +13,10 @@ from torch.utils.data import TensorDataset
 from kd_lightning.data.first_look import FirstLook
 from kd_lightning.data.items import ItemForm
 from kd_lightning.data.labels import Labels
+from kd_lightning.data.loader.foreign import tell_once
 from kd_lightning.data.sample_data import Items
 from kd_lightning.data.targets import kept_targets
 from kd_lightning.errors import UserError
-
-log = logging.getLogger(__name__)
 
 SAME = "these are the training samples: what is measured on them says nothing of new ones"
 
@@ -51,7 +50,7 @@ def require_alike(key: str, dataset: Any, train: Any, form: ItemForm, look: Firs
     if kept is not None:
         labels.of(key).encode(kept, items.rows)
     if dataset is train or _same_tensors(train, dataset):
-        log.warning("WARNING: %s: %s", key, SAME)
+        tell_once(f"WARNING: {key}: {SAME}", logging.WARNING)
         return f"{key}: {SAME}"
     return None
 

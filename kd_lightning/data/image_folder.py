@@ -28,6 +28,7 @@ from kd_lightning.data.images.image_files import (
     unreadable,
 )
 from kd_lightning.data.images.shared_files import shared_files
+from kd_lightning.data.loader.foreign import tell_once
 from kd_lightning.data.module import DistillationDataModule
 from kd_lightning.data.places import Places
 from kd_lightning.data.samples import Samples
@@ -180,7 +181,7 @@ class ImageFolderData(DistillationDataModule):
             val_files, val_targets = self._kept(*self._listed(self.root / self.val_dir, key, False), False)
         train_files = [files[i] for i in train.tolist()]
         for told in shared_files({"validation": val_files, "test": test_files}, train_files):
-            _log.warning("WARNING: data: %s", told)
+            tell_once(f"WARNING: data: {told}", logging.WARNING)
             self.notes.append(told)
         content = digest_files([*train_files, *val_files], self.root, f"{len(train_files)} {self.labelled}")
         train_data = self._images(

@@ -142,11 +142,11 @@ def key_number(key: Any) -> int:
     return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest(), "little")
 
 
-def tell_once(text: str) -> None:
-    """Log a line that a user should know, once in a process."""
+def tell_once(text: str, level: int = logging.INFO) -> None:
+    """Log a line that a user should know, once in a process: several data modules of one run find the same."""
     if text not in _told:
         _told.add(text)
-        _log.info(text)
+        _log.log(level, "%s", text)
 
 
 def draws(dataset: Any, key: Any) -> bool:
