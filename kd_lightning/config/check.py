@@ -19,7 +19,7 @@ from kd_lightning.config.annotations import misfit, parameters_of
 from kd_lightning.config.explain import leaf_keys
 from kd_lightning.config.keys import KEYS, TRAINER_ELSEWHERE, children, declared, find, outer_key
 from kd_lightning.config.origin import Origin
-from kd_lightning.config.processes import STRATEGIES
+from kd_lightning.config.processes import SHARDED, STRATEGIES
 from kd_lightning.config.protocol import check_protocol
 from kd_lightning.config.rules import NUMERIC, Rule, kind_of, show
 from kd_lightning.config.suggestions import did_you_mean, same_word_elsewhere
@@ -217,7 +217,12 @@ class _Checker:
             self.fail(
                 "trainer.devices", f"say how many, got {show(devices)}: the number of processes decides the result"
             )
-        if isinstance(node.get("strategy"), str):
+        if node.get("strategy") in SHARDED:
+            self.fail(
+                "trainer.strategy",
+                f"{show(node['strategy'])} divides a model that no device holds, and a student is small: take ddp",
+            )
+        elif isinstance(node.get("strategy"), str):
             self.rule("trainer.strategy", node["strategy"], Rule("text", choices=STRATEGIES))
         self.values("trainer", node)
 

@@ -12,6 +12,8 @@ from typing import Any
 PLACES = ("devices", "num_nodes", "strategy")
 """Arguments of the Trainer that say by how many processes, and how."""
 STRATEGIES = ("auto", "ddp")
+SHARDED = ("fsdp", "fsdp_cpu_offload", "deepspeed", "model_parallel")
+"""Strategies of Lightning that are not offered, with what is said of them in :mod:`kd_lightning.config.check`."""
 
 
 def processes_of(trainer: Mapping[str, Any]) -> int:
