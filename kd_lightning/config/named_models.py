@@ -8,7 +8,10 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import logging
 import os
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,10 @@ from kd_lightning.config.suggestions import did_you_mean
 from kd_lightning.errors import UserError
 from kd_lightning.runs.weights import load_weights_file
 
+log = logging.getLogger(__name__)
+
+TOLD_AFTER = 4.0
+"""Seconds that a model may take to be made before it is said where its weights are fetched from: clients try again for a minute."""
 HUB_FILES = ["config.json", "preprocessor_config.json", "*.safetensors"]
 """What is fetched of a repository: no pickle, no code."""
 CFG = "pretrained_cfg"
@@ -44,7 +51,8 @@ def timm_model(
     if num_classes is not None:
         arguments["num_classes"] = num_classes
     try:
-        model: nn.Module = timm.create_model(name, pretrained=pretrained, in_chans=in_channels, **arguments)
+        with _told(f"timm:{name}", _timm_address(timm, name) if pretrained else None):
+            model: nn.Module = timm.create_model(name, pretrained=pretrained, in_chans=in_channels, **arguments)
     except RuntimeError as error:
         if "Unknown model" not in str(error) and "Invalid pretrained tag" not in str(error):
             raise _not_fetched(f"timm:{name}", _timm_address(timm, name), error) from error
@@ -76,7 +84,8 @@ def pretrained_torchvision(name: str, weights: str = "DEFAULT", **arguments: Any
     if chosen is None:
         raise UserError(f"torchvision:{name} has no weights {weights!r}{did_you_mean(weights, known.__members__)}")
     try:
-        model: nn.Module = models.get_model(name, weights=chosen, **arguments)
+        with _told(f"torchvision:{name}", chosen.url):
+            model: nn.Module = models.get_model(name, weights=chosen, **arguments)
     except OSError as error:  # URLError is one
         raise _not_fetched(
             f"torchvision:{name}", chosen.url, error, Path(torch.hub.get_dir()) / "checkpoints"
@@ -100,7 +109,8 @@ def hub_model(repo: str, revision: str | None = None) -> nn.Module:
     hub = _package("huggingface_hub", "hub")
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
     try:
-        folder = Path(hub.snapshot_download(repo, revision=revision, allow_patterns=HUB_FILES, endpoint=endpoint))
+        with _told(f"hf_hub:{repo}", f"{endpoint}/{repo}"):
+            folder = Path(hub.snapshot_download(repo, revision=revision, allow_patterns=HUB_FILES, endpoint=endpoint))
     except Exception as error:  # of its client: no connection, no such repository, no permission
         where = Path(hub.constants.HF_HUB_CACHE)
         raise _not_fetched(f"hf_hub:{repo}", f"{endpoint}/{repo} ({', '.join(HUB_FILES)})", error, where) from error
@@ -142,6 +152,19 @@ def _of_transformers(repo: str, config: dict[str, Any], folder: Path) -> nn.Modu
         if made.get("do_normalize", True):
             setattr(model, CFG, {"mean": made.get("image_mean"), "std": made.get("image_std")})
     return model
+
+
+@contextlib.contextmanager
+def _told(what: str, address: str | None) -> Iterator[None]:
+    """Say what is waited for, once it takes longer than making a model does."""
+    timer = threading.Timer(TOLD_AFTER, log.info, (f"{what}: waiting for its weights from {address}",))
+    timer.daemon = True
+    if address is not None:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _package(name: str, extra: str) -> Any:

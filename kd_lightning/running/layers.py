@@ -97,16 +97,15 @@ def models_layers(config: Mapping[str, Any]) -> tuple[list[Layer], list[Layer]]:
     """The layers of a configuration's student and teacher (empty without one), on two samples of its data."""
     data = build_datamodule(config)
     batch = data.example_batch()
-    student = layers_of(build_model(config["student"], config, data, "student"), batch)
-    node = (config.get("teacher") or {}).get("model")
-    if node is None:
-        return student, []
-    try:
-        return student, layers_of(build_model(node, config, data, "teacher.model"), batch)
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(f"teacher.model: cannot take the data's inputs: {' '.join(str(error).split())}") from error
+    found = []
+    for where, node in (("student", config["student"]), ("teacher.model", (config.get("teacher") or {}).get("model"))):
+        try:
+            found.append([] if node is None else layers_of(build_model(node, config, data, where), batch))
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(f"{where}: cannot take the data's inputs: {' '.join(str(error).split())}") from error
+    return found[0], found[1]
 
 
 def taps_lines(student: Sequence[Layer], teacher: Sequence[Layer]) -> list[str]:

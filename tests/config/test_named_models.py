@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 import types
 import urllib.request
 from urllib.error import URLError
@@ -155,3 +156,22 @@ def test_a_repository_that_cannot_be_used_is_one_line(files, line, hub, monkeypa
     with pytest.raises(UserError, match=line) as told:
         named.hub_model("org/name")
     assert "\n" not in str(told.value)
+
+
+def test_what_is_waited_for_is_said_once_it_takes_long(hub, monkeypatch, caplog):
+    huggingface_hub = pytest.importorskip("huggingface_hub")
+    monkeypatch.setattr(named, "TOLD_AFTER", 0.05)
+
+    def slow(*args, **kwargs):
+        for _ in range(200):
+            if caplog.records:
+                break
+            time.sleep(0.05)
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", slow)
+    with caplog.at_level("INFO"), pytest.raises(UserError, match="which fails: no route"):
+        named.hub_model("org/name")
+    assert [record.getMessage() for record in caplog.records] == [
+        f"hf_hub:org/name: waiting for its weights from {hub.address}/org/name"
+    ]

@@ -75,3 +75,11 @@ def test_a_mistake_is_one_line(word, told, tmp_path, monkeypatch, capsys):
     error = capsys.readouterr().err
     assert told in error
     assert error.count("\n") == 1
+
+
+def test_a_student_that_cannot_take_the_data_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["student=torchvision:alexnet", "teacher=mlp"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: student: cannot take the data's inputs: ")
+    assert error.count("\n") == 1
