@@ -57,18 +57,24 @@ def channels_first(feature: Tensor, module: nn.Module, declared: str | None, whe
     return feature
 
 
+def square_side(tokens: int) -> int | None:
+    """Height and width H of the square of patches that so many tokens are, with or without some in front; None: of none."""
+    side = math.isqrt(tokens)
+    extra = tokens - side**2
+    if side == 0 or extra not in IN_FRONT or 2 * extra > side:
+        return None  # so many more may as well be a picture that is no square
+    return side
+
+
 def _map_of(tokens: Tensor, where: str) -> Tensor:
     """Tokens (N, L, D) of a square's patches, row by row, as (N, D, H, H); what stands in front of them is left out."""
-    side = math.isqrt(tokens.shape[1]) if tokens.dim() == 3 else 0
-    extra = tokens.shape[1] - side**2
-    if (
-        side == 0 or extra not in IN_FRONT or 2 * extra > side
-    ):  # so many more may as well be a picture that is no square
+    side = square_side(tokens.shape[1]) if tokens.dim() == 3 else None
+    if side is None:
         raise UserError(
             f"{where} gives {tuple(tokens.shape)}: {TOKENS} needs tokens (N, L, D) of a square of patches, L = H x H, and in "
             "front of them at most a class token, one of distillation or four registers"
         )
-    return tokens[:, extra:].transpose(1, 2).unflatten(2, (side, side))
+    return tokens[:, tokens.shape[1] - side**2 :].transpose(1, 2).unflatten(2, (side, side))
 
 
 def _ends_channels_last(module: nn.Module, feature: Tensor) -> bool:

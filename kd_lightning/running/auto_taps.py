@@ -59,11 +59,13 @@ def chosen_taps(config: Mapping[str, Any], datamodule: Any) -> dict[str, dict[st
         teacher = student
         if node is not None:
             teacher = layers_of(build_model(node, config, datamodule, "teacher.model"), batch)
-    pairs = proposed_taps(student, teacher)
-    maps = [pair for pair in pairs if len(pair[0].shape) == 3]
-    vector = next((pair for pair in pairs if len(pair[0].shape) == 1), None)
     taps: dict[str, dict[str, str]] = {"student": {}, "teacher": {}}
     for key, term in (config["method"].get("terms") or {}).items():
+        pairs = proposed_taps(
+            student, teacher, tokens="layer" not in term
+        )  # which is asked for what a layer itself gives
+        maps = [pair for pair in pairs if len(pair[0].shape) == 3]
+        vector = next((pair for pair in pairs if len(pair[0].shape) == 1), None)
         for names, roles in _names(term):
             fitting = _pairs(names, maps, vector)
             if fitting is None:

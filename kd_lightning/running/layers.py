@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
 
@@ -14,6 +14,7 @@ from kd_lightning.batch import Batch
 from kd_lightning.calling import ask
 from kd_lightning.config.build import build_datamodule, build_model
 from kd_lightning.errors import UserError
+from kd_lightning.layout import TOKENS, square_side
 from kd_lightning.runs.latency import parameters_count
 
 
@@ -60,19 +61,26 @@ def layers_of(model: nn.Module, batch: Batch) -> list[Layer]:
     return list(found.values())
 
 
-def proposed_taps(student: Sequence[Layer], teacher: Sequence[Layer]) -> list[tuple[Layer, Layer]]:
-    """Pairs that a method can compare: for each size of map that both have, the last layer that gives it; then the last
-    vectors before the logits."""
+def proposed_taps(student: Sequence[Layer], teacher: Sequence[Layer], tokens: bool = True) -> list[tuple[Layer, Layer]]:
+    """Pairs that a method can compare: for each size of map that both have, the last layer that gives it, a transformer's
+    tokens counting as the maps that they are of (``tokens``); then the last vectors before the logits."""
     pairs = []
-    for size in dict.fromkeys(layer.shape[1:] for layer in student if len(layer.shape) == 3):
-        mine, theirs = ([layer for layer in layers if layer.shape[1:] == size] for layers in (student, teacher))
-        mine, theirs = ([x for x in found if len(x.shape) == 3 and x.shape[1:] != (1, 1)] for found in (mine, theirs))
+    sizes = {x.shape[1:] for x in (*student, *teacher) if len(x.shape) == 3 and x.shape[1:] != (1, 1)}
+    maps = [[_as_map(layer) if tokens else layer for layer in layers] for layers in (student, teacher)]
+    for size in dict.fromkeys(layer.shape[1:] for layer in maps[0] if layer.shape[1:] in sizes):
+        mine, theirs = ([x for x in found if len(x.shape) == 3 and x.shape[1:] == size] for found in maps)
         if mine and theirs:
             pairs.append((mine[-1], theirs[-1]))  # it holds or follows the others
     vectors = [[layer for layer in layers if len(layer.shape) == 1][:-1] for layers in (student, teacher)]
     if all(vectors):
         pairs.append((vectors[0][-1], vectors[1][-1]))
     return pairs
+
+
+def _as_map(layer: Layer) -> Layer:
+    """A layer that gives tokens (L, D) of a square as a tap makes a map of them; others as they are."""
+    side = square_side(layer.shape[0]) if len(layer.shape) == 2 else None
+    return layer if side is None else replace(layer, name=layer.name + TOKENS, shape=(layer.shape[1], side, side))
 
 
 def layers_lines(student: Sequence[Layer], teacher: Sequence[Layer]) -> list[str]:

@@ -8,7 +8,8 @@ from torch import nn
 
 from kd_lightning.batch import Batch
 from kd_lightning.cli.layers import main
-from kd_lightning.running.layers import layers_lines, layers_of, proposed_taps, taps_lines
+from kd_lightning.models.small_vit import SmallViT
+from kd_lightning.running.layers import Layer, layers_lines, layers_of, proposed_taps, taps_lines
 
 BATCH = Batch(torch.zeros(2, 1, 8, 8), torch.zeros(2).long())
 
@@ -25,6 +26,21 @@ def test_layers_have_names_outputs_and_parameters():
     assert layers["0"].shape == (4, 8, 8)
     assert layers["0"].parameters == 4 * 9 + 4
     assert layers["5"].shape == (20,)
+
+
+def test_tokens_go_with_maps_of_their_square_and_not_with_each_other_where_there_are_none():
+    transformer = layers_of(SmallViT(patch=2, width=8, depth=2, heads=2, num_classes=3, image_size=8), BATCH)
+    teacher = layers_of(network(16), BATCH)
+    assert [(mine.name, theirs.name) for mine, theirs in proposed_taps(transformer, teacher)] == [
+        ("blocks:map", "2"),
+        ("hidden", "5"),
+    ]
+    words = [
+        Layer("words", "Embedding", (16, 8), 0),
+        Layer("block", "Block", (16, 8), 0),
+        Layer("classes", "Linear", (3,), 0),
+    ]
+    assert proposed_taps(words, words) == []
 
 
 def test_maps_of_one_size_and_the_last_vectors_go_together():

@@ -35,6 +35,12 @@ def test_its_tokens_are_a_map_and_its_attention_can_be_differentiated_twice(meth
     assert json.loads((tmp_path / "run" / "result.json").read_text())["metrics"]["test/acc"] > 0
 
 
+def test_chosen_taps_take_its_tokens_where_these_do_and_convolutions_where_not(capfd):
+    for method, tap in (("cwd", "student.hint=blocks:map"), ("lwm", "student.maps=patches")):
+        assert main([*QUICK, f"method={method}", "method.taps=auto", "dry_run=true"]) == 0
+        assert tap in capfd.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("method", "tap", "told"),
     [("cwd", "hint=blocks.0", "LAYER:map"), ("lwm", "maps=blocks.0:map", "not tokens as a map")],
