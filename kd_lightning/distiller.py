@@ -308,6 +308,7 @@ class Distiller(pl.LightningModule):
         self._evaluate(batch, batch_idx)
 
     def on_validation_epoch_end(self) -> None:
+        self._end_of_questions()
         self.validated = self._evaluation.metrics(self._reduce())
         for i, found in self.validated.items() if not self.trainer.sanity_checking else ():
             member = self.members[i]
@@ -323,6 +324,7 @@ class Distiller(pl.LightningModule):
         self._evaluate(batch, batch_idx)
 
     def on_test_epoch_end(self) -> None:
+        self._end_of_questions()
         for i, found in self._evaluation.metrics(self._reduce()).items():
             self._guarded(i, self.recorders[i].tested, found)
 
@@ -364,6 +366,12 @@ class Distiller(pl.LightningModule):
         move = getattr(self.teacher, "to", None)
         if move is not None:
             move(self.device)
+
+    def _end_of_questions(self) -> None:
+        """Tell a teacher that wants to know (``finish``) that an evaluation asks it no more."""
+        finish = getattr(self.teacher, "finish", None)
+        if finish is not None:
+            finish()
 
     def _agree_to_stop(self) -> None:
         """A signal reaches the processes between different steps: all stop after the same one."""

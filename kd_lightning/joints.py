@@ -155,7 +155,8 @@ class Teacher(Protocol):
         labels_new_inputs: whether it answers for any input (False: stored outputs know their samples only).
 
     Optional: ``splits``, of a teacher that does not answer for any input: of which splits it knows all samples
-    ("train", and "val" and "test" where it can be measured); training samples are always known.
+    ("train", and "val" and "test" where it can be measured); training samples are always known. ``finish()``: told when
+    an evaluation asks it no more.
     """
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,7 +10,10 @@ from torch import Tensor
 
 
 def bytes_of(value: Tensor) -> Any:
-    """The values in their order, as a numpy array of bytes; of any shape, stride and device."""
+    """The values in their order, as a numpy array of bytes; of any shape, stride and device. Of a tensor that is divided
+    among processes: the share of this one."""
+    local: Callable[[], Tensor] | None = getattr(value, "to_local", None)
+    value = value if local is None else local()
     flat = value.detach().cpu().contiguous().reshape(-1)
     if flat.stride(0) != 1:  # of a single value, which counts as contiguous with any stride
         flat = flat.new_empty(flat.shape).copy_(flat)

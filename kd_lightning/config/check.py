@@ -19,7 +19,7 @@ from kd_lightning.config.annotations import misfit, parameters_of
 from kd_lightning.config.explain import leaf_keys
 from kd_lightning.config.keys import KEYS, TRAINER_ELSEWHERE, children, declared, find, outer_key
 from kd_lightning.config.origin import Origin
-from kd_lightning.config.processes import SHARDED, STRATEGIES
+from kd_lightning.config.processes import SHARDED, STRATEGIES, processes_of
 from kd_lightning.config.protocol import check_protocol
 from kd_lightning.config.rules import NUMERIC, Rule, kind_of, show
 from kd_lightning.config.suggestions import did_you_mean, same_word_elsewhere
@@ -220,10 +220,14 @@ class _Checker:
         if node.get("strategy") in SHARDED:
             self.fail(
                 "trainer.strategy",
-                f"{show(node['strategy'])} divides a model that no device holds, and a student is small: take ddp",
+                f"{show(node['strategy'])} divides a student that no device holds, and a student is small: take ddp, or fsdp for a large teacher",
             )
         elif isinstance(node.get("strategy"), str):
             self.rule("trainer.strategy", node["strategy"], Rule("text", choices=STRATEGIES))
+            if node["strategy"] == "fsdp" and processes_of(node) == 1:
+                self.fail(
+                    "trainer.strategy", "fsdp divides the teacher among processes: set trainer.devices, or leave it out"
+                )
         self.values("trainer", node)
 
     def method(self, node: Mapping[str, Any]) -> None:

@@ -197,7 +197,11 @@ KEYS: dict[str, Key] = {
     "trainer.accelerator": Key(_TEXT, "where it is computed", RUNNING),
     "trainer.devices": Key(Rule("text"), "how many processes of a run, or which devices they have", RUNNING),
     "trainer.num_nodes": Key(_COUNT, "machines that train one run together", RUNNING),
-    "trainer.strategy": Key(Rule("text", null=True), "of several processes: ddp (auto)", RUNNING),
+    "trainer.strategy": Key(
+        Rule("text", null=True),
+        "of several processes: ddp (auto), or fsdp, which divides the teacher's weights among them",
+        RUNNING,
+    ),
     "trainer.enable_progress_bar": Key(_FLAG, "Lightning's progress bar", SHOWN),
     "trainer.enable_model_summary": Key(_FLAG, "Lightning's list of layers", SHOWN),
     "trainer.enable_checkpointing": Key(_FLAG, "Lightning's own checkpoints, beside ours", SHOWN),

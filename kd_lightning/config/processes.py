@@ -11,8 +11,9 @@ from typing import Any
 
 PLACES = ("devices", "num_nodes", "strategy")
 """Arguments of the Trainer that say by how many processes, and how."""
-STRATEGIES = ("auto", "ddp")
-SHARDED = ("fsdp", "fsdp_cpu_offload", "deepspeed", "model_parallel")
+STRATEGIES = ("auto", "ddp", "fsdp")
+"""fsdp divides the weights of the frozen teacher among the processes; the student is small."""
+SHARDED = ("fsdp_cpu_offload", "deepspeed", "model_parallel")
 """Strategies of Lightning that are not offered, with what is said of them in :mod:`kd_lightning.config.check`."""
 
 

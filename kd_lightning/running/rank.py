@@ -20,11 +20,14 @@ import torch.distributed
 
 from kd_lightning.config.build import build_datamodule
 from kd_lightning.errors import RunInterrupted, UserError
+from kd_lightning.running.accelerator import training_device
 from kd_lightning.running.group import Group
 from kd_lightning.running.ranks import DONE, ERROR, MET
 from kd_lightning.running.shared import teacher_layers, with_stored_answers
 from kd_lightning.runs.directory import LOG_FILE, LogFiles
+from kd_lightning.runs.latency import teacher_latency_ms
 from kd_lightning.runs.spec import RunSpec
+from kd_lightning.teachers.divided import DividedTeacher
 from kd_lightning.teachers.registry import obtain_teacher
 from kd_lightning.teachers.suits import reads_logits
 from kd_lightning.terminal.progress import GroupProgress
@@ -79,6 +82,12 @@ def _train(group: Sequence[RunSpec], spec: RunSpec, rank: int, folder: Path) -> 
         attempt=never,
         needs_logits=reads_logits([spec.config["method"] for spec in group]),
     )
+
+    if teacher is not None and spec.config["trainer"].get("strategy") == "fsdp":
+        example = datamodule.example_batch()
+        if info is not None and rank == 0:
+            info.setdefault("latency_ms", teacher_latency_ms(teacher, example))  # by itself: while it is whole
+        teacher = DividedTeacher(teacher, example, training_device(spec.config))
 
     def tell_cache(text: str) -> None:
         if info is not None:

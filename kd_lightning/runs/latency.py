@@ -99,11 +99,12 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
 @contextlib.contextmanager
 def _uncompiled(module: nn.Module) -> Iterator[None]:
     """A module whose own ``compile`` was called, as it is without."""
-    compiled, module._compiled_call_impl = getattr(module, "_compiled_call_impl", None), None
+    compiled = vars(module).pop("_compiled_call_impl", None)  # an attribute more would be another module to a digest
     try:
         yield
     finally:
-        module._compiled_call_impl = compiled
+        if compiled is not None:
+            module._compiled_call_impl = compiled
 
 
 def _first_sample(inputs: Any, device: torch.device) -> Any:

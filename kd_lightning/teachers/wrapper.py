@@ -47,6 +47,12 @@ class TeacherWrapper:
         self.teacher.to(device)
         return self
 
+    def finish(self) -> None:
+        """An evaluation is over here."""
+        finish = getattr(self.teacher, "finish", None)
+        if finish is not None:
+            finish()
+
     def verify(self) -> None:
         self.teacher.verify()
 

@@ -36,8 +36,8 @@ def test_the_number_of_processes_decides_a_result_and_which_they_are_does_not():
     [
         ("trainer.devices=auto", "say how many"),
         ("trainer.devices=-1", "say how many"),
-        ("trainer.strategy=fsdp", "a student is small: take ddp"),
-        ("trainer.strategy=dp", "must be one of auto, ddp"),
+        ("trainer.strategy=deepspeed", "a student is small: take ddp, or fsdp for a large teacher"),
+        ("trainer.strategy=dp", "must be one of auto, ddp, fsdp"),
     ],
 )
 def test_what_no_run_is_trained_by_is_told_at_once(override, said, tmp_path, monkeypatch, capsys):

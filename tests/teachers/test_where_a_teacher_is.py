@@ -40,6 +40,14 @@ def test_a_teacher_is_timed_on_the_processor_as_its_students_are():
     assert teacher_latency_ms(EvaluationMemo(Elsewhere()), EXAMPLE, repeats=1) > 0
 
 
+def test_timing_leaves_the_key_of_stored_answers_as_it_is():
+    teacher = FrozenTeacher(nn.Linear(3, 4))
+    before = teacher.cache_parts()
+    teacher_latency_ms(teacher, EXAMPLE, repeats=1)
+    latency_ms(teacher.module, EXAMPLE.inputs, repeats=1)
+    assert teacher.cache_parts() == before
+
+
 def test_what_is_compiled_is_timed_as_it_is_without():
     model, calls = nn.Linear(3, 4), []
     model._compiled_call_impl = lambda *inputs: calls.append(inputs)
