@@ -97,6 +97,7 @@ class Term(Protocol):
         needs_teacher: False for a term that uses no teacher (default True): ``teacher`` may then be None.
         takes_mixed: True for a term that is right for mixed samples (:attr:`Batch.partner_target`): it does not look at
             ``target``, or asks for ``batch`` and weighs both labels (default False: it is refused for them).
+        tap_arguments: of its class: which of its arguments name a tap each, for ``method.taps=auto`` to fill in.
         requires: what it reads of the teacher's output (default ``{"logits"}``; features follow from the taps).
         temperature: how it softens the teacher's logits, a number or schedule; so does each attribute called
             ``…_temperature``, and ``temperatures``, several. Answers of which only the largest logits are known do up to

@@ -65,8 +65,11 @@ ASKED = {
     # optional members of a term, which joints.Term names
     "method": {"requires", "prepare", "bind", "after_step"},
     "member": {"_compiled_call_impl"},
-    "distiller": {"to"},  # a teacher may be any callable
-    "running": {"columns"},  # a DataFrame, which a user may hand to predict()
+    "distiller": {"to", "finish"},  # a teacher may be any callable
+    "running": {
+        "columns",
+        "tap_arguments",
+    },  # a DataFrame, which a user may hand to predict(); an optional member of a term
 }
 """What is looked for by name all the same, by file or room: optional members that a joint names, and private interfaces."""
 

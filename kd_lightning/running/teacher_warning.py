@@ -24,6 +24,7 @@ def warn_about_teacher(results: Sequence[Result]) -> None:
     if value is None:
         return
     alone = [r["metrics"].get(f"best/val_{metric.name}") for r in finished if r["role"] == ALONE]
-    said = teacher.get("useless") or behind(metric, value, [figure for figure in alone if figure is not None])
+    known = [figure for figure in alone if figure is not None]
+    said = teacher.get("useless") or behind(metric, value, known, estimator="estimator" in teacher)
     if said:
         log.warning("WARNING: the teacher %s is %s", teacher["name"], said)

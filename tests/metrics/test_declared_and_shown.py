@@ -125,6 +125,8 @@ def test_a_teacher_that_the_student_alone_beats_is_told_in_the_metrics_direction
     assert behind(RMSE, 2.0, [2.1, 3.0]) is None
     assert "error 2.00 kWh against 1.90 kWh" in behind(RMSE, 2.0, [1.95, 1.9, 3.0])
     assert behind(ACC, 0.9, []) is None
+    assert "teacher.train.max_epochs" in behind(RMSE, 2.0, [1.9])
+    assert "teacher.train" not in behind(RMSE, 2.0, [1.9], estimator=True), "no epochs make an estimator better"
 
 
 def test_small_units_keep_three_figures_and_one_power_of_ten_a_column():

@@ -95,7 +95,9 @@ def warnings(study: Study) -> list[str]:
     alone = [value for cell in study.alone for value in cell.values(study.val_metric).values()]
     for teacher in study.teachers():
         value = teacher.get(f"val/{study.metric}")
-        words = behind(study.declared.monitored, value, alone) if isinstance(value, (int, float)) else None
+        if not isinstance(value, (int, float)):
+            continue
+        words = behind(study.declared.monitored, value, alone, estimator="estimator" in teacher)
         if words and not teacher.get("useless"):
             said.append(f"The teacher {teacher.get('name', '')} is {words}.")
     said += _of_training(study)
