@@ -18,6 +18,9 @@ from kd_lightning.data.loader.reader import END, Reader
 from kd_lightning.data.loader.state import Position
 from kd_lightning.data.loader.tasks import Chunk, Slot, Workers
 
+_PIECE = 1.0
+"""Seconds at most that are waited for a batch without a look at how long that was."""
+
 
 class ConsumersThread:
     """In place of a pool: tasks are done where they are submitted."""
@@ -158,19 +161,29 @@ class Pass:
         return slot
 
     def _await(self) -> Slot | None:
-        """The batch to deliver now, None at the end of the epoch."""
-        began = time.monotonic()
+        """The batch to deliver now, None at the end of the epoch.
+
+        What is waited is counted in short pieces, each for no more than it was meant to be: while the process is stopped
+        (Ctrl-Z, a job that is suspended) the clock goes on, and nobody could have read.
+        """
+        waited = 0.0
         while True:
             number = self.position.delivered if self.in_order else next(iter(self.arrived), None)
             if number in self.arrived:
                 return self.arrived.pop(number)
             if not self.coming:
                 return None
-            left = None if self.timeout is None else began + self.timeout - time.monotonic()
+            piece = None if self.timeout is None else min(_PIECE, self.timeout / 4, self.timeout - waited)
+            if piece is not None and piece <= 0:
+                raise self._timed_out()
+            began = time.monotonic()
             try:
-                arrivals = self.workers.arrivals.get(timeout=None if left is None else max(0.0, left))
+                arrivals = self.workers.arrivals.get(timeout=piece)
             except Empty:
-                raise self._timed_out() from None
+                waited += piece or 0.0
+                continue
+            if piece is not None:
+                waited += min(piece, time.monotonic() - began)
             if self.failure is not None:  # closed by another thread
                 raise self.failure
             if self.waiting_for_first:
