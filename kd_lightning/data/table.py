@@ -7,6 +7,7 @@ rows alone: of all of them, also those that ``train_size`` leaves out, so that a
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -22,12 +23,15 @@ from kd_lightning.data.places import Places
 from kd_lightning.data.split import hide_labels, keep_first, stratified_order
 from kd_lightning.data.tables.encoding import TableEncoder, as_categories, in_order
 from kd_lightning.data.tables.finite import refuse_infinite
+from kd_lightning.data.tables.leaks import leaks
 from kd_lightning.data.tables.reading import Table, bundled_table, read_table
 from kd_lightning.data.tables.row_numbers import row_numbers
 from kd_lightning.data.tables.split_columns import numbers_of
 from kd_lightning.data.tables.splitting import split_rows
 from kd_lightning.data.tables.target_columns import as_yes_or_no, refuse_dressed_numbers, refuse_texts, several_in_one
 from kd_lightning.errors import UserError
+
+log = logging.getLogger(__name__)
 
 NO_TARGET = "none"
 """In place of a column: no row has a target."""
@@ -129,7 +133,7 @@ class TableData(DistillationDataModule):
 
     def build_splits(self) -> tuple[ArrayData, ArrayData, str]:
         """Training and validation rows, and the digest of content and choice."""
-        rows, val, _ = self._split()
+        rows, val, test = self._split()
         self.encoder, notes = TableEncoder.fitted(
             self.table.rows(rows.numpy()), self.columns, self._categorical, self._most_categories
         )
@@ -140,6 +144,10 @@ class TableData(DistillationDataModule):
         self.notes = [target, self.encoder.described(), *notes]
         if names := ",".join(self._row_numbers):
             told = f"{names.replace(',', ', ')}: whole numbers, another in each row, like an identifier: data.drop=[{names}] leaves it out"
+            self.notes.append(told)
+        parts = {"train": rows.numpy(), "validation": val.numpy(), "test": test.numpy()}
+        for told in leaks(self.table, self.columns, self.target_columns, self.labels.kind == "classes", parts):
+            log.warning("WARNING: data: %s", told)
             self.notes.append(told)
         train = keep_first(self._in_order(rows), self.train_size)
         targets = hide_labels(self.targets[train], self.labelled)
