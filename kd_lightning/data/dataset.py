@@ -17,7 +17,7 @@ from torch.utils.data import Dataset, TensorDataset
 from kd_lightning.batch import UNLABELLED
 from kd_lightning.data.content import items_digest, state_digest
 from kd_lightning.data.first_look import FirstLook
-from kd_lightning.data.held_out import require_alike
+from kd_lightning.data.held_out import SAME, require_alike
 from kd_lightning.data.items import NO_TARGET_NOTE, ItemForm
 from kd_lightning.data.label_checks import refuse_infinite
 from kd_lightning.data.labels import Labels, as_tensor, read_labels
@@ -215,7 +215,7 @@ class DatasetData(DistillationDataModule):
         """Warn of validation and test data sets whose samples are trained on."""
         for split in ("val", "test"):
             key = self.SPLIT_KEY.format(split)
-            if self._sets[split] is None or any(note.startswith(key) for note in self.notes):
+            if self._sets[split] is None or f"{key}: {SAME}" in self.notes:
                 continue
             if note := read.shared(key, self._sets[split], trained):
                 tell_once(f"WARNING: {note}", logging.WARNING)

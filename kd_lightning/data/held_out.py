@@ -14,6 +14,7 @@ from kd_lightning.data.first_look import FirstLook
 from kd_lightning.data.items import ItemForm
 from kd_lightning.data.labels import Labels
 from kd_lightning.data.loader.foreign import tell_once
+from kd_lightning.data.same_scale import other_scale
 from kd_lightning.data.sample_data import Items
 from kd_lightning.data.targets import kept_targets
 from kd_lightning.errors import UserError
@@ -52,7 +53,10 @@ def require_alike(key: str, dataset: Any, train: Any, form: ItemForm, look: Firs
     if dataset is train or _same_tensors(train, dataset):
         tell_once(f"WARNING: {key}: {SAME}", logging.WARNING)
         return f"{key}: {SAME}"
-    return None
+    note = other_scale(key, dataset, train, form, look.inputs)
+    if note is not None:
+        tell_once(f"WARNING: {note}", logging.WARNING)
+    return note
 
 
 def form_of(value: Any) -> tuple[tuple[int, ...] | None, str | None]:

@@ -18,6 +18,7 @@ from torch import Tensor
 from kd_lightning.batch import UNLABELLED
 from kd_lightning.data.array_data import ArrayData
 from kd_lightning.data.labels import Labels, read_labels
+from kd_lightning.data.loader.foreign import tell_once
 from kd_lightning.data.module import DistillationDataModule
 from kd_lightning.data.places import Places
 from kd_lightning.data.split import hide_labels, keep_first, stratified_order
@@ -30,8 +31,6 @@ from kd_lightning.data.tables.split_columns import numbers_of
 from kd_lightning.data.tables.splitting import split_rows
 from kd_lightning.data.tables.target_columns import as_yes_or_no, refuse_dressed_numbers, refuse_texts, several_in_one
 from kd_lightning.errors import UserError
-
-log = logging.getLogger(__name__)
 
 NO_TARGET = "none"
 """In place of a column: no row has a target."""
@@ -147,7 +146,7 @@ class TableData(DistillationDataModule):
             self.notes.append(told)
         parts = {"train": rows.numpy(), "validation": val.numpy(), "test": test.numpy()}
         for told in leaks(self.table, self.columns, self.target_columns, self.labels.kind == "classes", parts):
-            log.warning("WARNING: data: %s", told)
+            tell_once(f"WARNING: data: {told}", logging.WARNING)
             self.notes.append(told)
         train = keep_first(self._in_order(rows), self.train_size)
         targets = hide_labels(self.targets[train], self.labelled)
