@@ -1,4 +1,7 @@
-"""What a command prints never ends it: a reader that has gone, a closed output, a terminal that knows few characters."""
+"""What a command prints never ends it: a reader that has gone, a closed output, a terminal that knows few characters.
+
+Ctrl-C ends it with a word, wherever it was.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from collections.abc import Callable, Sequence
 
 READER_GONE = 141
 """Exit code of a command whose reader closed the pipe before the work was done, as the shell counts it."""
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as the shell counts it."""
 
 PLAINLY = {
     "\u2013": "-", "\u2014": "-", "\u2212": "-", "\u00b7": "-", "\u2026": "...", "\u00b1": "+-", "\u00d7": "x",
@@ -47,6 +52,9 @@ def steady(main: Callable[..., int]) -> Callable[..., int]:
             code = main(argv)
         except BrokenPipeError:
             code = READER_GONE
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            code = INTERRUPTED
         _flush()
         return code
 

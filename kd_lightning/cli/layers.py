@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from omegaconf import DictConfig
 
 from kd_lightning.cli._hydra_main import run_hydra
+from kd_lightning.cli._streams import steady
 
 _NO_FILES = ("hydra.run.dir=.", "hydra.output_subdir=null")
 
 
+@steady
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; takes what ``kd-train`` takes, trains nothing and writes nothing. Returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)

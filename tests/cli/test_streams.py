@@ -51,3 +51,10 @@ def test_a_reader_that_goes_early_sees_no_traceback(tmp_path):
     done = shell(f"{sys.executable} work.py | head -1", tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("first")
+
+
+def test_ctrl_c_is_a_word_and_no_traceback(tmp_path):
+    work = WORK.replace("    return 0", "    import signal\n    signal.raise_signal(signal.SIGINT)\n    return 0")
+    (tmp_path / "work.py").write_text(work.format(lines=1))
+    done = shell(f"{sys.executable} work.py", tmp_path)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
