@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,6 +15,8 @@ from kd_lightning.runs.provenance import commits, host, peak_memory_bytes, versi
 from kd_lightning.runs.result_file import FORMAT
 from kd_lightning.runs.run_recorder import RunRecorder
 from kd_lightning.runs.spec import RunSpec
+
+log = logging.getLogger(__name__)
 
 
 def result_content(
@@ -44,6 +47,8 @@ def result_content(
         metrics[f"best_on_test/{recorder.monitor}"] = recorder.best_on_test
         metrics["best_on_test/epoch"] = recorder.best_on_test_epoch + 1
     student, finished = None, recorder.status == "finished"
+    if finished and (said := guesses_on_test(recorder, data)) and recorder.warned("test", said):
+        log.warning("WARNING: %s: %s", spec.name, said)
     if member is not None:
         student = {
             "parameters": parameters_count(member.student),
@@ -85,6 +90,24 @@ def result_content(
         "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
+
+
+def guesses_on_test(recorder: RunRecorder, data: DataModule) -> str | None:
+    """What is said of a student that validation calls good and that only guesses on the test split; else None.
+
+    Good: so much better that a quarter of the way from test to validation is no guessing either.
+    """
+    name, best = recorder.monitor, recorder.best
+    test = recorder.test_metrics.get(name)
+    if best is None or test is None:
+        return None
+    between = {**recorder.best_metrics, name: test + (best - test) / 4}
+    if not recorder.task.useless({**between, name: test}, data) or recorder.task.useless(between, data):
+        return None
+    return (
+        f"no better than guessing on the test split ({name} {test:.4g}), where validation has {best:.4g}: are the test samples' "
+        "labels numbered, and their inputs made, as those of the training samples?"
+    )
 
 
 def spec_of_result(result: Mapping[str, Any], run_dir: Path) -> RunSpec:
