@@ -61,7 +61,8 @@ def start(options: Options, task: Callable[[DictConfig], Any] | None = None, ver
                 run_sweep(hydra, CONFIG, overrides, lambda _: None, check_job)
             return Path(HydraConfig.get().sweep.dir)
         except UserError as error:
-            raise type(error)(in_python(with_recipe(str(error)))) from error
+            error.args = (in_python(with_recipe(str(error))),)  # the same error: a kind of its own keeps what it knows
+            raise
         except (RunInterrupted, RunsFailed):
             raise
         except Exception as error:

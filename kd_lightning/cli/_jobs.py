@@ -96,9 +96,9 @@ def run_sweep(
             try:
                 _check_job(check, hydra.config_loader.load_sweep_config(cfg, job))
             except UserError as error:
-                if not together:
-                    raise
-                raise type(error)(f"{error} (in the sweep's jobs with {' '.join(together)})") from error
+                if together:
+                    error.args = (f"{error} (in the sweep's jobs with {' '.join(together)})",)
+                raise
     HydraConfig.instance().set_config(cfg)  # the sweep's directory may refer to ${hydra:...}
     sweep_dir = Path(str(cfg.hydra.sweep.dir)).resolve()
     with read_write(cfg.hydra):

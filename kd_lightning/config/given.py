@@ -34,7 +34,8 @@ from kd_lightning.tensor_bytes import bytes_of
 _ITEMS = 64
 """Items of a data set that are read for its digest; the tensors and arrays that it keeps all count."""
 
-_objects: WeakValueDictionary[str, Any] = WeakValueDictionary()
+_objects: WeakValueDictionary[tuple[str, int], Any] = WeakValueDictionary()
+"""(digest, id) -> object: equal ones stand side by side, so that one that goes takes no other's place along."""
 
 
 def node_of_module(module: nn.Module) -> dict[str, str]:
@@ -81,20 +82,20 @@ def copied(path: str, content: str) -> Any:
     Raises:
         UserError: this process does not have it, or it is not as it was.
     """
-    module = _found(path, content)
-    if module_digest(module) != content:
-        raise UserError(f"{path}: the module was changed since it was given: give it again")
-    return copy.deepcopy(module)
+    for module in _found(path, content):
+        if module_digest(module) == content:
+            return copy.deepcopy(module)
+    raise UserError(f"{path}: the module was changed since it was given: give it again")
 
 
 def made(path: str, content: str) -> Any:
     """What the function that was given makes now."""
-    return _found(path, content)()
+    return _found(path, content)[0]()
 
 
 def itself(path: str, content: str) -> Any:
     """The object that was given."""
-    return _found(path, content)
+    return _found(path, content)[0]
 
 
 def digest_of(*parts: Any) -> str:
@@ -126,18 +127,20 @@ def _code(part: nn.Module) -> str:
 
 
 def _node(function: str, value: Any, kind: Any, content: str) -> dict[str, str]:
-    _objects[content] = value
+    _objects.pop((content, id(value)), None)  # what is given last is asked first
+    _objects[content, id(value)] = value
     return {"_target_": f"{GIVEN}{function}", "path": f"{kind.__module__}.{kind.__qualname__}", "content": content}
 
 
-def _found(path: str, content: str) -> Any:
-    try:
-        return _objects[content]
-    except KeyError:
+def _found(path: str, content: str) -> list[Any]:
+    """The objects of a digest that somebody keeps, the one given last in front."""
+    found = [value for (digest, _), value in reversed(list(_objects.items())) if digest == content]
+    if not found:
         raise UserError(
             f"{path} was given as an object in Python, which this process does not have: give it again (an opened run's "
             "student: kd.open_run(RUN_DIR, student=...)), or name it by a _target_"
-        ) from None
+        )
+    return found
 
 
 def is_importable(made_by: Any) -> bool:

@@ -109,6 +109,13 @@ def test_another_process_is_told_that_it_lacks_the_object_and_takes_one_of_the_s
     assert torch.equal(opened.student(test.tensors[0]), result.student(test.tensors[0]))
 
 
+def test_what_was_given_stays_known_when_an_equal_object_came_and_went():
+    model = nn.Linear(2, 2)
+    node = given.node_of_module(model)
+    assert given.node_of_module(copy.deepcopy(model)) == node  # nobody keeps the copy: it is gone
+    assert torch.equal(given.copied(node["path"], node["content"]).weight, model.weight)
+
+
 def files_of(run_dir: Path) -> set[str]:
     found = {path.relative_to(run_dir).as_posix() for path in run_dir.rglob("*") if path.is_file()}
     return {name.split(".")[0] if "tfevents" in name else name for name in found if not name.endswith(".lock")}
@@ -213,6 +220,7 @@ MISTAKES = {
     "arrays of two lengths": ({"train": (torch.zeros(4, 8), torch.zeros(3))}, "train: the arrays have 3 and 4 rows"),
     "no samples": ({"train": []}, "train: has no samples"),
     "a name with validation data": ({"train": "digits", "val": blobs(9)}, "val: train='digits' names data that have"),
+    "a method whose layers are not there": ({"method": "rkd"}, r"method\.taps\.\w+: .*no layer"),
     "one teacher in a list": ({"teacher": [nn.Linear(8, 3)]}, "teacher: a list is an ensemble: give two"),
     "a model of other sizes": ({"student": nn.Linear(9, 3)}, "student.*(9|8)"),
     "a teacher of other classes": ({"teacher": nn.Linear(8, 4)}, r"teacher\.model.*4"),
