@@ -24,6 +24,7 @@ from kd_lightning.exporting.formats import DEFAULT, first_line
 from kd_lightning.exporting.hub import upload
 from kd_lightning.exporting.model import OneTensor, Pixels
 from kd_lightning.exporting.named_inputs import LENGTH, ByName, example, takes_names
+from kd_lightning.exporting.opened_onnx import sha256
 from kd_lightning.exporting.precision import FULL, Form, Samples, calibration, forms
 from kd_lightning.exporting.report import (
     REPORT,
@@ -221,8 +222,10 @@ def _within_loss(
 def _keep(directory: Path, staging: Path, run: OpenRun, result: Mapping[str, Any], report: Mapping[str, Any]) -> None:
     """Everything has been compared: put it in place, the report last. All is on the disk before the first is renamed."""
     files = list(staging.iterdir())
+    there = {name: next(p for p in (staging / name, directory / name) if p.is_file()) for name in report["files"]}
+    digests = {name: sha256(path) for name, path in there.items()}
     texts = {
-        "preprocessing.json": _json(preprocessing(run, report)),
+        "preprocessing.json": _json({**preprocessing(run, report), "sha256": digests}),
         "README.md": model_card(run, result, report, comparison_table(report)),
         REPORT: _json(report),
     }

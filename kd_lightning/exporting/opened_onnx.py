@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -48,6 +50,13 @@ def open_onnx(path: Path | str) -> OpenRun:
         session = OnnxExporter().open(path, nn.Module())
     except Exception as error:  # of onnxruntime: damaged, truncated, of operators that it lacks
         raise UserError(f"{path}: onnxruntime cannot open it: {first_line(error)}") from error
+    written_for = (known.get("sha256") or {}).get(path.name)
+    if written_for not in (None, sha256(path)):
+        warnings.warn(
+            f"{path}: is not the file that {BESIDE} beside it was written with: if it is another student, its classes and what its "
+            "inputs are normalised by may be others",
+            stacklevel=2,
+        )
     mean, std = (None if known[key] is None else tuple(map(float, known[key])) for key in ("mean", "std"))
     preprocessing = Preprocessing(known["scale"], mean, std, known.get("reading"))
     task = str(known.get("task") or ClassificationTask.name)
@@ -91,6 +100,15 @@ def _beside(path: Path) -> Mapping[str, Any]:
         raise UserError(f"{beside}: cannot be read: {first_line(error)}") from error
     found: Mapping[str, Any] = known
     return found
+
+
+def sha256(path: Path) -> str:
+    """Of a file's content, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 class _Session(nn.Module):

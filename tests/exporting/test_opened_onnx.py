@@ -81,3 +81,14 @@ def test_a_graph_of_other_inputs_than_its_folder_says_is_one_line(exported, tmp_
     with pytest.raises(UserError, match=r"does not answer for \(2, 1, 9, 9\)") as told:
         open_onnx(folder / "student.onnx").predict(torch.zeros(2, 1, 9, 9))
     assert "\n" not in str(told.value)
+
+
+def test_a_file_of_another_run_beside_this_ones_words_is_warned_of(exported, tmp_path, recwarn):
+    open_onnx(exported / "floats" / "student.onnx")
+    assert not [str(w.message) for w in recwarn if "was written with" in str(w.message)]
+    shutil.copy(exported / "bytes" / "student.onnx", tmp_path)
+    shutil.copy(exported / "floats" / "preprocessing.json", tmp_path)
+    with pytest.warns(
+        UserWarning, match=r"student\.onnx: is not the file that preprocessing\.json beside it was written with"
+    ):
+        open_onnx(tmp_path / "student.onnx")
