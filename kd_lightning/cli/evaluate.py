@@ -34,13 +34,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         run_dir = latest("run") if str(arguments.run_dir) == LATEST else arguments.run_dir
-        measured, stored = evaluate_run(run_dir, arguments.overrides)
+        evaluation = evaluate_run(run_dir, arguments.overrides)
     except UserError as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return say_evaluation(measured, stored)
+    return say_evaluation(*evaluation)
 
 
 if __name__ == "__main__":

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 
 from kd_lightning.config.build import build_datamodule, build_member, build_trainer
-from kd_lightning.config.fingerprint import identify
+from kd_lightning.config.fingerprint import config_fingerprint, identify
+from kd_lightning.config.replicates import deciding
 from kd_lightning.config.source import changed_files
+from kd_lightning.config.typed import typed
 from kd_lightning.distiller import Distiller
 from kd_lightning.errors import UserError
 from kd_lightning.metrics.declared import Declared
 from kd_lightning.recorder import Recorder
 from kd_lightning.running.continuation import changed_files_read
 from kd_lightning.runs.checkpoint import load_checkpoint, load_weights
+from kd_lightning.runs.latest import no_result
 from kd_lightning.runs.result_file import read_result
 from kd_lightning.trainer_facts import teacher_module
 
@@ -26,6 +29,8 @@ log = logging.getLogger(__name__)
 
 Metrics = dict[str, float]
 TESTING = ("accelerator", "limit_test_batches", "fast_dev_run")  # the Trainer's arguments that a test depends on
+OF_TRAINING = ("data.batch_size", "data.augment", "data.views", "data.repeats", "data.shuffle_seed", "data.drop_last")
+"""Settings of the data that no test depends on."""
 
 
 class TestMetrics(Recorder):
@@ -41,15 +46,26 @@ class TestMetrics(Recorder):
         raise error
 
 
-def evaluate_run(run_dir: Path, overrides: Sequence[str] = ()) -> tuple[Metrics, Metrics]:
+class Evaluation(NamedTuple):
+    """A run's test metrics, as ``test/<name>``.
+
+    Attributes:
+        measured: now.
+        stored: those of ``result.json``.
+        other_data: overrides name other data than the run's: the two are no figures of one thing.
+    """
+
+    measured: Metrics
+    stored: Metrics
+    other_data: bool = False
+
+
+def evaluate_run(run_dir: Path, overrides: Sequence[str] = ()) -> Evaluation:
     """Measure the best checkpoint on the test split.
 
     Args:
         run_dir: directory of a finished run.
         overrides: ``key=value`` changes of its configuration.
-
-    Returns:
-        The test metrics measured now, and those of ``result.json``, both as ``test/<name>``.
     """
     from kd_lightning.running.shared import teacher_layers
     from kd_lightning.runs.result_content import spec_of_result
@@ -59,7 +75,7 @@ def evaluate_run(run_dir: Path, overrides: Sequence[str] = ()) -> tuple[Metrics,
 
     result = read_result(run_dir / "result.json")
     if result is None:
-        raise UserError(f"{run_dir}: holds no result.json; give the directory of a finished run")
+        raise UserError(no_result(run_dir))
     if result["status"] != "finished":
         raise UserError(f"{run_dir}: the run {result['status']}; only a finished one has figures to compare with")
     config = OmegaConf.merge(OmegaConf.create(result["config"]), OmegaConf.from_dotlist(list(overrides)))
@@ -67,6 +83,12 @@ def evaluate_run(run_dir: Path, overrides: Sequence[str] = ()) -> tuple[Metrics,
     changed = changed_files(result.get("source") or {}, identify(spec.config).source)
     if changed and not overrides:
         log.warning("%s changed since: the weights of %s are loaded into other code", ", ".join(changed), run_dir)
+    if others := _other_data(result, spec.config):
+        log.warning(
+            "WARNING: %s: the split and the preprocessing (scales, medians, categories) are made anew from that data, rows that "
+            "the student was trained on may be among those tested; kd-predict takes the run's own preprocessing",
+            ", ".join(others),
+        )
     datamodule = build_datamodule(spec.config)
 
     def never(_: Any) -> Any:
@@ -98,11 +120,23 @@ def evaluate_run(run_dir: Path, overrides: Sequence[str] = ()) -> tuple[Metrics,
     stored = {k: v for k, v in result["metrics"].items() if k.startswith("test/")}
     if not overrides and measured != stored and (read := changed_files_read(result)):
         log.warning("what the run read has changed since (%s): these are figures of other data", read)
-    return measured, stored
+    return Evaluation(measured, stored, bool(others))
 
 
-def say_evaluation(measured: Metrics, stored: Metrics) -> int:
-    """Print both side by side; 0 if they are the same figures."""
+def _other_data(result: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+    """Keys that name other data than those of the run, each ``key=value``; none where its files are the same elsewhere."""
+    before, now = deciding(typed(result["config"])), deciding(typed(config))
+    changed = [
+        key
+        for key in sorted(before.keys() | now.keys())
+        if key.startswith("data.") and not key.startswith(OF_TRAINING) and before.get(key) != now.get(key)
+    ]
+    same = not changed or config_fingerprint(config) == result.get("configuration")
+    return [] if same else [f"{key}={now.get(key)}" for key in changed]
+
+
+def say_evaluation(measured: Metrics, stored: Metrics, other_data: bool = False) -> int:
+    """Print both side by side; 0 if they are the same figures, or of other data, which are not compared."""
     width = max(len(name) for name in measured)
     same = True
     for name, value in measured.items():
@@ -111,6 +145,9 @@ def say_evaluation(measured: Metrics, stored: Metrics) -> int:
         mark = "" if equal else f"   result.json says {before}"
         same = same and equal
         print(f"{name:<{width}}  {_figure(value)}{mark}")
+    if other_data:
+        print("figures of other data than the run's: not compared with result.json")
+        return 0
     print("equal to result.json" if same else "differs from result.json")
     return 0 if same else 1
 

@@ -27,7 +27,7 @@ from kd_lightning.errors import UserError
 from kd_lightning.joints import Task
 from kd_lightning.running.predict import answers
 from kd_lightning.runs.checkpoint import load_checkpoint, load_weights, model_weights
-from kd_lightning.runs.latest import LATEST, latest
+from kd_lightning.runs.latest import LATEST, latest, no_result
 from kd_lightning.runs.result_content import spec_of_result
 from kd_lightning.runs.result_file import read_result
 from kd_lightning.runs.spec import RunSpec
@@ -181,7 +181,7 @@ def open_run(run_dir: Path | str, student: nn.Module | None = None) -> OpenRun:
     run_dir = _directory(run_dir)
     result = read_result(run_dir / "result.json")
     if result is None:
-        raise UserError(f"{run_dir}: holds no result.json; give the directory of a finished run")
+        raise UserError(no_result(run_dir))
     if result["status"] != "finished":
         raise UserError(f"{run_dir}: the run is {result['status']}; only a finished one can be opened")
     spec = spec_of_result(result, run_dir)

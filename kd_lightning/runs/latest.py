@@ -10,6 +10,7 @@ from kd_lightning.errors import UserError
 LATEST = "latest"
 _MARKS = {"run": ".hydra/config.yaml", "sweep": "sweep.json"}
 _DEPTH = 3  # outputs/<name>/<sweep>/<run>
+_NAMED = 3
 
 
 def latest(kind: str, output_dir: str | os.PathLike[str] | None = None) -> Path:
@@ -29,3 +30,12 @@ def latest(kind: str, output_dir: str | os.PathLike[str] | None = None) -> Path:
         raise UserError(f"{kind}_dir={LATEST}: there is no {kind} in {root} yet; give its directory")
     newest = max(found, key=lambda path: path.stat().st_mtime_ns)
     return newest.parents[mark.count("/")]
+
+
+def no_result(directory: Path) -> str:
+    """What is said of a directory without a ``result.json``; of a sweep's, which runs are in it."""
+    runs = sorted(path.parent for path in directory.glob("*/result.json"))
+    if not runs:
+        return f"{directory}: holds no result.json; give the directory of a finished run"
+    more = f" (and {len(runs) - _NAMED} more)" if len(runs) > _NAMED else ""
+    return f"{directory}: is no run, it holds {len(runs)}: give one of them, {', '.join(map(str, runs[:_NAMED]))}{more}"
