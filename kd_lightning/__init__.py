@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from kd_lightning.batch import Batch
     from kd_lightning.data.loader.threaded_loader import ThreadedLoader
     from kd_lightning.distiller import Distiller
+    from kd_lightning.errors import UserError
     from kd_lightning.exporting.export_run import export
     from kd_lightning.member import Member
     from kd_lightning.method import Method
@@ -34,6 +35,7 @@ __all__ = [
     "ModelOutput",
     "Taps",
     "ThreadedLoader",
+    "UserError",
     "__version__",
     "distill",
     "export",
@@ -50,6 +52,7 @@ _HOMES = {
     "ModelOutput": "outputs",
     "Taps": "taps",
     "ThreadedLoader": "data.loader.threaded_loader",
+    "UserError": "errors",
     "distill": "api.distill",
     "export": "exporting.export_run",
     "open_run": "running.open_run",

@@ -26,7 +26,7 @@ def test_every_public_name_is_there_and_listed():
     for name in kd.__all__:
         assert getattr(kd, name).__name__ == name if name != "__version__" else kd.__version__
     assert set(kd.__all__) <= set(dir(kd))
-    assert len(kd.__all__) == 13
+    assert len(kd.__all__) == 14
 
 
 def test_an_unknown_name_is_an_attribute_error():

@@ -18,7 +18,7 @@ class FirstLook:
 
     Attributes:
         inputs: how inputs are cast.
-        first: the first item's inputs, as they are.
+        first, target: the first item's inputs and its target, as they are.
         shape: of a sample's inputs after the cast; None where they are no single tensor.
         draws: items differ from view to view.
         repeats: an item is the same when it is read again under the same random numbers.
@@ -40,7 +40,7 @@ class FirstLook:
                 ".copy())"
             )
         self.draws = items.drew or not self.repeats
-        self.first = form.split(item)[0]
+        self.first, self.target = form.split(item)
         try:
             batch, _ = form.batch([item])
         except UserError:

@@ -40,13 +40,14 @@ def require_alike(key: str, dataset: Any, train: Any, form: ItemForm, look: Firs
         UserError: they are not what the training samples are.
     """
     items = Items(dataset, key)
-    inputs, _ = form.split(items(0))
+    inputs, target = form.split(items(0))
     if form.collate_fn is None:
         (shape, kind), (wanted, own) = form_of(inputs), form_of(look.first)
         if shape != wanted:
             raise UserError(f"{key}: inputs have the shape {shape}, those of data.train {wanted}")
         if kind != own and look.inputs.input_type is None:  # bytes become [0, 1], other numbers stay
             raise UserError(f"{key}: inputs are of type {kind}, those of data.train {own}: give both alike")
+        _require_like_target(key, target, look.target, labels)
     kept = kept_targets(dataset, form, items, items.rows)
     if kept is not None:
         labels.of(key).encode(kept, items.rows)
@@ -57,6 +58,19 @@ def require_alike(key: str, dataset: Any, train: Any, form: ItemForm, look: Firs
     if note is not None:
         tell_once(f"WARNING: {note}", logging.WARNING)
     return note
+
+
+def _require_like_target(key: str, target: Any, own: Any, labels: Labels) -> None:
+    """One-hot rows beside class numbers would be compared with each other only after the training."""
+    if not all(isinstance(value, (Tensor, np.ndarray, np.generic, int, float)) for value in (target, own)):
+        return
+    shape, wanted = (tuple(getattr(value, "shape", ())) for value in (target, own))
+    alike = shape == wanted if len(wanted) <= 1 else len(shape) == len(wanted)  # masks may be of several sizes
+    if labels.kind != "none" and not alike and not (labels.form == "column" and shape == ()):
+        raise UserError(
+            f"{key}: a target has the shape {shape}, one of data.train {wanted}: give both alike (class numbers have (), "
+            "one-hot rows (C,))"
+        )
 
 
 def form_of(value: Any) -> tuple[tuple[int, ...] | None, str | None]:

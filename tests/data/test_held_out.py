@@ -31,13 +31,23 @@ def module(**settings):
     [
         (TensorDataset((X * 16).to(torch.uint8), Y), "inputs are of type uint8, those of data.train float: give both alike"),
         (TensorDataset(X[:, :4], Y), r"inputs have the shape \(4,\), those of data.train \(8,\)"),
+        (TensorDataset(X + 1, nn.functional.one_hot(Y)), r"a target has the shape \(3,\), one of data.train \(\): give both alike"),
         (TensorDataset(X, Y + 7), "a label is 9, the classes count from 0 to 2"),
     ],
-    ids=["bytes", "shape", "labels"],
+    ids=["bytes", "shape", "one-hot", "labels"],
 )  # fmt: skip
 def test_what_is_not_like_the_training_samples_is_told_before_anything_is_trained(split, samples, message):
     with pytest.raises(UserError, match=rf"data\.{split}: {message}"):
         module(**{split: samples})
+
+
+def test_class_numbers_beside_one_hot_rows_are_refused_and_beside_a_column_taken():
+    one_hot = TensorDataset(X, nn.functional.one_hot(Y).float())
+    with pytest.raises(
+        UserError, match=r"data\.test: a target has the shape \(\), one of data.train \(3,\): give both"
+    ):
+        module(train=one_hot, test=TensorDataset(X + 1, Y))
+    module(train=TensorDataset(X, Y[:, None]), test=TensorDataset(X + 1, Y))
 
 
 def test_a_text_label_that_only_the_test_set_has_is_told_as_it_is_written():
