@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from kd_lightning.batch import UNLABELLED, Batch
 from kd_lightning.calling import inputs_hint
 from kd_lightning.config.build import build_member
+from kd_lightning.data.loader.foreign import tell_once
 from kd_lightning.data.samples import labelled
 from kd_lightning.errors import UserError
 from kd_lightning.joints import Clock, Teacher
@@ -37,6 +38,7 @@ from kd_lightning.running.shared import require_storable
 from kd_lightning.running.trial_batch import described, moved, repeated
 from kd_lightning.runs.spec import TEACHER, RunSpec
 from kd_lightning.schedules.learning_rate import RunLength
+from kd_lightning.teachers.class_names import start_in_another_order
 from kd_lightning.teachers.example import example_answer
 from kd_lightning.trainer_facts import answers_evaluation, teacher_module
 
@@ -119,6 +121,9 @@ def _problem(spec: RunSpec, datamodule: Any, example: Batch, many: Batch, teache
     config = {**spec.config, "compile": False}  # compiling takes longer than all the rest, and changes no shape
     device = training_device(config)
     student = "teacher.model" if spec.role == TEACHER else "student"
+    start = config.get("init_from")
+    if told := start and start_in_another_order(start, datamodule.class_names):
+        tell_once(f"WARNING: {told}", logging.WARNING)
     try:
         with _told(f"{student}: its forward pass", example, student):
             member = build_member(config, datamodule, example, teacher.example, spec.name, teacher.module)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,11 @@ from torch import nn
 from kd_lightning.config.targets import TargetProblem
 from kd_lightning.runs.directory import checkpoint_in
 from kd_lightning.runs.weights import load_weights_file
+from kd_lightning.teachers.class_names import other_classes
 from kd_lightning.teachers.kind import TeacherContext
 from kd_lightning.teachers.network import NetworkTeacher
+
+log = logging.getLogger(__name__)
 
 
 class CheckpointTeacher(NetworkTeacher):
@@ -37,6 +41,10 @@ class CheckpointTeacher(NetworkTeacher):
 
     def fill(self, module: nn.Module, context: TeacherContext) -> dict[str, Any]:
         load_weights_file(module, self.checkpoint, f"{context.where}.checkpoint", self.checkpoint_key)
+        if self.classes is None:
+            told = other_classes(self.checkpoint, context.datamodule.class_names, context.where)
+            if told is not None and context.needs_logits and not context.trial:
+                log.warning("WARNING: %s", told)
         return {"checkpoint": str(self.checkpoint)}
 
 

@@ -16,6 +16,7 @@ from kd_lightning.calling import ask, inputs_hint
 from kd_lightning.errors import UserError
 from kd_lightning.joints import FEATURES, LOGITS, Teacher
 from kd_lightning.outputs import ModelOutput, as_model_output, looks_like_probabilities
+from kd_lightning.teachers.class_names import require_different
 from kd_lightning.teachers.frozen import FrozenTeacher
 from kd_lightning.teachers.inputs import Normalization, normalization_doubt, resized
 from kd_lightning.teachers.kind import TeacherContext
@@ -56,6 +57,7 @@ class NetworkTeacher:
     ) -> None:
         if classes is not None and (not len(classes) or min(classes) < 0):
             raise UserError(f"teacher.classes: needs a class number >= 0 for each class of the data, got {classes}")
+        require_different(classes)
         if image_size is not None and image_size < 1:
             raise UserError(f"teacher.image_size must be >= 1, or null for the data's, got {image_size}")
         self.model = model

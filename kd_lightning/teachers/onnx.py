@@ -18,6 +18,7 @@ from kd_lightning.joints import LABELS, LOGITS, PROBABILITIES, VALUES, Teacher
 from kd_lightning.outputs import ModelOutput, looks_like_probabilities
 from kd_lightning.teachers.arrays import PROVIDES, as_output
 from kd_lightning.teachers.checkpoint import require_file
+from kd_lightning.teachers.class_names import require_different
 from kd_lightning.teachers.class_order import require_class_order
 from kd_lightning.teachers.frozen import batch_device
 from kd_lightning.teachers.inputs import Normalization, per_channel, renormalization, resized
@@ -59,6 +60,7 @@ class OnnxTeacher:
     ) -> None:
         if classes is not None and (not len(classes) or min(classes) < 0 or outputs not in (LOGITS, PROBABILITIES)):
             raise UserError(f"teacher.classes: needs a class number >= 0 for each class of the data, got {classes}")
+        require_different(classes)
         self.file, self.outputs, self.output = file, outputs, output
         self.inputs = dict(inputs or {})
         self.classes = None if classes is None else list(classes)

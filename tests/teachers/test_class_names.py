@@ -1,0 +1,54 @@
+"""Weights of a run know what its classes were called: another order than the data's is told before training."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from kd_lightning.errors import UserError
+from kd_lightning.teachers.class_names import other_classes, start_in_another_order
+from kd_lightning.teachers.network import NetworkTeacher
+from kd_lightning.teachers.onnx import OnnxTeacher
+
+OURS = ["circle", "square", "triangle"]
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Makes a run's directory whose classes are called so."""
+
+    def made(names):
+        (tmp_path / "checkpoints").mkdir()
+        (tmp_path / "checkpoints" / "best.ckpt").write_bytes(b"")
+        (tmp_path / "result.json").write_text(json.dumps({"data": {"class_names": names}}))
+        return tmp_path
+
+    return made
+
+
+def test_a_run_with_the_same_classes_in_another_order_is_refused_with_the_order(run):
+    weights = run(["Triangle", "circle", "square"])
+    with pytest.raises(UserError, match=r"Triangle, circle, square, .* in another order: teacher.classes=\[1,2,0\]"):
+        other_classes(weights, OURS, "teacher")
+    assert "init_from=" in str(start_in_another_order(weights / "checkpoints" / "best.ckpt", OURS))
+
+
+def test_a_run_of_classes_of_other_names_is_told_of_with_both(run):
+    weights = run(["a_triangle", "b_circle", "c_square"])
+    said = str(other_classes(weights, OURS, "teacher"))
+    assert "a_triangle, b_circle, c_square, the data's circle, square, triangle" in said
+    assert start_in_another_order(weights, OURS) is None  # a start for other classes is what init_from is for
+
+
+@pytest.mark.parametrize("names", [OURS, None, ["a", "b"]])
+def test_a_run_of_the_same_classes_or_of_unknown_ones_is_silent(run, names):
+    weights = run(names)
+    assert other_classes(weights, OURS, "teacher") is start_in_another_order(weights, OURS) is None
+    assert other_classes(weights, None, "teacher") is None
+
+
+def test_a_class_that_stands_twice_is_refused():
+    for make in (lambda: NetworkTeacher(None, classes=[0, 0, 2]), lambda: OnnxTeacher("x.onnx", classes=[0, 2, 0])):
+        with pytest.raises(UserError, match=r"teacher.classes: 0 stands twice"):
+            make()
