@@ -29,7 +29,7 @@ torch:
     ``Module._forward_hooks``, ``_forward_pre_hooks``, ``_backward_hooks``, ``_backward_pre_hooks``: whether others have
     set hooks on a student's layers (``stackable.py``).
     ``torch._foreach_copy_``: the buffers of many students in one launch (``stacked.py``).
-    ``Tensor._version``: whether a tapped feature was overwritten in place (``taps.py``).
+    ``Tensor._version``: whether a tapped feature, or what a module keeps, was overwritten in place (``taps.py``, ``recordable.py``).
     ``_orig_mod``: the module within what ``torch.compile`` returned (``calling.py``, ``runs/latency.py``).
 
 torchmetrics (if it is installed):
