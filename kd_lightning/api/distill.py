@@ -13,6 +13,7 @@ from kd_lightning.api.options import Options
 from kd_lightning.api.result import Distilled
 from kd_lightning.api.start import start
 from kd_lightning.cli.train import computed
+from kd_lightning.errors import UserError
 from kd_lightning.method import Method
 
 Model = nn.Module | Callable[..., nn.Module] | str | Mapping[str, Any]
@@ -25,7 +26,7 @@ def distill(
     train: Any = "digits",
     val: Any = None,
     test: Any = None,
-    method: str | Method | Mapping[str, Any] = "kd",
+    method: str | Sequence[str] | Method | Mapping[str, Any] = "kd",
     *,
     temperature: float | None = None,
     weights: Mapping[str, float] | None = None,
@@ -57,7 +58,7 @@ def distill(
             pair of arrays ``(inputs, targets)``; a ``LightningDataModule``; a name as in ``kd-train data=NAME``.
         val: as ``train``; None: a tenth of it is split off.
         test: likewise; None: a fifth of ``train`` is split off before anything else, always the same samples.
-        method: a name as in ``kd-train method=NAME``; a :class:`~kd_lightning.method.Method`, whose terms are copied; or a
+        method: a name as in ``kd-train method=NAME``, or several in a list; a :class:`~kd_lightning.method.Method`, whose terms are copied; or a
             mapping of ``weights`` and ``terms`` as in its file.
         temperature: softening T > 0; None: the method's own.
         weights: of some loss terms, and of ``task``, the loss against the labels; the others keep the method's.
@@ -110,7 +111,10 @@ def chosen(
     options.choose("method", "none" if teacher is None and method == "kd" else method)
     if optimizer is not None:
         options.choose("optimizer", optimizer)
-    for name, weight in (short.pop("weights") or {}).items():  # one by one: a term that is not there is named
+    weights = short.pop("weights")
+    if weights is not None and not isinstance(weights, Mapping):
+        raise UserError(f"weights: give each loss term's, as in weights={{'task': 0.1, 'kd': 0.9}}; got {weights!r}")
+    for name, weight in (weights or {}).items():  # one by one: a term that is not there is named
         options.set(f"method.weights.{name}", weight)
     for key, value in short.items():
         if value is not None:

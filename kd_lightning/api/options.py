@@ -15,6 +15,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from torch import nn
 
+from kd_lightning.api.accepted import as_method, refuse_weights_alone
 from kd_lightning.cli._hydra_main import config_directory
 from kd_lightning.config.given import is_importable, node_of_callable, node_of_dataset, node_of_function, node_of_module
 from kd_lightning.config.keys import KEYS, children
@@ -57,6 +58,8 @@ class Options:
 
     def option(self, group: str, value: Any) -> str:
         """The name under which a value can be chosen in a group."""
+        if group == "method":
+            value = as_method(value)
         if isinstance(value, str):
             return value if value.replace("_", "").isalnum() else quoted(value)
         if isinstance(value, Method):
@@ -64,6 +67,7 @@ class Options:
         if group == "teacher" and isinstance(value, (list, tuple)):
             return self.register(group, "ensemble", self._ensemble(value))
         if isinstance(value, Mapping):
+            refuse_weights_alone(group, value)
             name, node = _name_of_target(value), dict(value)
         else:
             name, node = self._model(group, value)

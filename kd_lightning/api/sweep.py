@@ -27,7 +27,7 @@ def sweep(
     train: Any = "digits",
     val: Any = None,
     test: Any = None,
-    method: str | Method | Mapping[str, Any] = "kd",
+    method: str | Sequence[str] | Method | Mapping[str, Any] = "kd",
     *,
     over: Mapping[str, Sequence[Any]],
     seeds: int | Sequence[int] = 1,

@@ -44,6 +44,11 @@ def answers(
     if batch_size < 1:
         raise UserError(f"batch_size must be >= 1, got {batch_size}")
     inputs = mapped(inputs, lambda leaf: torch.from_numpy(leaf) if isinstance(leaf, np.ndarray) else leaf)
+    if isinstance(example, dict) and "shape" in example and not isinstance(inputs, Tensor):
+        kinds = type(inputs).__name__ + (
+            f" of {type(inputs[0]).__name__}" if isinstance(inputs, list) and inputs else ""
+        )
+        raise UserError(f"the run's inputs are {_form(('N', *example['shape']))}, one tensor or array; got a {kinds}")
     samples = _samples(inputs)
     weight = next(student.parameters(), None)
     device = torch.device("cpu") if weight is None else weight.device

@@ -54,6 +54,11 @@ def test_the_student_that_comes_back_is_the_one_that_was_tested(finished):
     assert accuracy == pytest.approx(result.metrics["test/acc"])
     assert (result.predict(inputs.numpy()).argmax(1) == target).float().mean().item() == pytest.approx(accuracy)
     assert not result.student.training
+    for wrong in (["a"], inputs.tolist(), "a", None):
+        with pytest.raises(
+            UserError, match=r"the run's inputs are N x 8, one tensor or array; got a (list of|str|NoneType)"
+        ):
+            result.predict(wrong)
 
 
 def test_it_learned_from_the_teacher_and_stands_beside_the_student_alone(finished):
@@ -221,6 +226,17 @@ MISTAKES = {
     "no samples": ({"train": []}, "train: has no samples"),
     "a name with validation data": ({"train": "digits", "val": blobs(9)}, "val: train='digits' names data that have"),
     "a method whose layers are not there": ({"method": "rkd"}, r"method\.taps\.\w+: .*no layer"),
+    "one weight": ({"weights": 0.9}, r"weights: give each loss term's, as in weights=.*got 0.9"),
+    "weights without a model": (
+        {"teacher": nn.Linear(8, 3).state_dict()},
+        r"teacher: a mapping of tensors is a model's",
+    ),
+    "a checkpoint": (
+        {"student": {"state_dict": {"weight": torch.ones(1)}}},
+        r"student: a mapping of tensors.*student=model",
+    ),
+    "a loss as the method": ({"method": nn.MSELoss()}, r"method: MSELoss is no method.*kd\.Method\(\{"),
+    "no method": ({"method": 3}, r"method: give a name, a list of names, a kd\.Method, or a mapping; got int"),
     "one teacher in a list": ({"teacher": [nn.Linear(8, 3)]}, "teacher: a list is an ensemble: give two"),
     "a model of other sizes": ({"student": nn.Linear(9, 3)}, "student.*(9|8)"),
     "a teacher of other classes": ({"teacher": nn.Linear(8, 4)}, r"teacher\.model.*4"),

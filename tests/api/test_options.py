@@ -49,6 +49,10 @@ def test_a_key_that_is_given_twice_is_refused(arguments, message, folder):
     assert not any(folder.iterdir())
 
 
+def test_a_list_of_methods_is_what_it_is_on_the_command_line():
+    assert "method='kd+rkd'" in call(method=["kd", "rkd"])
+
+
 def test_a_key_that_a_sweep_varies_is_not_given_beside(folder):
     with pytest.raises(UserError, match=r"method\.temperature: given twice, temperature=2 and method\.temperature=1,4"):
         kd.sweep(temperature=2, over={"method.temperature": [1, 4]})
