@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +40,19 @@ class CheckpointTeacher(NetworkTeacher):
         require_file(node, "checkpoint")
 
     def fill(self, module: nn.Module, context: TeacherContext) -> dict[str, Any]:
-        load_weights_file(module, self.checkpoint, f"{context.where}.checkpoint", self.checkpoint_key)
-        if self.classes is None:
-            told = other_classes(self.checkpoint, context.datamodule.class_names, context.where)
-            if told is not None and context.needs_logits and not context.trial:
-                log.warning("WARNING: %s", told)
+        load_given(module, self.checkpoint, self.checkpoint_key, self.classes, context)
         return {"checkpoint": str(self.checkpoint)}
+
+
+def load_given(
+    module: nn.Module, path: str, key: str | None, classes: Sequence[int] | None, context: TeacherContext
+) -> None:
+    """Fill a teacher's network from ``checkpoint``, and look at the order of its classes where ``classes`` does not give it."""
+    load_weights_file(module, path, f"{context.where}.checkpoint", key)
+    if classes is None:
+        told = other_classes(path, context.datamodule.class_names, context.where)
+        if told is not None and context.needs_logits and not context.trial:
+            log.warning("WARNING: %s", told)
 
 
 def require_file(node: Mapping[str, Any], key: str) -> None:

@@ -10,8 +10,7 @@ from torch import nn
 
 from kd_lightning.errors import UserError
 from kd_lightning.runs.checkpoint import load_checkpoint, load_weights, model_weights
-from kd_lightning.runs.weights import load_weights_file
-from kd_lightning.teachers.checkpoint import require_file
+from kd_lightning.teachers.checkpoint import load_given, require_file
 from kd_lightning.teachers.kind import TeacherContext
 from kd_lightning.teachers.network import NetworkTeacher
 from kd_lightning.teachers.recipe import check_own_data, check_recipe
@@ -67,7 +66,7 @@ class TrainedTeacher(NetworkTeacher):
 
     def fill(self, module: nn.Module, context: TeacherContext) -> dict[str, Any]:
         if self.checkpoint is not None:
-            load_weights_file(module, self.checkpoint, f"{context.where}.checkpoint", self.checkpoint_key)
+            load_given(module, self.checkpoint, self.checkpoint_key, self.classes, context)
             return {"run_dir": None, "checkpoint": str(self.checkpoint)}
         if self.train is None:
             return {"run_dir": None}

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from kd_lightning.errors import UserError
+from kd_lightning.teachers.checkpoint import CheckpointTeacher
 from kd_lightning.teachers.class_names import other_classes, start_in_another_order
 from kd_lightning.teachers.network import NetworkTeacher
 from kd_lightning.teachers.onnx import OnnxTeacher
+from kd_lightning.teachers.trained import TrainedTeacher
 
 OURS = ["circle", "square", "triangle"]
 
@@ -52,3 +56,19 @@ def test_a_class_that_stands_twice_is_refused():
     for make in (lambda: NetworkTeacher(None, classes=[0, 0, 2]), lambda: OnnxTeacher("x.onnx", classes=[0, 2, 0])):
         with pytest.raises(UserError, match=r"teacher.classes: 0 stands twice"):
             make()
+
+
+@pytest.mark.parametrize("kind", [CheckpointTeacher, TrainedTeacher])
+def test_both_kinds_with_a_checkpoint_look_at_its_classes(run, kind, caplog):
+    module = torch.nn.Linear(2, 3)
+    weights = run(["Triangle", "circle", "square"])
+    torch.save(module.state_dict(), weights / "checkpoints" / "best.ckpt")
+    data = SimpleNamespace(class_names=OURS)
+    context = SimpleNamespace(where="teacher", datamodule=data, needs_logits=True, trial=False)
+    with pytest.raises(UserError, match="in another order"):
+        kind({}, checkpoint=str(weights)).fill(module, context)
+    kind({}, checkpoint=str(weights), classes=[1, 2, 0]).fill(module, context)
+    assert "WARNING" not in caplog.text
+    data.class_names = ["a", "b", "c"]
+    kind({}, checkpoint=str(weights)).fill(module, context)
+    assert "taken for these in this order" in caplog.text
