@@ -27,6 +27,7 @@ from kd_lightning.data.images.image_files import (
     unlabelled_images,
     unreadable,
 )
+from kd_lightning.data.images.normalization import require_normalization
 from kd_lightning.data.images.shared_files import shared_files
 from kd_lightning.data.loader.foreign import tell_once
 from kd_lightning.data.module import DistillationDataModule
@@ -99,8 +100,7 @@ class ImageFolderData(DistillationDataModule):
                 raise UserError(f"data.{key} must be {' or '.join(allowed)}, got {value!r}")
         if not 0 < test_size < 1:
             raise UserError(f"data.test_size must be a fraction between 0 and 1, got {test_size}")
-        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-            raise UserError(f"data.mean and data.std need three values, std > 0; got {list(mean)} and {list(std)}")
+        require_normalization(mean, std)
         if grey_white is not None and grey_white < 1:
             raise UserError(f"data.grey_white must be >= 1 or null, got {grey_white}")
         self.grey_white = grey_white

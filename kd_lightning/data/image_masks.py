@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 from kd_lightning.data.dataset import DatasetData
 from kd_lightning.data.images.decode import read_image
 from kd_lightning.data.images.image_files import EXTENSIONS
+from kd_lightning.data.images.normalization import require_normalization
 from kd_lightning.data.mask_values import MaskValues, Value
 from kd_lightning.errors import UserError
 
@@ -154,8 +155,7 @@ class ImageMasksData(DatasetData):
         settings = {name: value for name, value in locals().items() if name in SETTINGS}
         if image_size < 1:
             raise UserError(f"data.image_size must be >= 1, got {image_size}")
-        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-            raise UserError(f"data.mean and data.std need three values, std > 0; got {list(mean)} and {list(std)}")
+        require_normalization(mean, std)
 
         def files(folder: str | None, key: str) -> ImageMaskFiles:
             place = Path(root) if folder is None else Path(root) / folder
