@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 
 from kd_lightning.config.combined_methods import SIGN
+from kd_lightning.config.suggestions import did_you_mean, same_word_elsewhere
 from kd_lightning.errors import UserError
 from kd_lightning.method import Method
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def only_known(function: Callable[P, R]) -> Callable[P, R]:
+    """The function, which names the argument that an unknown keyword was meant to be, where Python would raise a TypeError."""
+    known = list(inspect.signature(function).parameters)
+
+    @functools.wraps(function)
+    def called(*args: P.args, **kwargs: P.kwargs) -> R:
+        for name in kwargs:
+            if name not in known:
+                meant = did_you_mean(name, known, show=0) or same_word_elsewhere(name, known)
+                hint = meant or f'; a key of the configuration is given as settings={{"{name}": ...}}'
+                raise UserError(f"{name}: {function.__name__} has no such argument{hint}")
+        return function(*args, **kwargs)
+
+    return called
 
 
 def refuse_weights_alone(group: str, value: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from kd_lightning.api.accepted import only_known
 from kd_lightning.api.datasets import choose_data
 from kd_lightning.api.options import Options
 from kd_lightning.api.result import Distilled
@@ -20,6 +21,7 @@ Model = nn.Module | Callable[..., nn.Module] | str | Mapping[str, Any]
 """A module; a class, function or ``functools.partial`` that makes one; a name of ``conf/``; a mapping with ``_target_``."""
 
 
+@only_known
 def distill(
     teacher: Model | Sequence[nn.Module] | None = "small_cnn_few_labels",
     student: Model = "mlp",

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from torch import nn
 
+from kd_lightning.api.accepted import only_known
 from kd_lightning.api.distill import Model, chosen
 from kd_lightning.api.options import Options
 from kd_lightning.api.result import Distilled
@@ -21,6 +22,7 @@ from kd_lightning.runs.spec import ALONE
 from kd_lightning.sweeps.sweep_file import read_sweep_file
 
 
+@only_known
 def sweep(
     teacher: Model | Sequence[nn.Module] | None = "small_cnn_few_labels",
     student: Model = "mlp",

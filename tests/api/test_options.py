@@ -49,6 +49,21 @@ def test_a_key_that_is_given_twice_is_refused(arguments, message, folder):
     assert not any(folder.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("temprature", "; did you mean 'temperature'?"),
+        ("epochs", "; did you mean 'max_epochs'?"),
+        ("precision", '; a key of the configuration is given as settings={"precision": ...}'),
+    ],
+)
+def test_an_unknown_argument_is_one_line_with_the_one_that_was_meant(word, hint):
+    for function, needed in ((kd.distill, {}), (kd.sweep, {"over": {"lr": [1]}})):
+        with pytest.raises(UserError) as told:
+            function(**needed, **{word: 3})
+        assert str(told.value) == f"{word}: {function.__name__} has no such argument{hint}"
+
+
 def test_a_list_of_methods_is_what_it_is_on_the_command_line():
     assert "method='kd+rkd'" in call(method=["kd", "rkd"])
 
