@@ -311,6 +311,10 @@ class Task(Protocol):
         """What a user wants of an output that was read, in the data's units: (N, ...)."""
         ...
 
+    def deviation(self, output: ModelOutput) -> Tensor | None:
+        """Standard deviations (N, ...) of what :meth:`predict` gives, in its units; None: the output says nothing of them."""
+        ...
+
     def exported(self, output: ModelOutput) -> Tensor:
         """The one tensor (N, ...) with which an exported student answers, of an output that was read."""
         ...

@@ -61,6 +61,10 @@ class TaskParts:
         """The outputs as they are."""
         return output.logits
 
+    def deviation(self, output: ModelOutput) -> Tensor | None:
+        """None."""
+        return None
+
     def exported(self, output: ModelOutput) -> Tensor:
         """The outputs as they are.
 

@@ -141,3 +141,6 @@ class _Answers:
 
     def predict(self, output: ModelOutput) -> Tensor:
         return output.logits.softmax(1) if self._classes else output.logits
+
+    def deviation(self, output: ModelOutput) -> Tensor | None:
+        return None

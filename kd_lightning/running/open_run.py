@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from kd_lightning.data.tables.reading import given_table
 from kd_lightning.data.tables.unfamiliar import unfamiliar
 from kd_lightning.errors import UserError
 from kd_lightning.joints import Task
+from kd_lightning.outputs import ModelOutput
 from kd_lightning.running.predict import answers
 from kd_lightning.runs.checkpoint import load_checkpoint, load_weights, model_weights
 from kd_lightning.runs.latest import LATEST, latest, no_result
@@ -148,6 +149,20 @@ class OpenRun:
         Raises:
             UserError: of another shape than the run's, or raw pixels where the data did not say how they normalise.
         """
+        return self._answers(inputs, batch_size, self.problem.predict)
+
+    def deviations(self, inputs: Any, batch_size: int = 64) -> Tensor | None:
+        """How sure a regression's student is (``task.output=gaussian`` or ``bins``): the standard deviations (N, D) of what
+        :meth:`predict` gives, in the same units; None of students that do not say. Arguments as there."""
+
+        def make(output: ModelOutput) -> Tensor:
+            deviation = self.problem.deviation(output)
+            return output.logits[:, :0] if deviation is None else deviation
+
+        found = self._answers(inputs, batch_size, make)
+        return found if found[0].numel() else None
+
+    def _answers(self, inputs: Any, batch_size: int, make: Callable[[ModelOutput], Tensor]) -> Tensor:
         if self.table is not None and (isinstance(inputs, Mapping) or hasattr(inputs, "columns")):
             table = given_table(inputs)
             inputs = self.table.encode(table)
@@ -155,7 +170,7 @@ class OpenRun:
                 log.warning("%s", said)
         if self.reads is not None and isinstance(inputs, Mapping) and self.reads in inputs:
             inputs = inputs[self.reads]
-        return answers(self.student, inputs, self._own_example, self.preprocessing, batch_size, self.problem)
+        return answers(self.student, inputs, self._own_example, self.preprocessing, batch_size, self.problem, make)
 
 
 def open_run(run_dir: Path | str, student: nn.Module | None = None) -> OpenRun:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from kd_lightning.calling import ask
 from kd_lightning.errors import UserError
 from kd_lightning.joints import Task
-from kd_lightning.outputs import as_model_output
+from kd_lightning.outputs import ModelOutput, as_model_output
 from kd_lightning.structure import mapped
 
 if TYPE_CHECKING:
@@ -27,8 +27,9 @@ def answers(
     preprocessing: Preprocessing,
     batch_size: int,
     task: Task,
+    make: Callable[[ModelOutput], Tensor],
 ) -> Tensor:
-    """What the task makes of the student's outputs, (N, ...), float32 on the CPU.
+    """What is made of the student's outputs, (N, ...), float32 on the CPU.
 
     Args:
         student: asked in eval mode, where it is.
@@ -36,7 +37,8 @@ def answers(
         example: the form of one sample, as ``result.json`` has it.
         preprocessing: what makes inputs of raw pixels.
         batch_size: samples at once, >= 1.
-        task: says what an output means (``read``, ``predict``).
+        task: reads an output.
+        make: what is wanted of an output that was read: the task's ``predict``, ``deviation``.
 
     Raises:
         UserError: the inputs don't suit the run.
@@ -59,7 +61,7 @@ def answers(
             batch = mapped(inputs, _part(start, start + batch_size))
             batch = mapped(_suited(batch, example, preprocessing), _to(device))
             output = as_model_output(_asked(student, batch, example))
-            found.append(task.predict(task.read(replace(output, logits=output.logits.float()))).float().cpu())
+            found.append(make(task.read(replace(output, logits=output.logits.float()))).float().cpu())
     return torch.cat(found)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+import torch
 from torch import Tensor
 
 from kd_lightning.errors import UserError
@@ -20,6 +21,7 @@ from kd_lightning.running.predict_inputs import GivenInputs, Sample
 from kd_lightning.running.predict_masks import predict_masks
 from kd_lightning.running.predict_rows import FORMATS, Rows
 from kd_lightning.tasks.classification import ClassificationTask
+from kd_lightning.tasks.regression import RegressionTask
 from kd_lightning.tasks.segmentation import SegmentationTask
 
 
@@ -93,12 +95,21 @@ def predict_files(run: OpenRun, inputs: Sequence[str], options: PredictOptions) 
                     skipped += 1
             good = [(one.name, made) for one, made in zip(batch, read, strict=True) if isinstance(made, Tensor)]
             for names, together in _alike(good, given.together):
-                rows.write(names, run.predict(together, options.batch_size))
+                rows.write(names, _with_deviations(run, together, options.batch_size))
             progress.advance(len(batch))
     progress.clear()
     for note in given.notes:
         print(f"note: {note}", file=sys.stderr)
     return 1 if skipped else 0
+
+
+def _with_deviations(run: OpenRun, inputs: Any, batch_size: int) -> Tensor:
+    """Values, behind them their standard deviations where the student says some."""
+    values = run.predict(inputs, batch_size)
+    if run.task != RegressionTask.name:
+        return values
+    deviations = run.deviations(inputs, batch_size)
+    return values if deviations is None else torch.cat([values, deviations], 1)
 
 
 def _read(sample: Sample) -> Tensor | str:

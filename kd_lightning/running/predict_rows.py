@@ -76,7 +76,10 @@ class Rows:
 
     def _write_values(self, name: str, output: Tensor) -> None:
         values = output.flatten().tolist()
-        named = self._value_names if self._value_names is not None and len(self._value_names) == len(values) else None
+        named = self._value_names
+        if named is not None and 2 * len(named) == len(values):  # of a student that says how sure it is
+            named = [*named, *(f"{name}_std" for name in named)]
+        named = named if named is not None and len(named) == len(values) else None
         if self._form == "json":
             plain = [_plain(value) for value in values]
             self._json(

@@ -181,12 +181,17 @@ class RegressionTask(BaseTask):
         """Values (N, D) in the data's units: of a distribution its mean."""
         return self.decode(self.form.mean(output))
 
+    def deviation(self, output: ModelOutput) -> Tensor | None:
+        """Standard deviations (N, D) in the data's units, of ``output=gaussian`` and ``bins``."""
+        deviation = self.form.deviation(output)
+        return None if deviation is None else deviation * self.std.to(deviation)
+
     def exported(self, output: ModelOutput) -> Tensor:
         """Values (N, D) in the data's units, behind them the standard deviations of ``output=gaussian``; logits of bins."""
         if isinstance(self.form, BinsForm):
             return output.logits
-        values, deviation = self.predict(output), self.form.deviation(output)
-        return values if deviation is None else torch.cat([values, deviation * self.std.to(values)], 1)
+        values, deviation = self.predict(output), self.deviation(output)
+        return values if deviation is None else torch.cat([values, deviation], 1)
 
     def imported(self, answer: Tensor) -> ModelOutput:
         if isinstance(self.form, BinsForm):
@@ -251,8 +256,8 @@ class RegressionTask(BaseTask):
 
         truth = step.batch.target.reshape(step.batch.size, -1)[:, 0]
         teacher = None if step.teacher is None else self.predict(step.teacher)[:, 0]
-        deviation = self.form.deviation(step.student)
-        spread = None if deviation is None else deviation[:, 0] * float(self.std[0])
+        deviation = self.deviation(step.student)
+        spread = None if deviation is None else deviation[:, 0]
         return scatter(truth, self.predict(step.student)[:, 0], teacher, spread, self.unit)
 
 

@@ -16,6 +16,7 @@ from kd_lightning.cli.evaluate import main as kd_evaluate
 from kd_lightning.cli.predict import main as kd_predict
 from kd_lightning.cli.train import main
 from kd_lightning.exporting.export_run import export
+from kd_lightning.outputs import as_model_output
 from kd_lightning.report.study.collect import collect
 from kd_lightning.running.open_run import open_run
 
@@ -138,6 +139,21 @@ def test_answers_are_stored_for_values_and_for_gaussians(valued, kd_train, place
     assert {"test/nll", "test/calibration"} <= set(gaussian["metrics"])
     assert {"test/nll", "test/calibration"} <= set(gaussian["teacher"])
     assert 0 <= gaussian["metrics"]["test/calibration"] <= 0.5
+    opened = open_run(place / "g")
+    inputs = torch.randn(5, *opened.example_shape)
+    values, spread = opened.predict(inputs), opened.deviations(inputs)
+    assert spread.shape == values.shape == (5, 1)
+    assert (spread > 0).all()
+    assert torch.equal(
+        torch.cat([values, spread], 1),
+        opened.problem.exported(opened.problem.read(as_model_output(opened.student(inputs)))).detach(),
+    )
+    assert open_run(valued).deviations(inputs) is None
+    (place / "rows.csv").write_text("kind,size,year\nhouse,150,1990\n")
+    assert kd_predict([str(place / "g"), str(place / "rows.csv"), f"output={place / 'sure.csv'}"]) == 0
+    (row,) = csv.DictReader((place / "sure.csv").read_text().splitlines())
+    assert list(row) == ["input", "price", "price_std"]
+    assert float(row["price_std"]) > 0
     answer = export(place / "g", ["safetensors"]).report["files"]["student.safetensors"]
     assert answer["metrics"]["nll"] == pytest.approx(gaussian["metrics"]["test/nll"], rel=1e-4)
 
