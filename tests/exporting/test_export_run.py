@@ -222,7 +222,9 @@ def test_a_missing_package_is_told_with_the_command_that_installs_it(run_dir, mo
 
 
 def test_what_cannot_be_exported_is_told(run_dir, tmp_path):
-    assert "holds no result.json" in refused(tmp_path, "torch_export")
+    (tmp_path / "empty").mkdir()
+    assert "holds no result.json" in refused(tmp_path / "empty", "torch_export")
+    assert f"is no run, it holds 1: give one of them, {run_dir}" in refused(tmp_path, "torch_export")
     result = json.loads((run_dir / "result.json").read_text())
     (run_dir / "result.json").write_text(json.dumps({**result, "data": {**result["data"], "mean": None}}))
     assert "did not say how they normalise" in refused(run_dir, "torch_export", preprocess=True)
