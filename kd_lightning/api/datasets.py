@@ -21,6 +21,7 @@ from torch.utils.data import (
 )
 
 from kd_lightning.api.options import Options
+from kd_lightning.data.tables.by_name import in_order, is_table, names_of
 from kd_lightning.errors import UserError
 
 
@@ -61,10 +62,19 @@ def choose_data(options: Options, train: Any, val: Any = None, test: Any = None)
     node: dict[str, Any] = {"defaults": ["dataset"]}
     for key, value in (("train", train), ("val", val), ("test", test)):
         if value is not None:
-            dataset, settings = _dataset(options, key, value)
+            dataset, settings = _dataset(options, key, _by_name(key, value, train))
             node[key] = options.dataset(dataset)
             node |= settings
     options.overrides += [f"data={options.register('data', 'given', node)}", "name=python"]
+
+
+def _by_name(key: str, value: Any, train: Any) -> Any:
+    """Tables with their columns in the order of those of the training data."""
+    parts, own = _parts(value), _parts(train)
+    both = [is_table(a) and is_table(b) for a, b in zip(parts, own, strict=False)]
+    if len(parts) != len(own) or not any(both):
+        return value
+    return tuple(in_order(key, a, names_of(b)) if tables else a for a, b, tables in zip(parts, own, both, strict=True))
 
 
 def _of_module(module: LightningDataModule, val: Any, test: Any) -> tuple[Any, Any, Any]:
@@ -100,7 +110,10 @@ def _dataset(options: Options, key: str, value: Any) -> tuple[Any, dict[str, Any
         raise UserError(f"{key}: a stream has no positions to split and repeat by: give a data set with a length")
     columns = _columns(value)
     if columns:
-        value = _rows(key, columns)
+        inputs, rows = _parts(value)[0], _rows(key, columns)
+        if is_table(inputs) and len(columns) <= 2:
+            rows.table_columns = names_of(inputs)  # type: ignore[attr-defined]  # a finished run takes such a table
+        value = rows
     if not (hasattr(value, "__getitem__") and hasattr(value, "__len__")):
         raise UserError(
             f"{key}: give a torch Dataset, a DataLoader, arrays (inputs, targets) or the name of data; got "
@@ -138,10 +151,14 @@ def _require_plain_order(key: str, loader: DataLoader) -> None:
 
 def _columns(value: Any) -> tuple[Any, ...]:
     """An array, or a pair of arrays (of pandas' tables and plain lists of labels, too); empty for anything else, such as a list of samples."""
-    pair = isinstance(value, list) and len(value) == 2 and (hasattr(value[0], "shape") or hasattr(value[0], "to_numpy"))
-    parts = tuple(value) if isinstance(value, tuple) or pair else (value,)
+    parts = _parts(value)
     arrays = tuple(_array(part, len(parts) > 1) for part in parts)
     return arrays if arrays and all(isinstance(array, (Tensor, np.ndarray)) for array in arrays) else ()
+
+
+def _parts(value: Any) -> tuple[Any, ...]:
+    pair = isinstance(value, list) and len(value) == 2 and (hasattr(value[0], "shape") or hasattr(value[0], "to_numpy"))
+    return tuple(value) if isinstance(value, tuple) or pair else (value,)
 
 
 def _array(part: Any, one_of_several: bool) -> Any:

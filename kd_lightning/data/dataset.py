@@ -90,6 +90,8 @@ class DatasetData(DistillationDataModule):
         super().__init__(**settings)
         if test_size <= 0:
             raise UserError(f"data.test_size must be > 0, got {test_size}")
+        if names := getattr(train, "table_columns", None):
+            self.reading = {"columns": [*names]}
         self._state = state_digest(train)  # before anything is read: a data set may keep what it has read
         self._items = Items(train, "data.train")
         self.form = ItemForm(target, inputs, collate_fn)

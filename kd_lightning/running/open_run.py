@@ -20,6 +20,7 @@ from kd_lightning.config.build import as_trained, build_sized_model, build_task
 from kd_lightning.config.source import source_fingerprint, targets_of
 from kd_lightning.config.targets import TargetProblem, import_target
 from kd_lightning.data.images.image_data import normalise
+from kd_lightning.data.tables.by_name import in_order, is_table, numbers
 from kd_lightning.data.tables.encoding import TableEncoder
 from kd_lightning.data.tables.reading import given_table
 from kd_lightning.data.tables.unfamiliar import unfamiliar
@@ -141,7 +142,8 @@ class OpenRun:
         The student is put in eval mode, and asked without gradients, on the device where it is.
 
         Args:
-            inputs: of a run on a table: its columns by name, or a pandas DataFrame, as they stand in the file. uint8
+            inputs: of a run on a table: its columns by name, or a pandas DataFrame, as they stand in the file; of one that
+                was given a DataFrame in Python, another one, whose columns are found by name. uint8
                 (N, C, H, W): raw pixels, which become what the run's loaders would make of them. Anything else:
                 inputs as the run's data set makes them, (N, ...), or the structure of them; arrays are taken as tensors.
             batch_size: samples that are computed at once, >= 1.
@@ -168,6 +170,8 @@ class OpenRun:
             inputs = self.table.encode(table)
             for said in unfamiliar(self.table.codes, table):
                 log.warning("%s", said)
+        elif is_table(inputs) and (names := (self.preprocessing.reading or {}).get("columns")):
+            inputs = numbers("inputs", in_order("inputs", inputs, names))
         if self.reads is not None and isinstance(inputs, Mapping) and self.reads in inputs:
             inputs = inputs[self.reads]
         return answers(self.student, inputs, self._own_example, self.preprocessing, batch_size, self.problem, make)

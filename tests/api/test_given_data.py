@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from conftest import QUICK
 from given_models import blobs
+from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, WeightedRandomSampler
 
+import kd_lightning as kd
 from kd_lightning.api.datasets import choose_data
 from kd_lightning.api.options import Options
 from kd_lightning.config import given
@@ -58,6 +61,32 @@ def test_a_data_module_gives_its_three_loaders():
 def test_arrays_are_rows(columns):
     node, _options = node_of(columns)
     assert [len(part) for part in held(node["train"])[0:3]] == [3, 3]
+
+
+def test_a_table_of_pandas_with_its_columns_in_another_order_is_taken_by_name_to_the_last_call(folder):
+    pandas = pytest.importorskip("pandas")
+    inputs, target = blobs(120)
+    table = pandas.DataFrame(inputs.numpy(), columns=list("abcdefgh"))
+    turned = table[list("hgfedcba")]
+    node, _options = node_of((table, target), test=(turned + 1, target))
+    assert torch.equal(held(node["test"]).tensors[0], inputs + 1)
+    result = kd.distill(
+        None,
+        lambda: nn.Linear(8, 3),
+        (table, target),
+        test=(turned + 0.01, target),
+        max_epochs=1,
+        settings=QUICK,
+        verbose=False,
+    )
+    assert torch.equal(result.predict(turned), result.predict(inputs))
+    told = "the columns are not those of the training table: a missing; q new"
+    for refused in (
+        lambda: node_of((table, target), val=(table.rename(columns={"a": "q"}), target)),
+        lambda: result.predict(table.rename(columns={"a": "q"})),
+    ):
+        with pytest.raises(UserError, match=told):
+            refused()
 
 
 def test_tables_of_pandas_and_texts_as_labels_are_rows():
