@@ -27,9 +27,11 @@ from kd_lightning.data.tables.finite import refuse_infinite
 from kd_lightning.data.tables.leaks import leaks
 from kd_lightning.data.tables.reading import Table, bundled_table, read_table
 from kd_lightning.data.tables.row_numbers import row_numbers
+from kd_lightning.data.tables.sentinels import sentinel
 from kd_lightning.data.tables.split_columns import numbers_of
 from kd_lightning.data.tables.splitting import split_rows
 from kd_lightning.data.tables.target_columns import as_yes_or_no, refuse_dressed_numbers, refuse_texts, several_in_one
+from kd_lightning.data.tables.unread_numbers import unread_numbers
 from kd_lightning.errors import UserError
 
 NO_TARGET = "none"
@@ -145,7 +147,10 @@ class TableData(DistillationDataModule):
             told = f"{names.replace(',', ', ')}: whole numbers, another in each row, like an identifier: data.drop=[{names}] leaves it out"
             self.notes.append(told)
         parts = {"train": rows.numpy(), "validation": val.numpy(), "test": test.numpy()}
-        for told in leaks(self.table, self.columns, self.target_columns, self.labels.kind == "classes", parts):
+        for told in [
+            *leaks(self.table, self.columns, self.target_columns, self.labels.kind == "classes", parts),
+            *self._odd(),
+        ]:
             tell_once(f"WARNING: data: {told}", logging.WARNING)
             self.notes.append(told)
         train = keep_first(self._in_order(rows), self.train_size)
@@ -159,6 +164,16 @@ class TableData(DistillationDataModule):
             self.array(inputs[1], self.targets[val], f"{self.table.name} validation"),
             digest.hexdigest(),
         )
+
+    def _odd(self) -> list[str]:
+        """What is worth a warning of single columns: numbers that are read as texts, a target's code for missing values."""
+        train = self.table.rows(self._split()[0].numpy()).columns
+        texts = [name for name in self.columns if name not in self._categorical]
+        unread = [unread_numbers(name, train[name], self._most_categories) for name in texts]
+        codes = [
+            sentinel(name, self.table.columns[name]) for name in self.target_columns if self.labels.kind == "values"
+        ]
+        return [told for told in (*unread, *codes) if told is not None]
 
     def build_test(self) -> ArrayData:
         """The test rows."""

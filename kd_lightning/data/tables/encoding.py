@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from kd_lightning.data.tables.reading import Table
-from kd_lightning.data.tables.written_numbers import how_to_write, is_dressed, is_number
+from kd_lightning.data.tables.written_numbers import is_number
 from kd_lightning.errors import UserError
 
 CLIP = 10.0
@@ -105,10 +105,7 @@ class TableEncoder:
             if code is None:
                 constant.append(name)
             elif len(code.categories) > most_categories and name not in categorical:
-                numbers = all(is_dressed(text) or is_number(text) for text in code.categories)
-                odd = [text for text in code.categories if numbers and not is_number(text)]
-                told = f"numbers like {how_to_write(odd)}" if odd else f"{len(code.categories):,} different texts"
-                unlike.append(f"{name} ({told})")
+                unlike.append(f"{name} ({len(code.categories):,} different texts)")
             else:
                 gaps = int(missing(column).sum())
                 codes.append(replace(code, lacking=gaps / len(column)))
