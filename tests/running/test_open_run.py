@@ -96,7 +96,8 @@ def refused(run_dir: Path) -> str:
 
 
 def test_what_cannot_be_opened_is_one_line_with_the_directory(here, copied, tmp_path):
-    assert "holds no result.json" in refused(tmp_path)
+    (tmp_path / "empty").mkdir()
+    assert "holds no result.json" in refused(tmp_path / "empty")
     change(copied, status="interrupted")
     assert "the run is interrupted" in refused(copied)
     change(copied, status="finished")
