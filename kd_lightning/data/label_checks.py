@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -49,6 +51,18 @@ def refuse(present: list[int], samples: int, key: str, num_classes: int | None, 
             f"{key}: labels {what} ({listed}): {remedy + ', ' if remedy else ''}data.num_classes={high + 1} takes them as "
             "they are, data.target_type=values as values"
         )
+
+
+def nearly_equal(names: Sequence[str]) -> str | None:
+    """What is worth a warning of class names that differ by capitals or blanks only; single letters may (``a`` and ``A``)."""
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(" ".join(name.split()).casefold(), []).append(name)
+    found = [group for plain, group in alike.items() if len(group) > 1 and len(plain) > 1]
+    if not found:
+        return None
+    listed = "; ".join(", ".join(map(repr, group)) for group in found[:LISTED])
+    return f"classes that differ by capitals or blanks only are classes of their own: {listed}: write them alike if they are one"
 
 
 def check_count(width: int, num_classes: int | None, key: str) -> None:

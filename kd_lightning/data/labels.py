@@ -19,6 +19,7 @@ refused in one line that says what to type.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -35,9 +36,11 @@ from kd_lightning.data.label_checks import (
     SUSPICIOUS,
     check_count,
     ignored_numbers,
+    nearly_equal,
     refuse,
     refuse_infinite,
 )
+from kd_lightning.data.loader.foreign import tell_once
 from kd_lightning.errors import UserError
 
 TARGET_TYPES = ("classes", "values")
@@ -224,6 +227,8 @@ def _texts_as_classes(raw: list[Any], key: str, class_names: Sequence[str] | Non
         raise UserError(f"{key}: a sample has the label {absent[0]!r}, which data.class_names does not have")
     if len(present) == 1:
         raise UserError(f"{key}: all samples have the label {present[0]!r}: there is nothing to learn")
+    if told := nearly_equal(present):
+        tell_once(f"WARNING: {key}: {told}", logging.WARNING)
     labelled = sum(label is not None and label != "" for label in raw)
     if len(present) > ALMOST_ALL * labelled and labelled >= SUSPICIOUS:
         raise UserError(

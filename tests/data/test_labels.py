@@ -134,3 +134,15 @@ def test_masks_are_class_numbers_with_one_ignored():
     labels = read_labels(masks, "data.train")
     assert (labels.kind, labels.num_classes, labels.ignored) == ("classes", 3, (255,))
     assert int(labels.encode(masks, 6)[0, 0, 0]) == -1
+
+
+def test_class_names_that_differ_by_capitals_or_blanks_are_warned_of(caplog):
+    read_labels(["low", "Low", "high", " low"] * 10, "data.train")
+    assert "WARNING: data.train: classes that differ by capitals or blanks only" in caplog.text
+    assert all(name in caplog.text for name in ("' low'", "'Low'", "'low'"))
+
+
+@pytest.mark.parametrize("names", [["low", "high"], ["a", "A"], ["one two", "onetwo"]])
+def test_other_class_names_and_single_letters_are_not(caplog, names):
+    read_labels(names * 10, "data.train")
+    assert "WARNING" not in caplog.text
