@@ -66,7 +66,7 @@ def _require_like_target(key: str, target: Any, own: Any, labels: Labels) -> Non
         return
     shape, wanted = (tuple(getattr(value, "shape", ())) for value in (target, own))
     alike = shape == wanted if len(wanted) <= 1 else len(shape) == len(wanted)  # masks may be of several sizes
-    if labels.kind != "none" and not alike and not (labels.form == "column" and shape == ()):
+    if labels.kind != "none" and not alike and {shape, wanted} != {(), (1,)}:  # a column is one number a sample
         raise UserError(
             f"{key}: a target has the shape {shape}, one of data.train {wanted}: give both alike (class numbers have (), "
             "one-hot rows (C,))"

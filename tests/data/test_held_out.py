@@ -47,7 +47,9 @@ def test_class_numbers_beside_one_hot_rows_are_refused_and_beside_a_column_taken
         UserError, match=r"data\.test: a target has the shape \(\), one of data.train \(3,\): give both"
     ):
         module(train=one_hot, test=TensorDataset(X + 1, Y))
-    module(train=TensorDataset(X, Y[:, None]), test=TensorDataset(X + 1, Y))
+    for target in (Y, X.sum(1)):
+        module(train=TensorDataset(X, target[:, None]), test=TensorDataset(X + 1, target))
+        module(train=TensorDataset(X, target), test=TensorDataset(X + 1, target[:, None]))
 
 
 def test_a_text_label_that_only_the_test_set_has_is_told_as_it_is_written():
