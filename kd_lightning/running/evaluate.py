@@ -83,13 +83,13 @@ def evaluate_run(run_dir: Path, overrides: Sequence[str] = ()) -> Evaluation:
     changed = changed_files(result.get("source") or {}, identify(spec.config).source)
     if changed and not overrides:
         log.warning("%s changed since: the weights of %s are loaded into other code", ", ".join(changed), run_dir)
+    datamodule = build_datamodule(spec.config)
     if others := _other_data(result, spec.config):
         log.warning(
             "WARNING: %s: the split and the preprocessing (scales, medians, categories) are made anew from that data, rows that "
             "the student was trained on may be among those tested; kd-predict takes the run's own preprocessing",
             ", ".join(others),
         )
-    datamodule = build_datamodule(spec.config)
 
     def never(_: Any) -> Any:
         raise UserError(f"{run_dir}: its teacher is no longer in paths.teacher_dir, start kd-train run_dir={run_dir}")

@@ -26,13 +26,14 @@ def names_beside(path: Path | str) -> list[str] | None:
     return None
 
 
-def other_classes(path: Path | str, ours: Sequence[str] | None, where: str) -> str | None:
+def other_classes(path: Path | str, ours: Sequence[str] | None, where: str, key: str = "checkpoint") -> str | None:
     """What to say of a teacher's weights whose classes are not called as the data's; None where they are, or nobody knows.
 
     Args:
         path: of the weights, a file or a run's directory.
         ours: names of the data's classes, in their order.
         where: the teacher's key.
+        key: within it, that names the weights.
 
     Raises:
         UserError: they are the same in another order.
@@ -40,7 +41,7 @@ def other_classes(path: Path | str, ours: Sequence[str] | None, where: str) -> s
     theirs = names_beside(path)
     if theirs is None or ours is None or len(theirs) != len(ours) or _plain(theirs) == _plain(ours):
         return None  # of another number: does not fit, which is told elsewhere
-    told = f"{where}.checkpoint={path}: {_both(theirs, ours)}"
+    told = f"{where}.{key}={path}: {_both(theirs, ours)}"
     if same_in_another_order(theirs, ours):
         order = ",".join(str(_plain(theirs).index(name)) for name in _plain(ours))
         raise UserError(f"{told}, the same in another order: {where}.classes=[{order}]")

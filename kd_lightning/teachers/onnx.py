@@ -18,7 +18,7 @@ from kd_lightning.joints import LABELS, LOGITS, PROBABILITIES, VALUES, Teacher
 from kd_lightning.outputs import ModelOutput, looks_like_probabilities
 from kd_lightning.teachers.arrays import PROVIDES, as_output
 from kd_lightning.teachers.checkpoint import require_file
-from kd_lightning.teachers.class_names import require_different
+from kd_lightning.teachers.class_names import other_classes, require_different
 from kd_lightning.teachers.class_order import require_class_order
 from kd_lightning.teachers.frozen import batch_device
 from kd_lightning.teachers.inputs import Normalization, per_channel, renormalization, resized
@@ -103,6 +103,10 @@ class OnnxTeacher:
         )
         if told and not context.trial:
             log.warning("WARNING: teacher %s: %s", context.name, told)
+        if self.classes is None and self.outputs in (LOGITS, PROBABILITIES):
+            named = other_classes(self.file, data.class_names, context.where, "file")
+            if named and not context.trial:
+                log.warning("WARNING: %s", named)
         context.check_output(output, "file")
         targets = data.train_views_dataset.targets
         if self.outputs in (LOGITS, PROBABILITIES) and not context.trial and targets is not None and targets.dim() == 1:

@@ -72,3 +72,9 @@ def test_both_kinds_with_a_checkpoint_look_at_its_classes(run, kind, caplog):
     data.class_names = ["a", "b", "c"]
     kind({}, checkpoint=str(weights)).fill(module, context)
     assert "taken for these in this order" in caplog.text
+
+
+def test_an_exported_file_knows_its_classes_by_what_lies_beside_it(tmp_path):
+    (tmp_path / "preprocessing.json").write_text(json.dumps({"class_names": ["triangle", "circle", "square"]}))
+    with pytest.raises(UserError, match=r"teacher.file=\S+student.onnx: .*teacher.classes=\[1,2,0\]"):
+        other_classes(tmp_path / "student.onnx", OURS, "teacher", "file")
