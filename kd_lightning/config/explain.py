@@ -125,7 +125,10 @@ def _missing_option(error: MissingConfigException) -> str:
 def _where_it_is(group: str, name: str, options: Iterable[str]) -> str:
     """What to do about an option that is not found: a file of the user's, or a similar name."""
     file = Path(group) / f"{name}.yaml"
-    own = next((folder for folder in (Path(), *sorted(Path().glob("*/"))) if (folder / file).is_file()), None)
+    own = next(
+        (folder for folder in (Path(), *sorted(filter(Path.is_dir, Path().glob("*")))) if (folder / file).is_file()),
+        None,
+    )
     if own is not None:
         return f"; {own / file} is there: add --config-dir {own}"
     return f"{did_you_mean(name, options, show=30)}; files of your own are found with --config-dir DIR"

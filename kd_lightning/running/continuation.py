@@ -40,7 +40,7 @@ def earlier_run(spec: RunSpec) -> Path | None:
     if asked is None:
         return None
     found: list[tuple[Path, Result]] = []
-    for path in (Path(asked), *sorted(Path(asked).glob("*/"))):
+    for path in (Path(asked), *sorted(filter(Path.is_dir, Path(asked).glob("*")))):
         result = read_result(path / "result.json", strict=False)
         if result is not None and result["status"] == "finished" and (path / "checkpoints/last.ckpt").is_file():
             found.append((path, result))

@@ -9,9 +9,6 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-QUICK = {"pictures.every_n_epochs": 0, "trainer.accelerator": "cpu", "data.num_threads": 1}
-"""Settings of runs that take about a second."""
-
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:

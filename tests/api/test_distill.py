@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import QUICK
 from given_models import Net, blobs, trained
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from quick import QUICK
 from torch import nn
 from torch.utils.data import TensorDataset
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from conftest import QUICK
 from given_models import blobs
+from quick import QUICK
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, WeightedRandomSampler
 

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 import torch
-from conftest import QUICK
 from given_models import blobs, trained
+from quick import QUICK
 from torch import nn
 
 import kd_lightning as kd

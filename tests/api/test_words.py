@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from conftest import QUICK
 from given_models import Net, blobs
+from quick import QUICK
 from torch import nn
 
 import kd_lightning as kd
