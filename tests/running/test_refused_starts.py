@@ -186,7 +186,7 @@ def test_a_table_that_was_edited_is_named_by_a_second_start_and_by_its_evaluatio
     line = capsys.readouterr().err.splitlines()[-1]
     assert "run: what its run read has changed since (data.file=ab.csv); choose another directory" in line
     table.write_text("\n".join(["a,b,kind", *(row[:-1] + "yx"["xy".index(row[-1])] for row in rows)]))
-    measured, stored = evaluate_run(Path("run"))
+    measured, stored, *_ = evaluate_run(Path("run"))
     assert measured != stored
     assert (
         "what the run read has changed since (data.file=ab.csv): these are figures of other data"

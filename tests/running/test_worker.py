@@ -129,7 +129,7 @@ def test_what_keeps_the_teacher_from_being_made_is_told_in_every_result_that_wai
         for s in read_work(file).specs
     )
     write_work(folder / "prepare.json", Work(PREPARE, specs[-1:], folder, (file,)))
-    assert work(folder / "prepare.json") == 1
+    assert work(folder / "prepare.json") == 2
     found = results(folder / "there")
     assert len(found) == 6
     assert all(result["status"] == "failed" and "/proc/no" in result["error"] for result in found.values())

@@ -69,7 +69,8 @@ def test_no_shipped_table_is_warned_of(name):
     assert not any(unread_numbers(column, cells, 100) for column, cells in table.columns.items())
 
 
-def test_both_are_warnings_of_a_table(tmp_path, caplog):
+def test_both_are_warnings_of_a_table(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("kd_lightning.data.loader.foreign._told", set())  # lines are told once in a process
     rows = [f"{k},5;{k % 7};{-999 if k % 5 == 0 else k + 0.5}" for k in range(150)]
     (tmp_path / "a.csv").write_text("\n".join(["area;rooms;price", *rows]))
     with caplog.at_level(logging.WARNING):
