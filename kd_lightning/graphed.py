@@ -44,7 +44,8 @@ class Graphs:
         self._said: set[str] = set()
 
     def arrange(self, members: Mapping[int, Member]) -> None:
-        """Forget what was recorded of weights that lie elsewhere now, and of members that are gone; once an epoch."""
+        """Forget what was recorded of members that are gone or are no longer as they were (weights that lie elsewhere, a
+        temperature that a callback has set); once an epoch."""
         for i, recorded in list(self._recorded.items()):
             if i not in members or recorded.moved(members[i]):
                 del self._recorded[i]
@@ -156,13 +157,13 @@ class _Recorded:
             self._values = torch.stack([total.detach(), *parts.values()])
         self._names = tuple(parts)
         self._gradients = [parameter.grad for parameter in self._parameters]
-        self._lies = _places(member)
+        self._lies, self._was = _places(member), state_of(member)
         for parameter in self._parameters:
             parameter.grad = None
 
     def moved(self, member: Member) -> bool:
-        """Whether a parameter or buffer lies elsewhere than when it was recorded, or another one learns."""
-        return _places(member) != self._lies
+        """Whether a parameter or buffer lies elsewhere than when it was recorded, another one learns, or a module is set otherwise."""
+        return _places(member) != self._lies or changed(self._was, state_of(member)) is not None
 
     def step(self, member: Member) -> list[Tensor]:
         """As :meth:`kd_lightning.member.Member.training_step`, of the batch that was put in its place."""

@@ -261,6 +261,17 @@ def test_weights_that_were_put_elsewhere_are_recorded_anew(graphs, monkeypatch):
     assert_equal(loop, replayed)
 
 
+def test_what_a_callback_sets_between_epochs_counts(graphs, monkeypatch):
+    def sharper(self):
+        for each in self.members:
+            each.method.terms["kd"].temperature = 0.5
+
+    monkeypatch.setattr(Distiller, "on_validation_epoch_end", sharper)
+    loop, replayed = (trained(plain, graphs_on) for graphs_on in (False, True))
+    assert len(graphs) == 6
+    assert_equal(loop, replayed)
+
+
 def test_who_draws_random_numbers_trains_in_the_loop_beside_the_others(graphs, caplog):
     def make(i):
         with RngStream(i):
